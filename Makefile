@@ -1,0 +1,35 @@
+# Everything runs from a fresh checkout on a machine with Python 3.11 or newer and pip.
+# `make setup` runs once, and again only when the dependencies change.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-done
+
+.PHONY: setup demo lint test test-slow bench
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+# The whole job on embedded inputs; FAMILY is relu, jumprelu or topk.
+demo: setup
+	$(BIN)/rsae demo $(if $(FAMILY),--family $(FAMILY))
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+test: setup lint
+	$(BIN)/pytest -m "not slow"
+
+# pytest exits with 5 when no test is collected.
+test-slow: setup
+	$(BIN)/pytest -m slow || test $$? -eq 5
+
+bench: setup
+	$(BIN)/rsae bench

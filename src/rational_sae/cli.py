@@ -1,0 +1,278 @@
+"""The command `rsae`: one thin subcommand per stage. People's output goes to stderr; `--json -` alone to stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import typer
+from rich.console import Console
+
+from rational_sae.errors import RationalSAEError
+
+app = typer.Typer(
+    help="Upgrade a pretrained sparse autoencoder to a rational one, with a report you can believe.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+console = Console(stderr=True)
+
+Json = Annotated[str | None, typer.Option("--json", help="Write JSON to this file; - for stdout.")]
+Model = Annotated[str | None, typer.Option(help="Hub id, folder, .gguf, smollm2 or gemma3-270m. [default: the SAE's]")]
+HookName = Annotated[
+    str | None, typer.Option(help="model.layers.11 or blocks.11.hook_resid_post. [default: the SAE's]")
+]
+TextName = Annotated[str, typer.Option(help=".txt, .jsonl[.gz], a folder, hf:NAME[:SPLIT], or news.")]
+Bos = Annotated[Literal["auto", "yes", "no"], typer.Option(help="Start sequences with BOS.")]
+
+
+@app.command()
+def demo(
+    family: Annotated[Literal["relu", "jumprelu", "topk"], typer.Option(help="Which teacher.")] = "topk",
+    out: Annotated[Path, typer.Option(help="Where the result goes.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option()] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing --out.")] = False,
+) -> None:
+    """The whole job on embedded inputs.
+
+    Example: rsae demo --family jumprelu --out runs/jumprelu
+    """
+    from rational_sae.demo import demo_settings
+
+    _upgrade(demo_settings(family, seed), out, force=force)
+
+
+@app.command()
+def upgrade(
+    teacher: Annotated[str, typer.Argument(help="A SAELens folder.")],
+    text: TextName,
+    out: Annotated[Path, typer.Option(help="Where the result goes.")],
+    model: Model = None,
+    hook: HookName = None,
+    gate: Annotated[Literal["hard", "smooth", "topk"] | None, typer.Option(help="[default: hard]")] = None,
+    degrees: Annotated[str, typer.Option("--type", help="Degrees P,Q of the rational.")] = "9,8",
+    steps: Annotated[int, typer.Option(help="Fine-tuning steps.")] = 600,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens of one step.")] = 1024,
+    train_tokens: Annotated[int | None, typer.Option(help="Distinct tokens. [default: steps × batch]")] = None,
+    eval_tokens: Annotated[int, typer.Option(help="Test tokens.")] = 16384,
+    context: Annotated[int | None, typer.Option(help="Sequence length. [default: the SAE's, at most 128]")] = None,
+    bos: Bos = "auto",
+    target_l0: Annotated[str, typer.Option(help="teacher, or a number.")] = "teacher",
+    control: Annotated[str, typer.Option(help="native, jumprelu, identity, all or none; commas join.")] = (
+        "native,identity"
+    ),
+    seed: Annotated[int, typer.Option()] = 0,
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option()] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Go on with an implausible SAE; replace --out.")] = False,
+) -> None:
+    """Replace a teacher's gate by a trainable rational function and fine-tune it beside its controls.
+
+    Example: rsae upgrade demo/teachers/topk --text news --out runs/topk --train-tokens 200000
+    """
+    values: dict[str, Any] = {
+        "teacher": teacher,
+        "text": text,
+        "model": model,
+        "hook": hook,
+        "gate": gate,
+        "type": _degrees(degrees),
+        "controls": _controls(control),
+        "steps": steps,
+        "batch_tokens": batch_tokens,
+        "train_tokens": train_tokens,
+        "eval_tokens": eval_tokens,
+        "context": context,
+        "bos": bos,
+        "target_l0": _target(target_l0),
+        "seed": seed,
+        "device": device,
+    }
+    from pydantic import ValidationError
+
+    from rational_sae.upgrade.settings import Settings
+
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    _upgrade(settings, out, force=force)
+
+
+@app.command()
+def evaluate(
+    saes: Annotated[list[str], typer.Argument(help="SAE folders; the first is what the others are compared with.")],
+    text: TextName,
+    model: Model = None,
+    hook: HookName = None,
+    eval_tokens: Annotated[int, typer.Option(help="Test tokens.")] = 16384,
+    context: Annotated[int | None, typer.Option()] = None,
+    bos: Bos = "auto",
+    json_file: Json = None,
+) -> None:
+    """Measure SAEs on the same held-out tokens: reconstruction, ΔCE, loss recovered, KL, with intervals.
+
+    Example: rsae evaluate demo/teachers/topk runs/demo/sae --text news --json -
+    """
+    from rational_sae.evaluate import measure, results
+    from rational_sae.sources import load
+    from rational_sae.upgrade.job import open_reader, resolve
+    from rational_sae.upgrade.settings import Settings
+
+    loaded = {name: load(name) for name in saes}
+    first = loaded[saes[0]]
+    settings = Settings(
+        teacher=saes[0], text=text, model=model, hook=hook, eval_tokens=eval_tokens, context=context, bos=bos
+    )
+    reader = open_reader(resolve(settings, first), first)
+    with _bars() as bars:
+        bars.stage("train mean")
+        mean = reader.sample("train", eval_tokens).mean(0)
+        bars.stage("measure")
+        sums = measure(reader, loaded, eval_tokens, mean, progress=lambda _d, _t: bars.advance())
+    found = results(sums, [(name, saes[0]) for name in saes[1:]])
+    report = {"rows": found.rows, "intervals": found.intervals, "differences": found.differences}
+    _emit(report, json_file)
+    _print_table({"schema": 1, "title": "", "verdict": "", **report})
+
+
+@app.command()
+def fit(
+    name: Annotated[Literal["relu", "jumprelu", "step", "sign"], typer.Argument(metavar="TARGET")],
+    degrees: Annotated[str, typer.Option("--type", help="Degrees P,Q.")] = "9,8",
+    threshold: Annotated[float | None, typer.Option(help="θ of jumprelu and step.")] = None,
+    gap: Annotated[float | None, typer.Option(help="δ, half-width of the gap.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Best rational fit of a gate on [−1, 1], certified.
+
+    Example: rsae fit jumprelu --type 9,8 --threshold 0.1 --gap 0.02 --json -
+    """
+    from rational_sae.rational import fit as fit_rational
+    from rational_sae.rational import target
+
+    found = fit_rational(target(name, threshold=threshold, gap=gap), _degrees(degrees))
+    _emit(found.to_json(), json_file)
+    console.print(
+        f"{name} {degrees}: error {found.error:.6e}, {found.alternations} alternations, "
+        f"min Q {found.min_denominator:.3g}, {found.status}, {found.seconds:.2f} s"
+    )
+
+
+@app.command()
+def inspect(sae: Annotated[str, typer.Argument(help="An SAE folder.")], json_file: Json = None) -> None:
+    """What an SAE is: family, shapes, gate, model, hook.
+
+    Example: rsae inspect demo/teachers/topk
+    """
+    from rational_sae.sources import load
+
+    one = load(sae)
+    facts = {
+        "family": one.metadata.family,
+        "source": one.metadata.source,
+        "d_in": one.d_in,
+        "d_sae": one.d_sae,
+        "gate": type(one.gate).__name__,
+        "apply_b_dec_to_input": one.apply_b_dec_to_input,
+        "normalisation": one.normalisation,
+        "model_name": one.metadata.model_name,
+        "hook_name": one.metadata.hook_name,
+        "context_size": one.metadata.context_size,
+        "prepend_bos": one.metadata.prepend_bos,
+    }
+    _emit(facts, json_file)
+    for key, value in facts.items():
+        console.print(f"{key:22} {value}", highlight=False)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="An --out folder.")]) -> None:
+    """Rebuild report.html from report.json.
+
+    Example: rsae report runs/demo
+    """
+    from rational_sae.report import read_report, write_report
+
+    found = read_report(folder)
+    write_report(found, folder)
+    _print_table(found)
+    console.print(f"wrote {folder / 'report.html'}")
+
+
+def main() -> None:
+    """Entry point: exit codes 0 done, 1 refused, 2 usage, 130 interrupted."""
+    try:
+        app()
+    except RationalSAEError as error:
+        console.print(f"[red]error:[/] {' '.join(str(error).split())}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("interrupted; nothing was written, run the same command again")
+        sys.exit(130)
+
+
+def _upgrade(settings: Any, out: Path, *, force: bool) -> None:
+    from rational_sae.upgrade.job import check_out, upgrade, write
+
+    check_out(out, force=force)
+    with _bars() as bars:
+        done = upgrade(settings, force=force, progress=bars)
+    found = write(done, out, force=force)
+    _print_table(found)
+    for warning in found["warnings"]:
+        console.print(f"[yellow]warning:[/] {warning}")
+    console.print(found["verdict"], style="bold", highlight=False)
+    console.print(f"wrote {out}/sae, {out}/report.html and {out}/report.json", highlight=False)
+
+
+def _bars() -> Any:
+    from rational_sae.progress import Bars
+
+    return Bars(console)
+
+
+def _print_table(found: Any) -> None:
+    from rational_sae.report import print_table
+
+    print_table(found, console)
+
+
+def _emit(value: dict[str, Any], json_file: str | None) -> None:
+    if json_file is None:
+        return
+    text = json.dumps(value, indent=2) + "\n"
+    if json_file == "-":
+        sys.stdout.write(text)
+    else:
+        Path(json_file).write_text(text)
+
+
+def _degrees(value: str) -> tuple[int, int]:
+    parts = value.split(",")
+    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
+        raise typer.BadParameter(f"--type {value!r} is not P,Q, such as 9,8")
+    return int(parts[0]), int(parts[1])
+
+
+def _controls(value: str) -> tuple[str, ...]:
+    if value == "none":
+        return ()
+    known = ("native", "jumprelu", "identity")
+    chosen = known if value == "all" else tuple(part.strip() for part in value.split(","))
+    for one in chosen:
+        if one not in known:
+            raise typer.BadParameter(f"--control {one!r}: choose from {', '.join(known)}, all, none")
+    return cast(tuple[str, ...], chosen)
+
+
+def _target(value: str) -> float | None:
+    if value == "teacher":
+        return None
+    try:
+        return float(value)
+    except ValueError as error:
+        raise typer.BadParameter(f"--target-l0 {value!r} is neither teacher nor a number") from error

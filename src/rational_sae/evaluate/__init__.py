@@ -1,0 +1,6 @@
+"""Measuring SAEs on held-out text: reconstruction, next-token behaviour, paired intervals."""
+
+from rational_sae.evaluate.measure import Measurements, mean_l0, measure
+from rational_sae.evaluate.metrics import Results, results
+
+__all__ = ["Measurements", "Results", "mean_l0", "measure", "results"]

@@ -1,0 +1,210 @@
+"""One pass over held-out text: what every SAE, the clean model and the ablations do to each document.
+
+All rows see the same tokens and share one clean forward. Sums are kept per document, in float64, so that every metric
+and every difference can be bootstrapped over documents afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from rational_sae.activations import Reader
+from rational_sae.gate import SMOOTH_EPSILON, RationalGate
+from rational_sae.matched import can_shift, shifted, solve_shift
+from rational_sae.sae import SAE
+from rational_sae.text import Split
+from rational_sae.tokens import Sequences, require_tokens
+
+SEQUENCES_PER_FORWARD = 4
+"""Bounds the logits to [4 · context, vocabulary] float32."""
+
+
+@dataclass
+class RowSums:
+    """Per-document sums of one row. Every list holds one float64 tensor per batch, indexed by document."""
+
+    squared_error: Tensor
+    l0: Tensor
+    l0_eps: Tensor
+    ce: Tensor
+    kl: Tensor
+    fired: Tensor
+    """[d_sae] int64: tokens on which each latent was active."""
+
+    @classmethod
+    def zeros(cls, documents: int, d_sae: int) -> RowSums:
+        column = [torch.zeros(documents, dtype=torch.float64) for _ in range(5)]
+        return cls(*column, fired=torch.zeros(d_sae, dtype=torch.int64))
+
+
+@dataclass
+class Measurements:
+    """Per-document sums of a whole evaluation; `metrics.py` turns them into figures."""
+
+    tokens: Tensor
+    """[documents] kept positions."""
+    predictions: Tensor
+    """[documents] kept positions that have a next token."""
+    x: Tensor
+    """[documents, d_in] sums of x."""
+    x_squared: Tensor
+    """[documents] sums of ‖x‖²."""
+    ce: dict[str, Tensor]
+    """[documents] sums of next-token cross-entropy of `clean`, `zero` and `mean`."""
+    rows: dict[str, RowSums]
+    at_l0: dict[str, RowSums] = field(default_factory=dict)
+    """The rows again, with thresholds moved so that each has the L0 of the row `teacher`."""
+
+
+def measure(
+    reader: Reader,
+    saes: dict[str, SAE],
+    tokens: int,
+    mean: Tensor,
+    *,
+    split: Split = "test",
+    needed: int | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Measurements:
+    """Run every SAE in place of the residual stream, and the model clean, zero- and mean-ablated.
+
+    mean: [d_in], x̄ of the train split, for mean ablation. progress is told (batches done, batches in all).
+    Raises TextError if the split has fewer than `needed` tokens (default: a quarter of `tokens`).
+    """
+    batches = list(reader.held_out(split, tokens))
+    found = sum(int(batch.keep.sum()) for batch in batches)
+    require_tokens(found, needed or max(1, tokens // 4), split, reader.text)
+    shifts = _shifts_to_teacher(reader, saes, batches)
+    sums = _empty(saes, shifts, 1 + max(int(batch.document.max()) for batch in batches), len(mean))
+    small = [part for batch in batches for part in _split(batch)]
+    for done, batch in enumerate(small):
+        _measure_batch(reader, saes, shifts, batch, mean, sums)
+        progress(done + 1, len(small))
+    return _only_measured(sums)
+
+
+def _shifts_to_teacher(reader: Reader, saes: dict[str, SAE], batches: list[Sequences]) -> dict[str, float]:
+    """For each row whose L0 can move: the move to the teacher's L0 on these very tokens."""
+    movable = [name for name, sae in saes.items() if name != "teacher" and can_shift(sae)]
+    if "teacher" not in saes or not movable:
+        return {}
+    x = torch.cat([reader.at(batch) for batch in batches])
+    target = mean_l0(saes["teacher"], x)
+    return {name: solve_shift(saes[name], x, target) for name in movable}
+
+
+@torch.no_grad()
+def mean_l0(sae: SAE, x: Tensor) -> float:
+    """Mean number of z_j ≠ 0 over x: [n, d_in]."""
+    return sum(int((sae.encode(part) != 0).sum()) for part in x.split(2048)) / len(x)
+
+
+def _empty(saes: dict[str, SAE], shifts: dict[str, float], documents: int, d_in: int) -> Measurements:
+    def column() -> Tensor:
+        return torch.zeros(documents, dtype=torch.float64)
+
+    return Measurements(
+        tokens=column(),
+        predictions=column(),
+        x=torch.zeros(documents, d_in, dtype=torch.float64),
+        x_squared=column(),
+        ce={name: column() for name in ("clean", "zero", "mean")},
+        rows={name: RowSums.zeros(documents, sae.d_sae) for name, sae in saes.items()},
+        at_l0={name: RowSums.zeros(documents, saes[name].d_sae) for name in shifts},
+    )
+
+
+def _split(batch: Sequences) -> list[Sequences]:
+    parts = zip(
+        batch.input_ids.split(SEQUENCES_PER_FORWARD),
+        batch.keep.split(SEQUENCES_PER_FORWARD),
+        batch.document.split(SEQUENCES_PER_FORWARD),
+        strict=True,
+    )
+    return [Sequences(*part) for part in parts if bool(part[1].any())]
+
+
+@torch.no_grad()
+def _measure_batch(
+    reader: Reader, saes: dict[str, SAE], shifts: dict[str, float], batch: Sequences, mean: Tensor, sums: Measurements
+) -> None:
+    host, hook = reader.host, reader.hook
+    stream, logits = host.residual_and_logits(batch.input_ids, hook)
+    keep = reader.kept(stream, batch)
+    x = stream[keep].float()
+    owner = batch.document[:, None].expand_as(batch.keep)
+    document = owner[keep.cpu()]
+    # A kept position predicts if its next token is real; padding is special and never predicted.
+    where = keep[:, :-1] & _real_next(reader, batch).to(keep.device)
+    predicted = owner[:, :-1][where.cpu()]
+    labels = batch.input_ids.to(host.device)[:, 1:][where]
+
+    def log_probabilities(logits: Tensor) -> Tensor:
+        return logits[:, :-1][where].float().log_softmax(-1)
+
+    def cross_entropy(log_p: Tensor) -> Tensor:
+        return -log_p.gather(-1, labels[:, None])[:, 0]
+
+    def replaced(x_hat: Tensor) -> Tensor:
+        edited = stream.clone()
+        edited[keep] = x_hat.to(stream.dtype)
+        return log_probabilities(host.logits_from(batch.input_ids, hook, edited))
+
+    _add(sums.tokens, document, torch.ones(len(x)))
+    _add(sums.predictions, predicted, torch.ones(len(labels)))
+    _add(sums.x_squared, document, x.double().pow(2).sum(-1))
+    sums.x.index_add_(0, document, x.double().cpu())
+    clean = log_probabilities(logits)
+    _add(sums.ce["clean"], predicted, cross_entropy(clean))
+    _add(sums.ce["zero"], predicted, cross_entropy(replaced(torch.zeros_like(x))))
+    _add(sums.ce["mean"], predicted, cross_entropy(replaced(mean.to(x).expand_as(x))))
+
+    def run(sae: SAE, row: RowSums) -> None:
+        x_hat, z, _ = sae(x)
+        active = z != 0
+        row.fired += active.sum(0).cpu()
+        _add(row.squared_error, document, (x - x_hat).double().pow(2).sum(-1))
+        _add(row.l0, document, active.sum(-1))
+        _add(row.l0_eps, document, _above_epsilon(sae, z))
+        log_p = replaced(x_hat)
+        _add(row.ce, predicted, cross_entropy(log_p))
+        _add(row.kl, predicted, (clean.exp() * (clean - log_p)).sum(-1))
+
+    for name, sae in saes.items():
+        run(sae, sums.rows[name])
+        if name in shifts:
+            with shifted(sae, shifts[name]):
+                run(sae, sums.at_l0[name])
+
+
+def _real_next(reader: Reader, batch: Sequences) -> Tensor:
+    """[batch, context − 1] bool: whether the token after each position is part of the text."""
+    special = torch.tensor(sorted(reader.tokeniser.tokenizer.all_special_ids))
+    return ~torch.isin(batch.input_ids[:, 1:], special)
+
+
+def _above_epsilon(sae: SAE, z: Tensor) -> Tensor:
+    """[n] counts of |z_j| > ε·s_j for a smooth gate; equal to L0 for every other."""
+    if isinstance(sae.gate, RationalGate) and sae.gate.mode == "smooth":
+        return (z.abs() > SMOOTH_EPSILON * sae.gate.scale).sum(-1)
+    return (z != 0).sum(-1)
+
+
+def _add(column: Tensor, document: Tensor, values: Tensor) -> None:
+    column.index_add_(0, document, values.double().cpu())
+
+
+def _only_measured(sums: Measurements) -> Measurements:
+    """Drop documents without a kept position, so that the bootstrap resamples real ones only."""
+    real = sums.tokens > 0
+    for row in [*sums.rows.values(), *sums.at_l0.values()]:
+        for name in ("squared_error", "l0", "l0_eps", "ce", "kl"):
+            setattr(row, name, getattr(row, name)[real])
+    sums.ce = {name: column[real] for name, column in sums.ce.items()}
+    sums.x, sums.x_squared = sums.x[real], sums.x_squared[real]
+    sums.tokens, sums.predictions = sums.tokens[real], sums.predictions[real]
+    return sums

@@ -1,0 +1,288 @@
+"""Gates: from pre-activations h to codes z, elementwise or per token, with exact zeros and their gradients.
+
+Gate
+├── ReLUGate          z = max(h, 0)
+├── TopKGate          the k largest h of a token, then ReLU
+├── ThresholdGate     JumpReLU: z = h where h > τ_j
+└── RationalGate      z = φ_j(h), φ_j(h) = gain·s_j·r(h/s_j), on the support of its mode: hard, smooth or topk
+
+Everything inside a gate is float32, whatever the autocast. A forward also returns the L0 of the batch, whose backward
+is the threshold's: it moves thresholds and pre-activations, never the shape.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rational_sae.kernels import LINEAR, rational, shape_gradient
+from rational_sae.rational import PartialFractions
+from rational_sae.transition import Transition, rectangle
+
+Mode = Literal["hard", "smooth", "topk"]
+
+POSITIVE_FLOOR = 1e-4
+"""r is at least this on the support, so that an active latent never reads 0 or negative. Inactive in every fit."""
+
+SMOOTH_EPSILON = 1e-2
+"""The smooth gate is never exactly 0: `l0_eps` counts |z| > SMOOTH_EPSILON · s_j."""
+
+NARROWEST_POLE = -6.0
+"""Smallest η: a pole closer than e⁻⁶ to the real line is a spike narrower than the data resolve."""
+
+
+class Gate(nn.Module):
+    """What every gate offers. h: [n, d_sae]."""
+
+    elementwise: bool = True
+    """Whether a latent's code depends on its own pre-activation alone."""
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """z: [n, d_sae] float32 and l0: scalar, the mean number of active latents."""
+        raise NotImplementedError
+
+    def margin(self, h: Tensor) -> Tensor:
+        """How far each entry is above its threshold, in the units of `shift_`: active where margin > 0."""
+        raise NotImplementedError
+
+    def shift_(self, amount: float) -> None:
+        """Raise every threshold by the same amount, each in its own unit."""
+        raise NotImplementedError
+
+    def rescale_(self, factor: Tensor) -> None:
+        """Follow a change of units h → h·factor, z → z·factor. factor: [d_sae] or [1], positive."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Gate:
+        """Move devices, but stay float32: `sae.to(torch.bfloat16)` must not round a gate."""
+        super()._apply(fn, recurse)
+        for tensor in [*self.parameters(recurse=False), *self.buffers(recurse=False)]:
+            if tensor.is_floating_point() and tensor.dtype != torch.float32:
+                tensor.data = tensor.data.float()
+        return self
+
+
+class ReLUGate(Gate):
+    """z = max(h, 0). Its threshold is moved by an offset, which the SAE folds into b_enc."""
+
+    offset: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.zeros(()))
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        z = (h.float() - self.offset).relu()
+        return z, _l0(z)
+
+    def margin(self, h: Tensor) -> Tensor:
+        return h.float() - self.offset
+
+    def shift_(self, amount: float) -> None:
+        self.offset += amount
+
+
+class TopKGate(Gate):
+    """The k largest pre-activations of each token, then ReLU."""
+
+    elementwise = False
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        values, places = h.float().topk(self.k, dim=-1, sorted=False)
+        z = torch.zeros_like(h, dtype=torch.float32).scatter(-1, places, values.relu())
+        return z, _l0(z)
+
+
+class ThresholdGate(Gate):
+    """JumpReLU: z = h where h > τ_j, exactly 0 elsewhere; τ_j ≥ 0."""
+
+    identity: Tensor
+
+    def __init__(self, threshold: Tensor, transition: Transition | None = None) -> None:
+        """threshold: [d_sae]. transition: how τ gets its gradient; none is needed for inference."""
+        super().__init__()
+        self.threshold = nn.Parameter(threshold.float().clone())
+        self.transition = transition or rectangle(torch.full_like(threshold, 0.1, dtype=torch.float32))
+        self.register_buffer("identity", torch.tensor([0.0, 1.0, 1.0]))
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        scale = torch.ones_like(self.threshold)
+        return _HardGate.apply(h, self.identity, scale, self.threshold, self.transition)
+
+    def margin(self, h: Tensor) -> Tensor:
+        return (h.float() - self.threshold) / _unit(self.threshold)
+
+    def shift_(self, amount: float) -> None:
+        with torch.no_grad():
+            self.threshold += amount * _unit(self.threshold)
+
+    def rescale_(self, factor: Tensor) -> None:
+        with torch.no_grad():
+            self.threshold *= factor
+        self.transition = self.transition.scaled(factor)
+
+
+class RationalGate(Gate):
+    """A trainable rational function on a support chosen by the pre-activation (DESIGN §2)."""
+
+    def __init__(
+        self,
+        shape: PartialFractions,
+        scale: Tensor,
+        threshold: Tensor,
+        *,
+        mode: Mode = "hard",
+        k: int | None = None,
+        gain: float = 1.0,
+        right_slope: float = 1.0,
+        transition: Transition | None = None,
+    ) -> None:
+        """shape: r on [−1, 1]; scale, threshold: [d_sae]; k: for mode `topk`; gain: C_out / C_in."""
+        super().__init__()
+        if mode == "topk" and k is None:
+            raise ValueError("mode 'topk' needs k")
+        self.mode: Mode = mode
+        self.k = k
+        self.elementwise = mode != "topk"
+        self.shape = nn.Parameter(pack(shape, right_slope))
+        self.log_scale = nn.Parameter(scale.float().log())
+        self.log_gain = nn.Parameter(torch.tensor(float(gain)).log())
+        self.threshold = nn.Parameter(threshold.float().clone())
+        self.transition = transition or rectangle(0.2 * scale.float())
+
+    @property
+    def scale(self) -> Tensor:
+        """s_j: [d_sae]."""
+        return self.log_scale.exp()
+
+    @property
+    def partial_fractions(self) -> PartialFractions:
+        """The current r, on [−1, 1]."""
+        e0, e1, _ = self.shape[:LINEAR].tolist()
+        alpha, beta, x, eta = (row.tolist() for row in self.shape[LINEAR:].view(4, -1))
+        return PartialFractions(e0, e1, alpha, beta, x, eta)
+
+    @property
+    def right_slope(self) -> float:
+        """Slope of the continuation right of t = 1."""
+        return float(self.shape[LINEAR - 1])
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        gain = self.log_gain.exp()
+        if self.mode == "hard":
+            z, l0 = _HardGate.apply(h, self.shape, self.scale, self.threshold, self.transition)
+            return z * gain, l0
+        if self.mode == "topk":
+            places = h.float().topk(self.k, dim=-1, sorted=False).indices
+            values = h.float().gather(-1, places)
+            scale = self.scale[places]
+            r = _Rational.apply((values / scale).flatten(), self.shape).view_as(values)
+            on = torch.where(values > 0, r.clamp_min(POSITIVE_FLOOR) * scale * gain, 0.0)
+            z = torch.zeros_like(h, dtype=torch.float32).scatter(-1, places, on)
+            return z, _l0(z)
+        scale = self.scale
+        z = _Rational.apply((h.float() / scale).flatten(), self.shape).view_as(h) * scale * gain
+        return z, (z.detach().abs() > SMOOTH_EPSILON * scale).sum() / len(h)
+
+    def margin(self, h: Tensor) -> Tensor:
+        return (h.float() - self.threshold) / self.scale
+
+    def shift_(self, amount: float) -> None:
+        with torch.no_grad():
+            self.threshold += amount * self.scale
+
+    def rescale_(self, factor: Tensor) -> None:
+        with torch.no_grad():
+            self.log_scale += factor.log()
+            self.threshold *= factor
+        self.transition = self.transition.scaled(factor)
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Keep poles off the real line by a stated distance."""
+        self.shape[-((self.shape.numel() - LINEAR) // 4) :].clamp_(min=NARROWEST_POLE)
+
+
+def pack(shape: PartialFractions, right_slope: float) -> Tensor:
+    """The one coefficient vector that kernels.py works on: [LINEAR + 4K] float32."""
+    poles = [*shape.alpha, *shape.beta, *shape.x, *shape.eta]
+    return torch.tensor([shape.e0, shape.e1, right_slope, *poles], dtype=torch.float32)
+
+
+def _l0(z: Tensor) -> Tensor:
+    return (z != 0).sum() / len(z)
+
+
+def _unit(threshold: Tensor) -> Tensor:
+    """Thresholds move in proportion to themselves; one that is (nearly) 0 moves with the mean instead."""
+    return threshold.detach().clamp_min(1e-3 * float(threshold.detach().mean()) + 1e-12)
+
+
+class _Rational(torch.autograd.Function):
+    """r(t) for every t: [n]; nothing but t is saved."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, shape: Tensor) -> Tensor:
+        ctx.save_for_backward(t, shape)
+        return rational(t, shape)[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        t, shape = ctx.saved_tensors
+        g = grads[0].contiguous()
+        return g * rational(t, shape)[1], shape_gradient(t, g, shape)
+
+
+class _HardGate(torch.autograd.Function):
+    """s_j·r(h/s_j) where h > τ_j, exactly 0 elsewhere, evaluated on the few entries that matter.
+
+    Backward. Active entries: exact, with respect to h, s_j and the shape. Entries in the band of the transition, on
+    both sides of τ_j: the jump at the threshold times the kernel, with respect to τ_j and (if the transition says so) h.
+    All others: nothing. The L0 output passes its gradient through the kernel alone.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, h: Tensor, shape: Tensor, scale: Tensor, threshold: Tensor, transition: Transition
+    ) -> tuple[Tensor, Tensor]:
+        h = h.float()
+        if ctx.needs_input_grad[0] or ctx.needs_input_grad[3]:
+            places = (h > threshold - transition.half_width).flatten().nonzero()[:, 0]
+        else:
+            places = (h > threshold).flatten().nonzero()[:, 0]
+        latent = places % h.shape[-1]
+        value = h.flatten()[places]
+        s = scale[latent]
+        r, slope = rational(value / s, shape)
+        active = value > threshold[latent]
+        floored = active & (r < POSITIVE_FLOOR)
+        code = torch.where(active, s * r.clamp_min(POSITIVE_FLOOR), 0.0)
+        z = torch.zeros_like(h).flatten().index_put_((places,), code).view_as(h)
+        ctx.save_for_backward(value, latent, places, slope, r, active & ~floored, shape, scale, threshold)
+        ctx.transition, ctx.size = transition, h.shape
+        return z, active.sum() / len(h)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor, None]:
+        value, latent, places, slope, r, active, shape, scale, threshold = ctx.saved_tensors
+        g = grads[0].flatten()[places]
+        exact = torch.where(active, g, 0.0)
+        s, tau = scale[latent], threshold[latent]
+        t = value / s
+        jump = (scale * rational(threshold / scale, shape)[0].clamp_min(0.0))[latent]
+        kernel = ctx.transition.kernel(value, tau, latent)
+        step = (g * jump + grads[1] / ctx.size[0]) * kernel
+        by_value = exact * slope + (step if ctx.transition.to_input else 0.0)
+        by_h = torch.zeros(ctx.size, dtype=value.dtype, device=value.device).view(-1)
+        by_h = by_h.index_put_((places,), by_value).view(ctx.size)
+        by_threshold = torch.zeros_like(threshold).index_add_(0, latent, -step)
+        by_shape = shape_gradient(t, exact * s, shape) if ctx.needs_input_grad[1] else None
+        by_scale = None
+        if ctx.needs_input_grad[2]:
+            by_scale = torch.zeros_like(scale).index_add_(0, latent, exact * (r - t * slope))
+        return by_h, by_shape, by_scale, by_threshold, None

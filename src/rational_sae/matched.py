@@ -1,0 +1,53 @@
+"""Matched sparsity: the one global threshold move that brings an SAE's L0 to a target."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from rational_sae.gate import RationalGate
+from rational_sae.sae import SAE
+
+CHUNK = 2048
+"""Tokens encoded at once: bounds memory to a few [CHUNK, d_sae] tensors."""
+
+
+def can_shift(sae: SAE) -> bool:
+    """Whether the SAE's sparsity follows a threshold (a TopK's k and a smooth gate's zeros do not)."""
+    return sae.gate.elementwise and not (isinstance(sae.gate, RationalGate) and sae.gate.mode == "smooth")
+
+
+@torch.no_grad()
+def solve_shift(sae: SAE, x: Tensor, target_l0: float) -> float:
+    """The amount for `gate.shift_` that makes the mean L0 over x: [n, d_in] equal the target.
+
+    Exact up to ties: the margin of the (target · n)-th most active entry.
+    """
+    wanted = round(target_l0 * len(x))
+    margins = torch.cat([_candidates(sae, part, target_l0) for part in x.split(CHUNK)])
+    if not 0 < wanted < len(margins):
+        return 0.0
+    top = margins.topk(wanted + 1).values
+    return float((top[-2] + top[-1]) / 2)
+
+
+def _candidates(sae: SAE, x: Tensor, target_l0: float) -> Tensor:
+    """Margins of the entries that a threshold near the target could separate."""
+    margin = sae.gate.margin(sae.preactivations(x)).flatten()
+    near = margin[margin > -0.5]
+    return near if len(near) > 1.2 * target_l0 * len(x) else margin
+
+
+@contextlib.contextmanager
+def shifted(sae: SAE, amount: float) -> Iterator[SAE]:
+    """The SAE with its thresholds moved, and moved back on leaving."""
+    if amount:
+        sae.gate.shift_(amount)
+    try:
+        yield sae
+    finally:
+        if amount:
+            sae.gate.shift_(-amount)

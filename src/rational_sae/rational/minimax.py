@@ -1,0 +1,241 @@
+"""Best rational approximation of a gate in the sup norm, with its certificate.
+
+Two routes (NUMERICS §1): relu of type (2k + 1, 2k) is (t + s(t²)) / 2 with s the best type-(k, k)
+approximant of √x on [0, 1]; everything else is differential correction from a ladder of starting
+denominators. Type (q + 1, q) fits are then levelled to rounding in partial fractions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import baryrat
+import numpy as np
+from numpy.polynomial import chebyshev, polynomial
+from numpy.typing import ArrayLike, NDArray
+
+from rational_sae.errors import FitError
+from rational_sae.rational import poles
+from rational_sae.rational.certificate import Certificate, certify
+from rational_sae.rational.conversion import from_poles, sample_points, to_rational, upper_poles
+from rational_sae.rational.correction import Corrected, correct
+from rational_sae.rational.forms import PartialFractions
+from rational_sae.rational.grids import clustered_grid, gap_points, near_poles
+from rational_sae.rational.polish import polish
+from rational_sae.rational.result import Fit
+from rational_sae.rational.targets import Target
+from rational_sae.rational.targets import target as named_target
+from rational_sae.rational.zolotarev import zolotarev_nodes
+
+Array = NDArray[np.float64]
+
+OPTIMAL_RATIO = 0.999
+"""Peak ratio above which a fit is called optimal: no fit of its type is better by more than .1 %."""
+PROVED = ("optimal", "degenerate")
+"""Statuses of a fit that is the best of its type."""
+PEAK_ROUNDS = 3
+"""Refits with the error's true peaks added to the grid, for types that partial fractions cannot hold."""
+UNIT = (-1.0, 1.0)
+LARGEST_DEGREE = 24
+"""Types above are refused: float64 coefficients in powers of t no longer carry them."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A fit on [−1, 1] with values of magnitude 1, before it is scaled back."""
+
+    certificate: Certificate
+    numerator: Array
+    denominator: Array
+    roots: NDArray[np.complex128]
+    fractions: PartialFractions | None
+    converged: bool
+    start: str
+
+    def expansion_error(self) -> float:
+        """Largest |P/Q − r| on [−1, 1]."""
+        if self.fractions is None:
+            return 0.0
+        t = sample_points(self.roots, UNIT)
+        ratio = polynomial.polyval(t, self.numerator) / polynomial.polyval(t, self.denominator)
+        return float(np.max(np.abs(ratio - self.fractions(t))))
+
+    def status(self, type: tuple[int, int]) -> str:  # noqa: A002
+        if poles.extremes(self.roots, UNIT)[0] <= 0 or not np.isfinite(self.certificate.error):
+            return "pole"
+        if self.certificate.peak_ratio >= OPTIMAL_RATIO:
+            if self.certificate.alternations >= sum(type) + 2:
+                return "optimal"
+            if self.converged:
+                return "degenerate"
+        return "stalled"
+
+
+def fit(
+    target: Target | str,
+    type: tuple[int, int] = (9, 8),  # noqa: A002
+    *,
+    throw: bool = True,
+) -> Fit:
+    """The best approximant of type (p, q) to a gate, in the sup norm on its set, pole-free on its hull.
+
+    `target` is a `Target` or a name with its defaults. Starts are tried in turn until one is certified;
+    if none is, the best of them is returned with its status, or with `throw` FitError is raised.
+
+    >>> result = fit("relu", (3, 2))
+    >>> round(result.error, 7), result.alternations, result.status
+    (0.0218445, 7, 'optimal')
+    """
+    began = time.perf_counter()
+    target = named_target(target) if isinstance(target, str) else target
+    type = _checked_type(type)  # noqa: A001
+    best: _Candidate | None = None
+    tried = []
+    for candidate in _candidates(target.normalised(), type):
+        tried.append(candidate.start)
+        if best is None or _rank(candidate, type) > _rank(best, type):
+            best = candidate
+        if best.status(type) in PROVED:
+            break
+    assert best is not None  # the ladder is never empty
+    result = _scaled_back(best, target, type, time.perf_counter() - began)
+    if throw and result.status not in PROVED:
+        raise FitError(_failure(result, tried), "widen the gap, or use a lower type (q + 1, q) with q even")
+    return result
+
+
+def _checked_type(type: tuple[int, int]) -> tuple[int, int]:  # noqa: A002
+    p, q = type
+    if int(p) != p or int(q) != q or p < 0 or q < 0 or max(p, q) > LARGEST_DEGREE:
+        cause = f"type ({p},{q}) is not two whole numbers from 0 to {LARGEST_DEGREE}"
+        raise FitError(cause, "use a type such as 3,2 or 9,8")
+    return int(p), int(q)
+
+
+def _rank(candidate: _Candidate, type: tuple[int, int]) -> tuple[int, float]:  # noqa: A002
+    order = ("pole", "stalled", "degenerate", "optimal")
+    return order.index(candidate.status(type)), -candidate.certificate.error
+
+
+def _failure(result: Fit, tried: list[str]) -> str:
+    p, q = result.type
+    return (
+        f"{result.target.name} type ({p},{q}) is {result.status}: error {result.error:.3e} with "
+        f"{result.alternations} of {p + q + 2} alternations, peak ratio {result.peak_ratio:.3f}, "
+        f"starts tried: {', '.join(tried)}"
+    )
+
+
+def _candidates(target: Target, type: tuple[int, int]) -> Iterator[_Candidate]:  # noqa: A002
+    """Fits of a normalised target, best bet first."""
+    p, q = type
+    if target.name == "relu" and p == q + 1 and q % 2 == 0 and q > 0:
+        yield _by_square_root(target, q // 2)
+    for name, start in _starts(target, q):
+        yield _corrected(target, type, start, name)
+
+
+def _by_square_root(target: Target, k: int) -> _Candidate:
+    """relu = (t + √(t²)) / 2: the poles of s on the negative axis become pairs ±iy."""
+    root = baryrat.brasil(np.sqrt, (0.0, 1.0), k, tol=1e-6, info=False)
+    y = np.sqrt(np.abs(np.real(root.poles())))
+    t = clustered_grid(target)
+    values = target.height * (t + np.asarray(root(t * t))) / 2
+    return _levelled(from_poles(1j * y, t, values), target, True, "sqrt")
+
+
+def _starts(target: Target, q: int) -> Iterator[tuple[str, Callable[[Array], Array]]]:
+    """The ladder: Zolotarev's denominator for a jump of this gap, a wider one, a constant."""
+
+    def quadratics(squared: Array) -> Callable[[Array], Array]:
+        return lambda t: np.prod((t[:, None] - target.kink) ** 2 + squared, axis=1)
+
+    if q >= 2:
+        # Without a gap the best poles reach down to about the best error, 4 exp(−π√q) (NUMERICS §1).
+        gap = target.gap or min(0.5, 4 * np.exp(-np.pi * np.sqrt(q)))
+        yield "zolotarev", quadratics(zolotarev_nodes(q + q % 2, gap)[0::2][: q // 2])
+        yield "wide", quadratics(np.geomspace(gap, 1.0, q // 2) ** 2 * 4)
+    yield "constant", np.ones_like
+
+
+def _corrected(
+    target: Target,
+    type: tuple[int, int],  # noqa: A002
+    start: Callable[[Array], Array],
+    name: str,
+) -> _Candidate:
+    """Differential correction on the clustered grid, then in partial fractions or on the refined peaks."""
+    (p, q), t = type, clustered_grid(target)
+    found = correct(t, target(t), gap_points(target), type, start)
+    complete = len(found.roots) == q and np.all(found.roots.imag != 0)
+    if p == q + 1 and q % 2 == 0 and complete:
+        fractions = from_poles(upper_poles(found.roots), t, found.values)
+        return _levelled(fractions, target, found.converged, name)
+    candidate = _expanded(found, target, type, name)
+    for _ in range(PEAK_ROUNDS):
+        if candidate.certificate.peak_ratio > OPTIMAL_RATIO or not found.converged:
+            break
+        t = np.union1d(t, candidate.certificate.points)
+        again = _chebyshev_series(found.denominator)
+        found = correct(t, target(t), gap_points(target), type, again)
+        candidate = _expanded(found, target, type, name)
+    return candidate
+
+
+def _expanded(found: Corrected, target: Target, type: tuple[int, int], start: str) -> _Candidate:  # noqa: A002
+    """A candidate that is kept, and certified, as coefficients in powers of t."""
+    largest = chebyshev.chebval(poles.highest_point(found.roots, UNIT), found.denominator)
+    numerator = _padded(chebyshev.cheb2poly(found.numerator / largest), type[0])
+    denominator = _padded(chebyshev.cheb2poly(found.denominator / largest), type[1])
+
+    def ratio(t: Array) -> Array:
+        return polynomial.polyval(t, numerator) / polynomial.polyval(t, denominator)
+
+    certificate = certify(ratio, target, near_poles(found.roots))
+    # Expanded coefficients may have lost what was proved of the factors: then the proof goes too.
+    proved = found.converged and certificate.error <= found.error / OPTIMAL_RATIO
+    return _Candidate(certificate, numerator, denominator, found.roots, None, proved, start)
+
+
+def _levelled(fractions: PartialFractions, target: Target, converged: bool, start: str) -> _Candidate:
+    """A candidate that is kept, and certified, as partial fractions; its P and Q are a convenience, whose
+    own error the fit states."""
+    fractions, certificate = polish(fractions, target)
+    numerator, denominator = to_rational(fractions, tolerance=np.inf)
+    return _Candidate(certificate, numerator, denominator, fractions.roots, fractions, converged, start)
+
+
+def _chebyshev_series(coefficients: Array) -> Callable[[Array], Array]:
+    return lambda t: np.asarray(chebyshev.chebval(t, coefficients), dtype=np.float64)
+
+
+def _padded(coefficients: ArrayLike, degree: int) -> Array:
+    known = np.asarray(coefficients, dtype=np.float64)
+    result = np.zeros(degree + 1)
+    result[: len(known)] = known
+    return result
+
+
+def _scaled_back(candidate: _Candidate, target: Target, type: tuple[int, int], seconds: float) -> Fit:  # noqa: A002
+    """The candidate in the target's own units: t = radius · u, f = magnitude · g."""
+    radius, magnitude = target.radius, target.magnitude
+    low, high = poles.extremes(candidate.roots, UNIT)
+    fractions = candidate.fractions
+    return Fit(
+        target=target,
+        type=type,
+        partial_fractions=None if fractions is None else fractions.scaled(radius, magnitude),
+        numerator=candidate.numerator * magnitude / radius ** np.arange(type[0] + 1),
+        denominator=candidate.denominator / radius ** np.arange(type[1] + 1),
+        error=candidate.certificate.error * magnitude,
+        alternations=candidate.certificate.alternations,
+        alternation_points=candidate.certificate.points * radius,
+        peak_ratio=candidate.certificate.peak_ratio,
+        min_denominator=low / high,
+        status=candidate.status(type),
+        start=candidate.start,
+        expansion_error=candidate.expansion_error() * magnitude,
+        seconds=seconds,
+    )

@@ -1,0 +1,57 @@
+"""The charts as PNG files, for documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rational_sae.errors import OutputError
+
+from .schema import check_report
+
+if TYPE_CHECKING:
+    from .charts import Group
+
+WIDTH, HEIGHT = 360, 220
+"""Pixels of one panel before the twofold scale of the file."""
+
+
+def save_figures(report: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Writes gate.png, training.png, firing.png and comparison.png, those the report has data for."""
+    from . import charts
+
+    plain = check_report(report)
+    groups = (
+        charts.gate_group(plain),
+        charts.training_group(plain),
+        charts.firing_group(plain),
+        charts.comparison_group(plain),
+    )
+    written = []
+    for group in filter(None, groups):
+        path = Path(folder) / f"{group.name}.png"
+        picture = _picture(group)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(picture)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written ({error.strerror})", "choose another folder") from error
+        written.append(path)
+    return written
+
+
+def _picture(group: Group) -> bytes:
+    """The group's panels two abreast on white, under one legend."""
+    import altair as alt
+    import vl_convert
+
+    sized = [p.chart.properties(width=WIDTH, height=HEIGHT, title=p.title) for p in group.panels]
+    chart = (
+        alt.concat(*sized, columns=2, background="white", padding=12, spacing=28)
+        .configure_legend(orient="top", symbolStrokeWidth=2, symbolType="stroke", symbolSize=400, labelLimit=0)
+        .configure_view(stroke=None)
+        .configure_axis(gridColor="#e4e4e4", titleFontWeight="normal")
+    )
+    version = ".".join(alt.SCHEMA_VERSION.split(".")[:2])
+    return vl_convert.vegalite_to_png(chart.to_dict(), vl_version=version, scale=2)

@@ -1,0 +1,61 @@
+"""report.json and report.html in a job's folder: written whole or not at all, and checked when read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rational_sae.errors import OutputError
+
+from .page import render
+from .schema import check_report, to_plain
+
+JSON_NAME = "report.json"
+HTML_NAME = "report.html"
+
+
+def write_report(report: Mapping[str, Any], folder: Path) -> None:
+    """Writes report.json, then report.html.
+
+    The numbers go first and unchecked: a report that cannot be drawn (OutputError) is still on disk.
+    """
+    _write(Path(folder) / JSON_NAME, json.dumps(to_plain(report), indent=1, ensure_ascii=False, allow_nan=False))
+    _write(Path(folder) / HTML_NAME, render(report))
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The report in a folder; OutputError where it is missing, unreadable, malformed or of another schema."""
+    path = Path(folder) / JSON_NAME
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise OutputError(f"{path} does not exist", "name the --out folder of a finished job") from error
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read ({error.strerror})", "check the folder's permissions") from error
+    except (ValueError, RecursionError) as error:
+        raise OutputError(f"{path} is not JSON ({error})", "rerun the job that wrote it") from error
+    return check_report(report, str(path))
+
+
+def _write(path: Path, text: str) -> None:
+    """The whole text under a temporary name, then renamed over the old file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # backslashreplace: a path with undecodable bytes must not cost the user the report.
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror})", "free some space or choose another --out"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()

@@ -1,0 +1,165 @@
+"""What a report is: its sections and their types, and the check that a dictionary is one.
+
+Only `schema`, `title`, `verdict` and `rows` are required. Numbers may be null: "not measured", or not finite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
+from typing import (
+    Any,
+    NotRequired,  # pydantic asks for these below Python 3.12
+)
+
+from typing_extensions import TypedDict
+
+from rational_sae.errors import OutputError
+
+SCHEMA = 1
+
+Number = float | None
+Interval = tuple[Number, Number]
+
+
+class Difference(TypedDict):
+    value: Number
+    interval: NotRequired[Interval | None]
+
+
+class Histogram(TypedDict):
+    edges: list[float]
+    """n + 1 of them, in t = h / scale."""
+    density: list[Number]
+
+
+class Gate(TypedDict):
+    """Gate values against t = h / scale."""
+
+    description: str
+    threshold: NotRequired[Number]
+    t: list[float]
+    teacher: list[Number]
+    initial: list[Number]
+    final: list[Number]
+    histogram: NotRequired[Histogram | None]
+
+
+class TrainCurve(TypedDict):
+    step: list[float]
+    mse: NotRequired[list[Number]]
+    l0: NotRequired[list[Number]]
+    sparsity_weight: NotRequired[list[Number]]
+
+
+class ValidationCurve(TypedDict):
+    step: list[float]
+    fvu: NotRequired[list[Number]]
+    l0: NotRequired[list[Number]]
+    kept_step: NotRequired[Number]
+
+
+class Curves(TypedDict):
+    train: NotRequired[dict[str, TrainCurve]]
+    validation: NotRequired[dict[str, ValidationCurve]]
+    target_l0: NotRequired[Number]
+
+
+class Firing(TypedDict):
+    edges_log10: list[float]
+    """n + 1 of them: log10 of the share of tokens on which a latent is active."""
+    counts: dict[str, list[Number]]
+    dead: NotRequired[dict[str, int]]
+
+
+class Report(TypedDict):
+    """The contents of report.json."""
+
+    schema: int
+    title: str
+    verdict: str
+    rows: dict[str, dict[str, Number]]
+    warnings: NotRequired[list[str]]
+    intervals: NotRequired[dict[str, dict[str, Interval | None]]]
+    differences: NotRequired[dict[str, dict[str, Difference]]]
+    gate: NotRequired[Gate | None]
+    curves: NotRequired[Curves | None]
+    firing: NotRequired[Firing | None]
+    fit: NotRequired[dict[str, Any] | None]
+    teacher: NotRequired[dict[str, Any] | None]
+    data: NotRequired[dict[str, Any] | None]
+    settings: NotRequired[dict[str, Any] | None]
+    environment: NotRequired[dict[str, Any] | None]
+    timing: NotRequired[dict[str, Number] | None]
+
+
+def to_plain(value: Any) -> Any:
+    """The same value in JSON's own types: arrays as lists, non-finite numbers as None, the rest as text."""
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return [to_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy and torch, scalars and arrays alike
+        return to_plain(value.tolist())
+    return value.as_posix() if isinstance(value, PurePath) else str(value)
+
+
+def check_report(report: Any, name: str = "report") -> dict[str, Any]:
+    """The report in JSON's own types, or an OutputError that says what is wrong with it."""
+    plain = to_plain(report)
+    if not isinstance(plain, dict) or "schema" not in plain:
+        raise OutputError(f"{name} is not a report (no schema number)", "rerun the job that wrote it")
+    if plain["schema"] != SCHEMA or isinstance(plain["schema"], bool):
+        raise OutputError(
+            f"{name} has schema {plain['schema']!r}, this version reads schema {SCHEMA}",
+            "rebuild it with the version of rational-sae that wrote it",
+        )
+    fault = _type_fault(plain) or next(_length_faults(plain), "")
+    if fault:
+        raise OutputError(f"{name} is malformed: {fault}", "rerun the job that wrote it")
+    return plain
+
+
+def _type_fault(plain: dict[str, Any]) -> str:
+    """The first value of a wrong type, or the empty string."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        # Lax only where JSON is poorer than Python: a two-item list is read as a pair.
+        TypeAdapter(Report).validate_json(_dump(plain), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return " ".join(f"{place}: {first['msg'].lower()}".split())
+    return ""
+
+
+def _dump(plain: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(plain, allow_nan=False)
+
+
+def _length_faults(plain: dict[str, Any]) -> Iterator[str]:
+    """Lists that are drawn against each other and differ in length."""
+    gate = plain.get("gate") or {}
+    curves = plain.get("curves") or {}
+    firing = plain.get("firing") or {}
+    pairs = [(f"gate.{key}", gate.get("t"), gate.get(key), 0) for key in ("teacher", "initial", "final")]
+    histogram = gate.get("histogram") or {}
+    pairs.append(("gate.histogram.density", histogram.get("edges"), histogram.get("density"), 1))
+    for part, keys in (("train", ("mse", "l0", "sparsity_weight")), ("validation", ("fvu", "l0"))):
+        for row, curve in (curves.get(part) or {}).items():
+            pairs += [(f"curves.{part}.{row}.{key}", curve["step"], curve.get(key), 0) for key in keys]
+    pairs += [
+        (f"firing.counts.{row}", firing["edges_log10"], counts, 1)
+        for row, counts in (firing.get("counts") or {}).items()
+    ]
+    for place, along, values, extra in pairs:
+        if along is not None and values is not None and len(along) != len(values) + extra:
+            yield f"{place} has {len(values)} values for {len(along) - extra} places"

@@ -1,0 +1,74 @@
+"""The table that every view shows: rows of cells, each with its number and the text that stands for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .numbers import format_difference, format_interval, format_value
+from .vocabulary import METRICS, ROWS, in_order, metric, row_label
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number."""
+
+    key: str
+    value: float | None
+    text: str
+    interval: str
+    """Its 95 % interval, "" where none was computed."""
+    outcome: str = ""
+    """For a difference: better, worse, differs or unclear; "" without an interval."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: an SAE with its metrics, or a comparison with its differences."""
+
+    name: str
+    label: str
+    cells: dict[str, Cell]
+
+
+def table_rows(report: Mapping[str, Any]) -> list[Row]:
+    """One row an SAE, in the order of display; every row has a cell for every key that any row has."""
+    rows: Mapping[str, Mapping[str, float | None]] = report["rows"]
+    intervals = report.get("intervals") or {}
+    keys = _keys(rows.values())
+
+    def cell(name: str, key: str) -> Cell:
+        value = rows[name].get(key)
+        interval = format_interval(key, (intervals.get(name) or {}).get(key))
+        return Cell(key, value, format_value(key, value), interval)
+
+    return [Row(name, row_label(name), {key: cell(name, key) for key in keys}) for name in in_order(rows, ROWS)]
+
+
+def difference_rows(report: Mapping[str, Any]) -> list[Row]:
+    """One row a comparison, as they come; a difference whose interval holds 0 is marked unclear."""
+    differences: Mapping[str, Mapping[str, Any]] = report.get("differences") or {}
+    keys = _keys(differences.values())
+
+    def cell(name: str, key: str) -> Cell:
+        found = differences[name].get(key) or {}
+        value, interval = found.get("value"), found.get("interval")
+        text = format_interval(key, interval, signed=True)
+        return Cell(key, value, format_difference(key, value), text, _outcome(key, interval) if text else "")
+
+    return [Row(name, row_label(name), {key: cell(name, key) for key in keys}) for name in differences]
+
+
+def _keys(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    return in_order(dict.fromkeys(key for row in rows for key in row), METRICS)
+
+
+def _outcome(key: str, interval: tuple[float, float]) -> str:
+    low, high = interval
+    if low <= 0 <= high:
+        return "unclear"
+    better = metric(key).better
+    if better is None:
+        return "differs"
+    return "better" if (high < 0) == (better == "lower") else "worse"

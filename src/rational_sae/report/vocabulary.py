@@ -1,0 +1,125 @@
+"""The words of a report: what each metric and each row is, and the order in which they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    label: str
+    definition: str
+    better: Literal["lower", "higher"] | None = None
+    """Which direction is an improvement; None where the metric is held or only a reference."""
+    decimals: int | None = 4
+    """Digits after the point; None shows four significant digits."""
+
+
+HEADLINE: dict[str, Metric] = {
+    "l0": Metric("L0", "Mean number of non-zero latents per token.", decimals=2),
+    "fvu": Metric(
+        "FVU",
+        "Fraction of variance unexplained: Σ‖x − x̂‖² / Σ‖x − x̄‖², where x̄ is the split's mean. Lower is better.",
+        "lower",
+    ),
+    "fvu_at_l0": Metric(
+        "FVU at L0", "FVU interpolated to the teacher's test L0: a comparison at equal sparsity.", "lower"
+    ),
+    "delta_ce": Metric(
+        "ΔCE",
+        "Added next-token cross-entropy, in nats, when x̂ replaces x: ce_sae − ce_clean. Lower is better.",
+        "lower",
+    ),
+    "delta_ce_at_l0": Metric(
+        "ΔCE at L0", "ΔCE interpolated to the teacher's test L0: a comparison at equal sparsity.", "lower"
+    ),
+    "loss_recovered": Metric(
+        "Loss recovered",
+        "(ce_zero − ce_sae) / (ce_zero − ce_clean): 1 is no damage, 0 is as bad as zeroing x. Higher is better.",
+        "higher",
+    ),
+    "kl": Metric("KL", "KL(clean ‖ SAE) between next-token distributions, in nats. Lower is better.", "lower"),
+    "alive_fraction": Metric(
+        "Alive",
+        "Share of latents that are non-zero at least once on the evaluated tokens. Higher is better.",
+        "higher",
+    ),
+    "mse": Metric(
+        "MSE",
+        "Mean over tokens of ‖x − x̂‖², summed over the width. Lower is better.",
+        "lower",
+        decimals=None,
+    ),
+}
+"""The columns of the main table, most useful first."""
+
+FURTHER: dict[str, Metric] = {
+    "explained_variance": Metric("Explained variance", "1 − FVU. Higher is better.", "higher"),
+    "l0_eps": Metric(
+        "L0 above ε",
+        "Mean number of latents with |z| above the stated ε: the L0 of a gate that is never exactly 0.",
+        decimals=2,
+    ),
+    "ce_clean": Metric("CE clean", "Next-token cross-entropy with x untouched, in nats."),
+    "ce_sae": Metric("CE SAE", "Next-token cross-entropy with x replaced by x̂, in nats.", "lower"),
+    "ce_zero": Metric("CE zero", "Next-token cross-entropy with x replaced by 0, in nats."),
+    "ce_mean": Metric("CE mean", "Next-token cross-entropy with x replaced by its training mean, in nats."),
+    "loss_recovered_mean": Metric(
+        "Loss recovered (mean)", "Loss recovered with ce_mean in place of ce_zero. Higher is better.", "higher"
+    ),
+    **{
+        f"probe_k{k}": Metric(
+            f"Probe k={k}", f"Test accuracy of a linear probe on {k} latent(s), SAEBench protocol.", "higher"
+        )
+        for k in (1, 2, 5, 20)
+    },
+    "probe_dense": Metric("Probe dense", "Test accuracy of a linear probe on all latents.", "higher"),
+}
+"""The columns of the second table."""
+
+METRICS = HEADLINE | FURTHER
+
+ROWS: dict[str, str] = {
+    "teacher": "The SAE as it was given.",
+    "teacher_rescaled": (
+        "The teacher with the best output scale, in closed form. It undoes shrinkage, "
+        "which is not the rational's merit."
+    ),
+    "init": "The rational SAE before fine-tuning: the teacher's weights, the fitted and calibrated rational.",
+    "init_hard": "The same initialisation under the hard gate: exact zeros below the threshold.",
+    "rsae": "The rational SAE, fine-tuned, at the step that validation kept.",
+    "identity": (
+        "The same gate, scales, band and controller with r(t) = t: what the machinery gives without the rational."
+    ),
+    "control_native": "The teacher with its own gate, fine-tuned on the same tokens for the same steps.",
+    "control_jumprelu": (
+        "The teacher with JumpReLU thresholds trained by straight-through gradients, on the same tokens."
+    ),
+}
+"""Row by row in the order of display."""
+
+
+def in_order(names: Iterable[str], order: Iterable[str]) -> list[str]:
+    """Known names in their own order, then the unknown ones as they came.
+
+    >>> in_order(["mine", "rsae", "teacher"], ROWS)
+    ['teacher', 'rsae', 'mine']
+    """
+    names, order = list(names), list(order)
+    return [name for name in order if name in names] + [name for name in names if name not in order]
+
+
+def metric(key: str) -> Metric:
+    """What is known of a key; an unknown one is shown under its own name."""
+    return METRICS.get(key) or Metric(key, "", decimals=None)
+
+
+def row_label(name: str) -> str:
+    """A row's name, or a difference's, as people read it.
+
+    >>> row_label("rsae - control_native")
+    'rsae − control native'
+    """
+    return name.replace(" - ", " − ").replace("_", " ")

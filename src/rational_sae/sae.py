@@ -1,0 +1,151 @@
+"""The SAE: an affine encoder, a gate and a decoder. Nothing here knows about files.
+
+z = gate(W_encᵀ(n(x) − b_dec) + b_enc), x̂ = n⁻¹(W_decᵀ z + b_dec), with b_dec subtracted only if
+`apply_b_dec_to_input`, and n the input normalisation, whose per-token state is undone on the way out.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rational_sae.gate import Gate, ReLUGate
+
+Normalisation = Literal["none", "layer_norm", "constant_norm_rescale"]
+
+LAYER_NORM_EPSILON = 1e-5
+"""SAELens' run_time_activation_ln_in (sae_lens/saes/sae.py)."""
+
+
+@dataclass
+class Metadata:
+    """Where an SAE comes from and which activations it expects. `None` means that its files do not say."""
+
+    source: str = ""
+    """What the user called it, and the format it was read from."""
+    family: str = ""
+    """relu, jumprelu, topk or rational."""
+    model_name: str | None = None
+    hook_name: str | None = None
+    context_size: int | None = None
+    prepend_bos: bool | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Everything else that the source's metadata says, kept for export."""
+
+
+@dataclass(frozen=True)
+class TokenState:
+    """What the input normalisation took off each token. Both broadcast over [n, d_in]."""
+
+    shift: Tensor
+    scale: Tensor
+
+
+class SAE(nn.Module):
+    """A sparse autoencoder of any family. All parameters float32."""
+
+    def __init__(
+        self,
+        W_enc: Tensor,
+        b_enc: Tensor,
+        W_dec: Tensor,
+        b_dec: Tensor,
+        gate: Gate,
+        *,
+        apply_b_dec_to_input: bool = True,
+        normalisation: Normalisation = "none",
+        metadata: Metadata | None = None,
+    ) -> None:
+        """W_enc: [d_in, d_sae], b_enc: [d_sae], W_dec: [d_sae, d_in], b_dec: [d_in]."""
+        super().__init__()
+        self.W_enc = nn.Parameter(W_enc.float().clone().contiguous())
+        self.b_enc = nn.Parameter(b_enc.float().clone())
+        self.W_dec = nn.Parameter(W_dec.float().clone().contiguous())
+        self.b_dec = nn.Parameter(b_dec.float().clone())
+        self.gate = gate
+        self.apply_b_dec_to_input = apply_b_dec_to_input
+        self.normalisation: Normalisation = normalisation
+        self.metadata = metadata or Metadata()
+
+    @property
+    def d_in(self) -> int:
+        return self.W_enc.shape[0]
+
+    @property
+    def d_sae(self) -> int:
+        return self.W_enc.shape[1]
+
+    def normalise(self, x: Tensor) -> tuple[Tensor, TokenState | None]:
+        """n(x) and what undoes it. x: [n, d_in] float32."""
+        if self.normalisation == "layer_norm":
+            shift = x.mean(-1, keepdim=True)
+            centred = x - shift
+            scale = centred.std(-1, keepdim=True) + LAYER_NORM_EPSILON
+            return centred / scale, TokenState(shift, scale)
+        if self.normalisation == "constant_norm_rescale":
+            scale = x.norm(dim=-1, keepdim=True) / self.d_in**0.5
+            return x / scale, TokenState(torch.zeros_like(scale), scale)
+        return x, None
+
+    def preactivations(self, x: Tensor) -> Tensor:
+        """h: [n, d_sae] of x: [n, d_in]."""
+        return self._affine(self.normalise(x.float())[0])
+
+    def encode(self, x: Tensor) -> Tensor:
+        """z: [n, d_sae] float32 of x: [n, d_in]."""
+        return self.gate(self.preactivations(x))[0]
+
+    def decode(self, z: Tensor, state: TokenState | None = None) -> Tensor:
+        """x̂: [n, d_in]. state: from `normalise`, needed when the SAE normalises its input."""
+        out = z @ self.W_dec + self.b_dec
+        return out if state is None else out * state.scale + state.shift
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x̂: [n, d_in], z: [n, d_sae] and the batch's L0 (a scalar that carries the thresholds' gradient)."""
+        normalised, state = self.normalise(x.float())
+        z, l0 = self.gate(self._affine(normalised))
+        return self.decode(z, state), z, l0
+
+    def _affine(self, normalised: Tensor) -> Tensor:
+        if self.apply_b_dec_to_input:
+            normalised = normalised - self.b_dec
+        return torch.addmm(self.b_enc, normalised, self.W_enc)
+
+    def with_gate(self, gate: Gate) -> SAE:
+        """A copy of the weights under another gate."""
+        return SAE(
+            self.W_enc,
+            self.b_enc,
+            self.W_dec,
+            self.b_dec,
+            gate,
+            apply_b_dec_to_input=self.apply_b_dec_to_input,
+            normalisation=self.normalisation,
+            metadata=copy.deepcopy(self.metadata),
+        )
+
+    @torch.no_grad()
+    def rescale_input_(self, factor: float) -> None:
+        """Follow a change of units x → x·factor (only without input normalisation, which has its own unit)."""
+        self.W_enc /= factor
+        self.W_dec *= factor
+        self.b_dec *= factor
+
+    @torch.no_grad()
+    def rescale_latents_(self, factor: Tensor) -> None:
+        """Follow a change of units z_j → z_j·factor_j; the reconstruction stays. factor: [d_sae], positive."""
+        self.W_enc *= factor
+        self.b_enc *= factor
+        self.W_dec /= factor[:, None]
+        self.gate.rescale_(factor)
+
+    @torch.no_grad()
+    def fold_offset_(self) -> None:
+        """Write a ReLU gate's offset into b_enc, where every tool looks for it."""
+        if isinstance(self.gate, ReLUGate):
+            self.b_enc -= self.gate.offset
+            self.gate.offset.zero_()

@@ -1,0 +1,170 @@
+"""One SAE under fine-tuning: its penalty, parameter groups, controller and best step.
+
+The RSAE, `identity` and the controls are all candidates and are treated alike; they differ in their gate, and in the
+penalty that can move it: the gate's own L0 where a threshold has a gradient, ‖z‖₁ weighted by decoder norms
+where there is none (ReLU and smooth gates), nothing for a TopK.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from rational_sae.gate import RationalGate, ThresholdGate
+from rational_sae.matched import CHUNK, can_shift, shifted, solve_shift
+from rational_sae.sae import SAE
+from rational_sae.upgrade.settings import Settings
+from rational_sae.upgrade.sparsity import SparsityController
+
+CLIP_WEIGHTS, CLIP_SHAPE = 1.0, 0.1
+"""Largest gradient norm of a group. Apart, or the coefficients' gradient vanishes under the weights'."""
+
+MIN_WEIGHT = 2e-2
+"""Smallest first λ: a gate that starts at its own optimum has an estimate of 0."""
+
+
+@dataclass
+class Curve:
+    """What is logged of one candidate."""
+
+    step: list[int] = field(default_factory=list)
+    mse: list[float] = field(default_factory=list)
+    l0: list[float] = field(default_factory=list)
+    sparsity_weight: list[float] = field(default_factory=list)
+
+
+class Candidate:
+    """An SAE that is fine-tuned at a target L0."""
+
+    def __init__(self, name: str, sae: SAE, settings: Settings, x: Tensor, target_l0: float) -> None:
+        """sae: in canonical units; x: [n, d_in] calibration activations, also canonical."""
+        self.name, self.sae, self.target_l0 = name, sae, target_l0
+        self.variance = float((x - x.mean(0)).pow(2).sum(-1).mean())
+        self.groups = _groups(sae, settings)
+        self.optimizer = torch.optim.Adam([{"params": p, "lr": lr} for p, lr, _ in self.groups], betas=(0.9, 0.99))
+        self.rates = [lr for _, lr, _ in self.groups]
+        self.uses_l1 = not (isinstance(sae.gate, ThresholdGate) or _is_hard(sae)) and sae.gate.elementwise
+        self.controller = SparsityController(target_l0, self._first_weight(x[:CHUNK]))
+        self.curve = Curve()
+        self.validation: dict[str, list[float]] = {"step": [], "fvu": [], "l0": []}
+        self.best_fvu = float("inf")
+        self.kept_step = 0
+        self.skipped = 0
+        self.best: dict[str, Tensor] = {}
+
+    def step(self, x: Tensor, fraction: float, number: int) -> None:
+        """One fine-tuning step. x: [n, d_in]; fraction: of the learning rate, from the common schedule."""
+        x_hat, z, l0 = self.sae(x)
+        error = (x - x_hat).pow(2).sum(-1).mean()
+        weight = self.controller.weight
+        loss = error / self.variance + weight * self._penalty(z, l0)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if not self._usable(loss):
+            self.skipped += 1
+            return
+        for (parameters, _, clip), group, rate in zip(
+            self.groups, self.optimizer.param_groups, self.rates, strict=True
+        ):
+            nn.utils.clip_grad_norm_(parameters, clip)
+            group["lr"] = rate * fraction
+        self.optimizer.step()
+        if isinstance(self.sae.gate, RationalGate):
+            self.sae.gate.project_()
+        if self.controller.update(float(l0.detach())) and can_shift(self.sae):
+            self.sae.gate.shift_(solve_shift(self.sae, x, self.target_l0))
+            self.controller.reset()
+        self._log(number, float(error.detach()), float(l0.detach()), weight)
+
+    def validate(self, x: Tensor, number: int) -> None:
+        """Keep this step if it is the best so far: FVU on x, with thresholds moved to the target L0."""
+        shift = solve_shift(self.sae, x, self.target_l0) if can_shift(self.sae) else 0.0
+        with shifted(self.sae, shift), torch.no_grad():
+            squared, active = 0.0, 0
+            for part in x.split(CHUNK):
+                x_hat, z, _ = self.sae(part)
+                squared += float((part - x_hat).pow(2).sum(dtype=torch.float64))
+                active += int((z != 0).sum())
+            fvu = squared / float((x - x.mean(0)).pow(2).sum(dtype=torch.float64))
+            for key, value in {"step": number, "fvu": fvu, "l0": active / len(x)}.items():
+                self.validation[key].append(value)
+            if fvu < self.best_fvu:
+                self.best_fvu, self.kept_step = fvu, number
+                self.best = copy.deepcopy(self.sae.state_dict())
+
+    def finish(self) -> SAE:
+        """The SAE of the best step, thresholds solved on validation."""
+        self.sae.load_state_dict(self.best)
+        self.optimizer.state.clear()
+        return self.sae
+
+    def _penalty(self, z: Tensor, l0: Tensor) -> Tensor:
+        if self.uses_l1:
+            return self._l1(z)
+        return l0 / self.target_l0 if l0.requires_grad else torch.zeros(())
+
+    def _l1(self, z: Tensor) -> Tensor:
+        """‖z‖₁ weighted by decoder norms, mean over tokens, relative to √variance."""
+        return (z.abs() @ self.sae.W_dec.norm(dim=-1)).mean() / self.variance**0.5
+
+    def _first_weight(self, x: Tensor) -> float:
+        """λ at which the teacher is stationary along the direction that sparsity moves: the Lagrange multiplier of L0.
+
+        For ‖z‖₁ the direction is the scale of z; for thresholds it is the common shift.
+        """
+        x_hat, z, l0 = self.sae(x)
+        z.retain_grad()
+        ((x - x_hat).pow(2).sum(-1).mean() / self.variance).backward()
+        if self.uses_l1:
+            assert z.grad is not None
+            estimate = -float((z.grad * z).sum()) / float(self._l1(z))
+        elif l0.requires_grad:
+            gain = _threshold_slope(self.sae)
+            self.sae.zero_grad(set_to_none=True)
+            (self.sae(x)[2] / self.target_l0).backward()
+            estimate = -gain / min(-1e-12, _threshold_slope(self.sae))
+        else:
+            estimate = 0.0
+        self.sae.zero_grad(set_to_none=True)
+        return max(MIN_WEIGHT, estimate)
+
+    def _usable(self, loss: Tensor) -> bool:
+        gradients = [p.grad for parameters, _, _ in self.groups for p in parameters if p.grad is not None]
+        return bool(torch.isfinite(loss)) and all(bool(torch.isfinite(g).all()) for g in gradients)
+
+    def _log(self, number: int, error: float, l0: float, weight: float) -> None:
+        self.curve.step.append(number)
+        self.curve.mse.append(error)
+        self.curve.l0.append(l0)
+        self.curve.sparsity_weight.append(weight)
+
+
+def _is_hard(sae: SAE) -> bool:
+    return isinstance(sae.gate, RationalGate) and sae.gate.mode == "hard"
+
+
+def _groups(sae: SAE, settings: Settings) -> list[tuple[list[Tensor], float, float]]:
+    """(parameters, learning rate, clip): the weights, the thresholds and scales, the shape."""
+    groups: list[tuple[list[Tensor], float, float]] = [
+        ([sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec], settings.lr, CLIP_WEIGHTS)
+    ]
+    gate = sae.gate
+    if isinstance(gate, ThresholdGate):
+        groups.append(([gate.threshold], settings.lr_threshold, CLIP_WEIGHTS))
+    if isinstance(gate, RationalGate):
+        thresholds = [gate.threshold] if gate.mode == "hard" else []
+        groups.append(([*thresholds, gate.log_scale], settings.lr_threshold, CLIP_WEIGHTS))
+        groups.append(([gate.shape, gate.log_gain], settings.lr_shape, CLIP_SHAPE))
+    return groups
+
+
+def _threshold_slope(sae: SAE) -> float:
+    """Derivative along the common threshold shift, from the gradient that is now in place."""
+    gate = sae.gate
+    assert isinstance(gate, ThresholdGate | RationalGate)
+    unit = gate.scale.detach() if isinstance(gate, RationalGate) else gate.threshold.detach()
+    gradient = gate.threshold.grad
+    return 0.0 if gradient is None else float((gradient * unit).sum())

@@ -1,0 +1,151 @@
+"""The start of an upgrade: the teacher in canonical units, and rational gates that behave like its own."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rational_sae.errors import SourceError
+from rational_sae.gate import Mode, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.matched import CHUNK
+from rational_sae.rational import Fit, cached_fit, target
+from rational_sae.sae import SAE
+from rational_sae.transition import Transition, rational_transition
+
+DOMAIN_COVERAGE = 0.999
+"""Share of active pre-activations that the scale of a ReLU gate keeps inside [−1, 1]."""
+
+DESIGN_THRESHOLDS = (0.3, 0.2, 0.1, 0.05)
+"""θ₀ of a JumpReLU design, in t; the largest that keeps all but OUT_OF_RANGE of the active entries below t = 1."""
+
+OUT_OF_RANGE = 0.005
+
+RELATIVE_GAP = 0.2
+"""Half-width of the jump's gap, and of the band that passes gradient, relative to the threshold (heuristic)."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """How canonical units relate to the teacher's: x·input, z·latent. Undone when an SAE is finished."""
+
+    input: float
+    latent: Tensor
+
+    def undo_(self, sae: SAE) -> SAE:
+        """Bring an SAE trained in canonical units back to the teacher's."""
+        sae.fold_offset_()
+        sae.rescale_latents_(1 / self.latent)
+        sae.rescale_input_(1 / self.input)
+        return sae
+
+
+def canonical(teacher: SAE, x: Tensor) -> tuple[SAE, Units]:
+    """The teacher in units where inputs have mean norm √d_in and decoder rows norm 1, so that one learning rate and
+    one bandwidth mean the same for every teacher. x: [n, d_in] calibration activations.
+
+    A TopK's selection compares latents, so its latents are rescaled by one common factor only.
+    """
+    sae = copy.deepcopy(teacher)
+    scales_itself = teacher.normalisation != "none"
+    factor = 1.0 if scales_itself else teacher.d_in**0.5 / float(x.norm(dim=-1).mean())
+    sae.rescale_input_(factor)
+    latent = sae.W_dec.detach().norm(dim=-1).clamp_min(1e-8)
+    if not sae.gate.elementwise:
+        latent = latent.mean().expand_as(latent).clone()
+    sae.rescale_latents_(latent)
+    return sae, Units(factor, latent)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Rational gates for one teacher."""
+
+    fit: Fit
+    """Of the shape that is trained."""
+    init: RationalGate
+    """Reproduces the teacher (for a TopK: with its own per-token support)."""
+    threshold: Tensor
+    """[d_sae]: element-wise thresholds, the teacher's own or the one separating its top k on average."""
+    transition: Transition
+    mode: Mode
+    """Of `init`."""
+    out_of_range: float
+    """Share of active pre-activations with t > 1."""
+
+
+def rational_start(teacher: SAE, x: Tensor, degrees: tuple[int, int], mode: Mode) -> Start:
+    """Design the gate of the row `init` for a teacher in canonical units. x: [n, d_in] calibration activations."""
+    h = torch.cat([_preactivation_sample(teacher, part) for part in x.split(CHUNK)])
+    gate = teacher.gate
+    if isinstance(gate, ThresholdGate):
+        return threshold_start(gate.threshold.detach(), teacher, x, degrees, mode)
+    if isinstance(gate, TopKGate):
+        return _relu_start(teacher, h, degrees, "topk", gate.k)
+    if isinstance(gate, ReLUGate):
+        return _relu_start(teacher, h, degrees, mode, None)
+    raise SourceError("this SAE is rational already", "give a ReLU, JumpReLU or TopK SAE")
+
+
+def threshold_start(threshold: Tensor, teacher: SAE, x: Tensor, degrees: tuple[int, int], mode: Mode) -> Start:
+    """A JumpReLU's gate: s_j = θ_j/θ₀ carries the per-latent thresholds exactly with one shared shape.
+
+    Under the hard gate the cut makes the jump, so the fitted one sits a gap to the left of it and r(t) ≈ t on the whole
+    support; the smooth gate has only the fitted jump, and it sits at the threshold.
+    """
+    floor = 1e-3 * float(threshold.mean()) + 1e-6
+    safe = threshold.clamp_min(floor)
+    ratios = _active_ratios(teacher, x, safe)
+    theta = next((t for t in DESIGN_THRESHOLDS if float((ratios * t > 1).float().mean()) <= OUT_OF_RANGE), 0.05)
+    gap = RELATIVE_GAP * theta
+    fit = cached_fit(target("jumprelu", threshold=theta - gap if mode == "hard" else theta, gap=gap), degrees)
+    transition = _transition(RELATIVE_GAP * safe)
+    assert fit.partial_fractions is not None
+    gate = RationalGate(fit.partial_fractions, safe / theta, threshold, mode=mode, transition=transition)
+    return Start(fit, gate, threshold, transition, mode, float((ratios * theta > 1).float().mean()))
+
+
+def _relu_start(teacher: SAE, h: Tensor, degrees: tuple[int, int], mode: Mode, k: int | None) -> Start:
+    positive = h[h > 0]
+    scale = float(positive.quantile(DOMAIN_COVERAGE))
+    fit = cached_fit(target("relu"), degrees)
+    d_sae = teacher.d_sae
+    threshold = torch.zeros(d_sae)
+    transition = _transition(torch.full((d_sae,), RELATIVE_GAP * float(positive.median())))
+    assert fit.partial_fractions is not None
+    gate = RationalGate(
+        fit.partial_fractions,
+        torch.full((d_sae,), scale),
+        threshold,
+        mode=mode,
+        k=k,
+        transition=transition,
+    )
+    return Start(fit, gate, threshold, transition, mode, float((positive > scale).float().mean()))
+
+
+def _transition(half_width: Tensor) -> Transition:
+    """The slope of the (9,8) JumpReLU design's own jump."""
+    theta, gap = 0.1, 0.02
+    fit = cached_fit(target("jumprelu", threshold=theta, gap=gap), (9, 8))
+    assert fit.partial_fractions is not None
+    return rational_transition(fit.partial_fractions, theta, gap, half_width)
+
+
+@torch.no_grad()
+def _preactivation_sample(teacher: SAE, x: Tensor) -> Tensor:
+    """Pre-activations of the teacher's active entries and as many inactive ones, flat."""
+    h = teacher.preactivations(x)
+    z, _ = teacher.gate(h)
+    active, rest = h[z != 0], h[z == 0]
+    stride = max(1, len(rest) // max(1, len(active)))
+    return torch.cat([active[:500_000], rest[::stride][:500_000]])
+
+
+@torch.no_grad()
+def _active_ratios(teacher: SAE, x: Tensor, threshold: Tensor) -> Tensor:
+    """h/θ_j of active entries over a sample, flat."""
+    ratios = teacher.preactivations(x[:CHUNK]) / threshold
+    return ratios[ratios > 1]

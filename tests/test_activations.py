@@ -1,0 +1,169 @@
+"""Training batches: set by the seed, bounded in memory, a new order at every pass, no first positions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice, pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rational_sae.activations import Reader, TrainingBatches
+from rational_sae.errors import TextError
+from rational_sae.hosts import Host
+from rational_sae.text import Text
+from rational_sae.tokens import EVAL_TOKENS_PER_DOCUMENT, Tokeniser
+
+CONTEXT = 20
+BATCH = 64
+EVERYTHING = 10**6
+D_IN = 32
+ROW_BYTES = 4 * D_IN
+
+
+@pytest.fixture
+def reader(tiny_hosts: dict[str, Host], tiny_text: Text) -> Reader:
+    host = tiny_hosts["llama"]
+    return Reader(host, host.hook("model.layers.1"), tiny_text, Tokeniser(host.tokenizer, CONTEXT))
+
+
+def training(reader: Reader, tokens: int = 640, **options: Any) -> TrainingBatches:
+    return TrainingBatches(reader, tokens, BATCH, **{"seed": 0, **options})
+
+
+def first(batches: TrainingBatches, count: int) -> list[Tensor]:
+    return list(islice(batches, count))
+
+
+def rows(batches: list[Tensor]) -> list[tuple[float, ...]]:
+    return sorted(tuple(row) for batch in batches for row in batch.tolist())
+
+
+def equal(one: list[Tensor], other: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_vectors_are_float32_of_kept_positions_and_no_more_than_asked(reader: Reader) -> None:
+    parts = list(reader.vectors("train", 100))
+    assert sum(map(len, parts)) == 100
+    assert all(part.dtype == torch.float32 and part.shape[1] == D_IN for part in parts)
+    (batch, *_) = reader.tokeniser.batches(reader.text, "train", EVERYTHING)
+    stream = reader.host.residual(batch.input_ids, reader.hook)
+    assert torch.equal(reader.at(batch), stream[:, 1:].flatten(0, 1))
+
+
+def test_a_sink_past_the_first_position_is_left_out_unless_told(reader: Reader) -> None:
+    (batch, *_) = reader.tokeniser.batches(reader.text, "train", EVERYTHING)
+    stream = reader.host.residual(batch.input_ids, reader.hook)
+    expected = batch.keep.clone()
+    expected[2, 5] = False
+    stream[2, 5] *= 100
+    assert torch.equal(reader.kept(stream, batch), expected)
+    keeping = Tokeniser(reader.tokeniser.tokenizer, CONTEXT, sink="keep")
+    assert replace(reader, tokeniser=keeping).kept(stream, batch)[2, 5]
+
+
+def test_half_precision_streams_are_widened(tiny_folders: dict[str, Any], tiny_text: Text) -> None:
+    from rational_sae.hosts import load_host
+
+    host = load_host(str(tiny_folders["llama"]), dtype=torch.bfloat16)
+    reader = Reader(host, host.hook("model.layers.1"), tiny_text, Tokeniser(host.tokenizer, CONTEXT))
+    assert reader.sample("test", 50).dtype == torch.float32
+
+
+def test_the_same_seed_gives_the_same_batches(reader: Reader) -> None:
+    assert equal(first(training(reader), 25), first(training(reader), 25))
+    assert not equal(first(training(reader), 5), first(training(reader, seed=1), 5))
+
+
+def test_batches_are_float32_of_the_stated_shape(reader: Reader) -> None:
+    for x in first(training(reader), 12):
+        assert x.shape == (BATCH, D_IN)
+        assert x.dtype == torch.float32
+
+
+def test_every_pass_is_a_new_permutation_of_the_same_tokens(reader: Reader) -> None:
+    harvested: list[int] = []
+    batches = training(reader, progress=harvested.append)
+    found = first(batches, 30)
+    passes = [found[:10], found[10:20], found[20:]]
+    assert rows(passes[0]) == rows(passes[1]) == rows(passes[2])
+    assert not equal(passes[0], passes[1])
+    assert not equal(passes[1], passes[2])
+    assert batches.distinct_tokens == 640
+    assert sum(harvested) == 640  # what fits in one window is harvested once
+
+
+def test_a_small_buffer_is_filled_again_and_again(reader: Reader) -> None:
+    whole = first(training(reader), 10)
+    harvested: list[int] = []
+    batches = training(reader, buffer_bytes=2 * BATCH * ROW_BYTES, progress=harvested.append)
+    found = first(batches, 10)
+    assert rows(found) == rows(whole)  # the same tokens, window by window
+    windows = [rows(found[i : i + 2]) for i in range(0, 10, 2)]
+    assert all(one != other for one, other in pairwise(windows))
+    assert batches.distinct_tokens == 640
+    assert sum(harvested) == 640
+    second = first(training(reader, buffer_bytes=2 * BATCH * ROW_BYTES), 20)[10:]
+    assert rows(second[:2]) != windows[0]  # the second pass reads the documents in another order
+
+
+def test_memory_is_bounded_by_the_buffer(reader: Reader) -> None:
+    batches = training(reader, tokens=EVERYTHING, buffer_bytes=3 * BATCH * ROW_BYTES)
+    sizes = [len(window) for window in islice(batches._windows(0, first=True), 5)]
+    assert sizes == [3 * BATCH] * 5
+    storage = next(iter(batches._windows(0, first=True))).untyped_storage()
+    assert storage.nbytes() == 3 * BATCH * ROW_BYTES
+
+
+def test_a_batch_does_not_change_when_the_buffer_is_filled_again(reader: Reader) -> None:
+    batches = iter(training(reader, buffer_bytes=BATCH * ROW_BYTES))
+    x = next(batches)
+    before = x.clone()
+    next(batches)
+    assert torch.equal(x, before)
+
+
+def test_too_little_text_is_refused(reader: Reader) -> None:
+    short = Text("short", lambda: iter(["w1 w2 w3", "w4 w5 w6"]))
+    poor = Reader(reader.host, reader.hook, short, reader.tokeniser)
+    with pytest.raises(TextError, match=r"short gives \d+ tokens for the train split, 64 are needed"):
+        next(iter(training(poor)))
+    with pytest.raises(TextError, match=r"short gives \d+ tokens for the test split, 100 are needed"):
+        poor.sample("test", 400)
+
+
+def test_fewer_tokens_than_asked_are_reported(reader: Reader) -> None:
+    batches = training(reader, tokens=EVERYTHING)
+    documents = len(list(reader.text.documents("train")))
+    first(batches, 1)
+    assert batches.distinct_tokens == documents * 2 * (CONTEXT - 1)
+
+
+def test_a_sample_is_bounded_and_may_need_fewer(reader: Reader) -> None:
+    assert len(reader.sample("test", 300)) == 300
+    found = reader.sample("validation", EVERYTHING, needed=1)
+    assert len(found) < 5000
+
+
+def test_one_document_gives_a_bounded_share(reader: Reader) -> None:
+    long = Text("long", lambda: iter([" ".join(f"w{(i + s) % 60}" for i in range(2000)) for s in range(60)]))
+    greedy = Reader(reader.host, reader.hook, long, reader.tokeniser)
+    documents = len(list(long.documents("test")))
+    assert documents > 0
+    tokens = sum(batch.keep.sum().item() for batch in greedy.held_out("test", EVERYTHING))
+    assert 0 < tokens <= documents * EVAL_TOKENS_PER_DOCUMENT
+
+
+def test_a_real_sample_has_no_first_position_norms(host: Host, news: Text) -> None:
+    reader = Reader(host, host.hook("model.layers.11"), news, Tokeniser(host.tokenizer, 32))
+    x = reader.sample("calibration", 400)
+    assert x.shape == (400, host.d_model)
+    assert x.dtype == torch.float32
+    norms = x.norm(dim=1)
+    assert norms.max() < 20 * norms.median()
+    (batch, *_) = reader.held_out("calibration", 400)
+    sink = host.residual(batch.input_ids, reader.hook)[:, 0].norm(dim=1)
+    assert sink.min() > 20 * norms.median()  # what was left out is indeed massive
