@@ -170,7 +170,7 @@ class RationalGate(Gate):
     @property
     def right_slope(self) -> float:
         """Slope of the continuation right of t = 1."""
-        return float(self.shape[LINEAR - 1])
+        return float(self.shape.detach()[LINEAR - 1])
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         gain = self.log_gain.exp()
@@ -242,7 +242,7 @@ class _HardGate(torch.autograd.Function):
     """s_j·r(h/s_j) where h > τ_j, exactly 0 elsewhere, evaluated on the few entries that matter.
 
     Backward. Active entries: exact, with respect to h, s_j and the shape. Entries in the band of the transition, on
-    both sides of τ_j: the jump at the threshold times the kernel, with respect to τ_j and (if the transition says so) h.
+    both sides of τ_j: the jump at the threshold times the kernel, for τ_j and (if the transition says so) h.
     All others: nothing. The L0 output passes its gradient through the kernel alone.
     """
 

@@ -64,9 +64,7 @@ def test_derivative_is_the_slope(r: PartialFractions) -> None:
 
 
 @given(fractions(), st.sampled_from([1e-6, 0.5, 1e6]), st.sampled_from([1e-6, -2.0, 1e6]))
-def test_scaled_is_the_same_function_in_other_units(
-    r: PartialFractions, t_factor: float, f_factor: float
-) -> None:
+def test_scaled_is_the_same_function_in_other_units(r: PartialFractions, t_factor: float, f_factor: float) -> None:
     found = r.scaled(t_factor, f_factor)(t_factor * T)
     np.testing.assert_allclose(found, f_factor * r(T), atol=1e-10 * abs(f_factor) * (1 + size(r)))
 

@@ -32,9 +32,7 @@ def test_the_set_leaves_out_the_gap_and_relu_has_none() -> None:
 
 @pytest.mark.parametrize("name", ["relu", "jumprelu", "step", "sign"])
 @pytest.mark.parametrize(("t_factor", "f_factor"), [(1e-6, 1.0), (1e6, -2.0), (3.0, 1e6)])
-def test_scaled_target_is_the_same_function_in_other_units(
-    name: str, t_factor: float, f_factor: float
-) -> None:
+def test_scaled_target_is_the_same_function_in_other_units(name: str, t_factor: float, f_factor: float) -> None:
     plain = target(name)
     scaled = plain.scaled(t_factor, f_factor)
     np.testing.assert_allclose(scaled(t_factor * T), f_factor * plain(T), rtol=1e-14)

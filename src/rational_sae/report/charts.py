@@ -4,6 +4,8 @@ A panel has no legend and no width of its own: the page writes one legend for a 
 window, the figures set both. Importing this module imports Altair, so others import it when they draw.
 """
 
+# pyright: reportArgumentType=false, reportReturnType=false, reportCallIssue=false
+# (altair.s chart classes are typed more narrowly than what they accept)
 from __future__ import annotations
 
 import math
