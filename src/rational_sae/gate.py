@@ -164,7 +164,7 @@ class RationalGate(Gate):
     def partial_fractions(self) -> PartialFractions:
         """The current r, on [−1, 1]."""
         e0, e1, _ = self.shape[:LINEAR].tolist()
-        alpha, beta, x, eta = (row.tolist() for row in self.shape[LINEAR:].view(4, -1))
+        alpha, beta, x, eta = self.shape[LINEAR:].detach().double().cpu().view(4, -1).numpy()
         return PartialFractions(e0, e1, alpha, beta, x, eta)
 
     @property
@@ -177,7 +177,7 @@ class RationalGate(Gate):
         if self.mode == "hard":
             z, l0 = _HardGate.apply(h, self.shape, self.scale, self.threshold, self.transition)
             return z * gain, l0
-        if self.mode == "topk":
+        if self.k is not None and self.mode == "topk":
             places = h.float().topk(self.k, dim=-1, sorted=False).indices
             values = h.float().gather(-1, places)
             scale = self.scale[places]

@@ -73,7 +73,7 @@ def render(report: Mapping[str, Any]) -> str:
 
 
 def _asset(name: str) -> str:
-    return (resources.files(__package__) / name).read_text(encoding="utf-8")
+    return (resources.files("rational_sae.report") / name).read_text(encoding="utf-8")
 
 
 @cache
@@ -82,7 +82,7 @@ def _bundle() -> str:
     import altair as alt
     import vl_convert
 
-    return vl_convert.javascript_bundle(vl_version=".".join(alt.SCHEMA_VERSION.split(".")[:2]))
+    return vl_convert.javascript_bundle(None, vl_version=".".join(alt.SCHEMA_VERSION.split(".")[:2]))
 
 
 def _spec(chart: Any) -> dict[str, Any]:

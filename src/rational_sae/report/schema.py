@@ -104,7 +104,7 @@ def to_plain(value: Any) -> Any:
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return [to_plain(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy and torch, scalars and arrays alike
+    if not isinstance(value, bytes) and hasattr(value, "tolist"):  # numpy and torch, scalars and arrays alike
         return to_plain(value.tolist())
     return value.as_posix() if isinstance(value, PurePath) else str(value)
 

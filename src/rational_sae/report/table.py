@@ -55,7 +55,9 @@ def difference_rows(report: Mapping[str, Any]) -> list[Row]:
         found = differences[name].get(key) or {}
         value, interval = found.get("value"), found.get("interval")
         text = format_interval(key, interval, signed=True)
-        return Cell(key, value, format_difference(key, value), text, _outcome(key, interval) if text else "")
+        return Cell(
+            key, value, format_difference(key, value), text, _outcome(key, interval) if text and interval else ""
+        )
 
     return [Row(name, row_label(name), {key: cell(name, key) for key in keys}) for name in differences]
 
