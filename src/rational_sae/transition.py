@@ -62,4 +62,4 @@ def rational_transition(fit: PartialFractions, centre: float, gap: float, half_w
     t = centre + gap * v
     r, d = torch.from_numpy(fit(t.numpy())), torch.from_numpy(fit.derivative(t.numpy()))
     slope = (d / t - r / t**2).clamp_min(0.0)
-    return Transition((slope / torch.trapezoid(slope, v)).float(), half_width, to_input=True)
+    return Transition((slope / torch.trapezoid(slope, v)).float(), half_width, to_input=False)
