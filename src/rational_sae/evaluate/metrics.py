@@ -33,7 +33,9 @@ def results(sums: Measurements, compare: list[tuple[str, str]], *, seed: int = 0
     documents = len(sums.tokens)
     rng = np.random.default_rng(seed)
     resampled = rng.multinomial(documents, np.full(documents, 1 / documents), size=RESAMPLES)
-    weights = np.vstack([np.ones(documents), resampled])  # [1 + RESAMPLES, documents]; the first is the sample itself
+    weights = np.vstack(
+        [np.ones(documents), resampled.astype(np.float64)]
+    )  # [1 + RESAMPLES, documents]; the first is the sample itself
     figures = {name: _figures(sums, name, weights) for name in sums.rows}
     alive = {name: float((row.fired > 0).double().mean()) for name, row in sums.rows.items()}
     return Results(

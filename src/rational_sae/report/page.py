@@ -82,7 +82,8 @@ def _bundle() -> str:
     import altair as alt
     import vl_convert
 
-    return vl_convert.javascript_bundle(None, vl_version=".".join(alt.SCHEMA_VERSION.split(".")[:2]))
+    version = ".".join(alt.SCHEMA_VERSION.split(".")[:2])
+    return vl_convert.javascript_bundle(vl_version=version)  # pyright: ignore[reportCallIssue] - its stub is wrong
 
 
 def _spec(chart: Any) -> dict[str, Any]:

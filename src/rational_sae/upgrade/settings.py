@@ -31,27 +31,27 @@ class Settings(BaseModel):
     """Degrees (p, q) of the rational function; (q + 1, q) with q even."""
     controls: tuple[Control, ...] = ("native", "identity")
     """What the upgrade is compared with, beside the teacher."""
-    steps: int = Field(600, ge=1)
+    steps: int = Field(default=600, ge=1)
     """Fine-tuning steps."""
-    batch_tokens: int = Field(1024, ge=1)
+    batch_tokens: int = Field(default=1024, ge=1)
     """Tokens of one step."""
-    train_tokens: int | None = Field(None, ge=1)
+    train_tokens: int | None = Field(default=None, ge=1)
     """Distinct training tokens; default steps × batch_tokens. Fewer are reused in new orders."""
-    eval_tokens: int = Field(16384, ge=1)
+    eval_tokens: int = Field(default=16384, ge=1)
     """Test tokens; calibration and validation use half as many each."""
-    context: int | None = Field(None, ge=2)
+    context: int | None = Field(default=None, ge=2)
     """Sequence length; default: what the SAE's config says, at most 128."""
     bos: Literal["auto", "yes", "no"] = "auto"
     """Whether sequences start with BOS."""
     sink: Sink = "exclude"
     """Whether the first position of a sequence, an attention sink, is excluded from training and metrics."""
-    target_l0: float | None = Field(None, gt=0)
+    target_l0: float | None = Field(default=None, gt=0)
     """L0 to hold; default: the teacher's on validation."""
-    lr: float = Field(2e-4, gt=0)
+    lr: float = Field(default=2e-4, gt=0)
     """Adam's learning rate of the weights."""
-    lr_threshold: float = Field(1e-3, gt=0)
+    lr_threshold: float = Field(default=1e-3, gt=0)
     """Of thresholds and log-scales."""
-    lr_shape: float = Field(1e-4, ge=0)
+    lr_shape: float = Field(default=1e-4, ge=0)
     """Of the shape coefficients; 0 freezes them."""
     seed: int = 0
     device: str = "auto"
