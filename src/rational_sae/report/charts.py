@@ -26,6 +26,10 @@ INK = "#808080"
 """Rules and bars that belong to no row: legible on white and on black."""
 
 
+VEGA_LITE = ".".join(alt.SCHEMA_VERSION.split(".")[:2])
+"""The version of Vega-Lite that the installed Altair writes, as vl-convert names it."""
+
+
 @dataclass(frozen=True)
 class Panel:
     """One chart and the words around it."""

@@ -46,6 +46,8 @@ def _picture(group: Group) -> bytes:
     import altair as alt
     import vl_convert
 
+    from .charts import VEGA_LITE
+
     sized = [p.chart.properties(width=WIDTH, height=HEIGHT, title=p.title) for p in group.panels]
     chart = (
         alt.concat(*sized, columns=2, background="white", padding=12, spacing=28)
@@ -53,5 +55,4 @@ def _picture(group: Group) -> bytes:
         .configure_view(stroke=None)
         .configure_axis(gridColor="#e4e4e4", titleFontWeight="normal")
     )
-    version = ".".join(alt.SCHEMA_VERSION.split(".")[:2])
-    return vl_convert.vegalite_to_png(chart.to_dict(), vl_version=version, scale=2)
+    return vl_convert.vegalite_to_png(chart.to_dict(), vl_version=VEGA_LITE, scale=2)

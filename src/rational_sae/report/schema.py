@@ -5,6 +5,7 @@ Only `schema`, `title`, `verdict` and `rows` are required. Numbers may be null: 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
@@ -130,19 +131,13 @@ def _type_fault(plain: dict[str, Any]) -> str:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        # Lax only where JSON is poorer than Python: a two-item list is read as a pair.
-        TypeAdapter(Report).validate_json(_dump(plain), strict=True)
+        # From JSON, where a two-item list may stand for a pair even in strict mode.
+        TypeAdapter(Report).validate_json(json.dumps(plain), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         return " ".join(f"{place}: {first['msg'].lower()}".split())
     return ""
-
-
-def _dump(plain: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(plain, allow_nan=False)
 
 
 def _length_faults(plain: dict[str, Any]) -> Iterator[str]:

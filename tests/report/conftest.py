@@ -1,0 +1,161 @@
+"""Reports to draw: one with every section and realistic numbers, one with the least that is a report."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import pytest
+
+METRICS = {
+    "teacher": (592.1, 0.13241, 32.0, 0.9132, 0.4122, 0.9562, 0.3911),
+    "teacher_rescaled": (590.8, 0.13212, 32.0, 0.9132, 0.4119, 0.9563, 0.3907),
+    "init": (571.4, 0.12779, 33.41, 0.9201, 0.3987, 0.9577, 0.3782),
+    "rsae": (542.0, 0.12123, 32.2, 0.9417, 0.3512, 0.9627, 0.3344),
+    "identity": (549.2, 0.12284, 32.23, 0.9411, 0.3561, 0.9622, 0.3390),
+    "control_native": (579.6, 0.12962, 32.0, 0.9278, 0.3890, 0.9587, 0.3701),
+    "control_jumprelu": (547.3, 0.12241, 32.61, 0.9388, 0.3549, 0.9623, 0.3375),
+}
+
+
+def _row(
+    mse: float, fvu: float, l0: float, alive: float, delta: float, recovered: float, kl: float
+) -> dict[str, float]:
+    return {
+        "mse": mse,
+        "fvu": fvu,
+        "explained_variance": 1 - fvu,
+        "l0": l0,
+        "alive_fraction": alive,
+        "ce_clean": 3.2174,
+        "ce_sae": 3.2174 + delta,
+        "ce_zero": 12.6311,
+        "ce_mean": 9.8712,
+        "delta_ce": delta,
+        "loss_recovered": recovered,
+        "loss_recovered_mean": recovered - 0.018,
+        "kl": kl,
+        "fvu_at_l0": fvu + (l0 - 32.0) * 0.0011,
+        "delta_ce_at_l0": delta + (l0 - 32.0) * 0.003,
+    }
+
+
+def _differences(rows: dict[str, dict[str, float]], other: str) -> dict[str, Any]:
+    found = {}
+    for key, value in rows["rsae"].items():
+        difference = value - rows[other][key]
+        width = 0.15 * abs(difference) if other == "teacher" else 0.4 * abs(difference) + 0.0003
+        found[key] = {"value": difference, "interval": [difference - width, difference + width]}
+    return found
+
+
+def _gate() -> dict[str, Any]:
+    t = [-1 + i / 200 for i in range(401)]
+    threshold = 0.118
+    edges = [-1.2 + i * 0.02 for i in range(121)]
+    middles = [(a + b) / 2 for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return {
+        "description": "JumpReLU gate of the teacher, read with a separating threshold, and the rational of type "
+        "(9, 8) before and after fine-tuning, cut to exact zeros at the threshold.",
+        "threshold": threshold,
+        "t": t,
+        "teacher": [x if x > threshold else 0.0 for x in t],
+        "initial": [x + 0.004 * math.sin(9 * x) if x > threshold else 0.0 for x in t],
+        "final": [1.03 * x - 0.012 + 0.01 * math.exp(-9 * x) if x > threshold else 0.0 for x in t],
+        "histogram": {
+            "edges": edges,
+            "density": [
+                4.4 * math.exp(-(((x + 0.12) / 0.085) ** 2)) + (2e-3 * math.exp(-4 * x) if 0 < x < 0.9 else 0.0)
+                for x in middles
+            ],
+        },
+    }
+
+
+def _curves() -> dict[str, Any]:
+    noise = random.Random(0)
+    steps = list(range(1, 601))
+    finals = {"rsae": (541.0, 32.0), "identity": (549.0, 32.0), "control_native": (580.0, 32.0)}
+    train: dict[str, Any] = {}
+    validation: dict[str, Any] = {}
+    for row, (final, target) in finals.items():
+        train[row] = {
+            "step": steps,
+            "mse": [final + 45 * math.exp(-s / 90) + noise.gauss(0, 12) for s in steps],
+            "l0": [target + 2.5 * math.exp(-s / 40) * math.cos(s / 25) + noise.gauss(0, 0.25) for s in steps],
+        }
+        if row != "control_native":  # a top-k teacher holds its L0 without a penalty
+            train[row]["sparsity_weight"] = [0.02 * (1 - math.exp(-s / 60)) + 0.001 for s in steps]
+        seen = list(range(0, 601, 50))
+        validation[row] = {
+            "step": seen,
+            "fvu": [final / 4480 + 0.008 * math.exp(-s / 110) for s in seen],
+            "l0": [target + 1.5 * math.exp(-s / 80) for s in seen],
+            "kept_step": 600 if row != "identity" else 550,
+        }
+    return {"train": train, "validation": validation, "target_l0": 32.0}
+
+
+def _firing() -> dict[str, Any]:
+    edges = [-6 + i * 0.25 for i in range(25)]
+    middles = [e + 0.125 for e in edges[:-1]]
+    rows = {"teacher": -2.4, "rsae": -2.3, "identity": -2.32, "control_native": -2.38}
+    return {
+        "edges_log10": edges,
+        "counts": {row: [round(240 * math.exp(-(((m - c) / 0.7) ** 2))) for m in middles] for row, c in rows.items()},
+        "dead": {"teacher": 200, "rsae": 134, "identity": 136, "control_native": 166},
+    }
+
+
+@pytest.fixture
+def full() -> dict[str, Any]:
+    """Every section, with the numbers of DESIGN §1 where it has them."""
+    rows = {name: _row(*values) for name, values in METRICS.items()}
+    return {
+        "schema": 1,
+        "title": "Rational upgrade of smollm2 layer 12, TopK k=32",
+        "verdict": "The rational SAE explains more than its teacher at the same sparsity (FVU 0.1212 against 0.1324); "
+        "of this gain, 0.0016 is the rational's own, over the same machinery without it.",
+        "warnings": ["61 % of the training tokens were used twice: the text is shorter than was asked for."],
+        "rows": rows,
+        "intervals": {
+            row: {
+                key: [value - 0.012 * abs(value), value + 0.012 * abs(value)]
+                for key, value in values.items()
+                if not (key == "l0" and row == "teacher")
+            }
+            for row, values in rows.items()
+        },
+        "differences": {
+            f"rsae - {other}": _differences(rows, other) for other in ("teacher", "control_native", "identity")
+        },
+        "gate": _gate(),
+        "curves": _curves(),
+        "firing": _firing(),
+        "fit": {
+            "type": [9, 8],
+            "error": 3.1e-4,
+            "alternations": 19,
+            "min_denominator": 2.3e-5,
+            "target": "jumprelu, threshold 0.118, gap 0.01",
+        },
+        "teacher": {
+            "family": "topk",
+            "source": "demo/teachers/topk",
+            "formula": "x̂ = W_dec·z + b_dec, z = TopK(W_enc·(x − b_dec) + b_enc)",
+            "d_in": 576,
+            "d_sae": 2304,
+            "hook": "model.layers.11",
+            "model": "smollm2",
+        },
+        "data": {"text": "embedded", "train_tokens": 600000, "test_tokens": 50000, "bos": "excluded"},
+        "settings": {"steps": 600, "learning_rate": 1e-4, "gate": "hard", "type": [9, 8], "control": {"band": 0.05}},
+        "environment": {"python": "3.11.9", "torch": "2.8.0", "device": "cpu", "deterministic": True},
+        "timing": {"harvest": 41.23, "fit": 0.81, "finetune": 128.4, "evaluate": 63.0},
+    }
+
+
+@pytest.fixture
+def minimal() -> dict[str, Any]:
+    return {"schema": 1, "title": "Least", "verdict": "Nothing was trained.", "rows": {"teacher": {"fvu": 0.25}}}
