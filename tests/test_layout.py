@@ -27,10 +27,12 @@ ORDER = [
     "sources",
     "export",
     "saelens_plugin",
+    "progress",
+    "reading",
     "evaluate",
     "report",
     "upgrade",
-    "progress",
+    "bars",
     "demo",
     "cli",
 ]

@@ -52,7 +52,7 @@ def upgrade(
     out: Annotated[Path, typer.Option(help="Where the result goes.")],
     model: Model = None,
     hook: HookName = None,
-    gate: Annotated[Literal["hard", "smooth", "topk"] | None, typer.Option(help="[default: hard]")] = None,
+    gate: Annotated[Literal["hard", "smooth", "topk"], typer.Option(help="Support of the gate.")] = "hard",
     degrees: Annotated[str, typer.Option("--type", help="Degrees P,Q of the rational.")] = "9,8",
     steps: Annotated[int, typer.Option(help="Fine-tuning steps.")] = 600,
     batch_tokens: Annotated[int, typer.Option(help="Tokens of one step.")] = 1024,
@@ -117,23 +117,12 @@ def evaluate(
 
     Example: rsae evaluate demo/teachers/topk runs/demo/sae --text news --json -
     """
-    from rational_sae.evaluate import measure, results
-    from rational_sae.sources import load
-    from rational_sae.upgrade.job import open_reader, resolve
-    from rational_sae.upgrade.settings import Settings
+    from rational_sae.evaluate import evaluate as run
+    from rational_sae.reading import Reading
 
-    loaded = {name: load(name) for name in saes}
-    first = loaded[saes[0]]
-    settings = Settings(
-        teacher=saes[0], text=text, model=model, hook=hook, eval_tokens=eval_tokens, context=context, bos=bos
-    )
-    reader = open_reader(resolve(settings, first), first)
+    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos)
     with _bars() as bars:
-        bars.stage("train mean")
-        mean = reader.sample("train", eval_tokens).mean(0)
-        bars.stage("measure")
-        sums = measure(reader, loaded, eval_tokens, mean, progress=lambda _d, _t: bars.advance())
-    found = results(sums, [(name, saes[0]) for name in saes[1:]])
+        found = run(saes, reading, eval_tokens=eval_tokens, progress=bars)
     report = {"rows": found.rows, "intervals": found.intervals, "differences": found.differences}
     _emit(report, json_file)
     _print_table({"schema": 1, "title": "", "verdict": "", **report})
@@ -230,7 +219,7 @@ def _upgrade(settings: Any, out: Path, *, force: bool) -> None:
 
 
 def _bars() -> Any:
-    from rational_sae.progress import Bars
+    from rational_sae.bars import Bars
 
     return Bars(console)
 

@@ -24,7 +24,8 @@ from rational_sae.transition import Transition, rectangle
 Mode = Literal["hard", "smooth", "topk"]
 
 POSITIVE_FLOOR = 1e-4
-"""r is at least this on the support, so that an active latent never reads 0 or negative. Inactive in every fit."""
+"""A rational r is at least this on the support, so that an active latent never reads 0 or negative.
+Inactive in every fit."""
 
 SMOOTH_EPSILON = 1e-2
 """The smooth gate is never exactly 0: `l0_eps` counts |z| > SMOOTH_EPSILON · s_j."""
@@ -56,11 +57,17 @@ class Gate(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Gate:
         """Move devices, but stay float32: `sae.to(torch.bfloat16)` must not round a gate."""
+        kept = [tensor.data for tensor in self._numbers()]
         super()._apply(fn, recurse)
-        for tensor in [*self.parameters(recurse=False), *self.buffers(recurse=False)]:
-            if tensor.is_floating_point() and tensor.dtype != torch.float32:
-                tensor.data = tensor.data.float()
+        for before, after in zip(kept, self._numbers(), strict=True):
+            if after.dtype != before.dtype:
+                after.data = before.to(after.device)
         return self
+
+    def _numbers(self) -> list[Tensor]:
+        """The gate's own floating-point tensors."""
+        own = [*self.parameters(recurse=False), *self.buffers(recurse=False)]
+        return [tensor for tensor in own if tensor.is_floating_point()]
 
 
 class ReLUGate(Gate):
@@ -112,7 +119,7 @@ class ThresholdGate(Gate):
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         scale = torch.ones_like(self.threshold)
-        return _HardGate.apply(h, self.identity, scale, self.threshold, self.transition)
+        return _HardGate.apply(h, self.identity, scale, self.threshold, self.transition, 0.0)
 
     def margin(self, h: Tensor) -> Tensor:
         return (h.float() - self.threshold) / _unit(self.threshold)
@@ -175,7 +182,7 @@ class RationalGate(Gate):
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         gain = self.log_gain.exp()
         if self.mode == "hard":
-            z, l0 = _HardGate.apply(h, self.shape, self.scale, self.threshold, self.transition)
+            z, l0 = _HardGate.apply(h, self.shape, self.scale, self.threshold, self.transition, POSITIVE_FLOOR)
             return z * gain, l0
         if self.k is not None and self.mode == "topk":
             places = h.float().topk(self.k, dim=-1, sorted=False).indices
@@ -248,7 +255,7 @@ class _HardGate(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, h: Tensor, shape: Tensor, scale: Tensor, threshold: Tensor, transition: Transition
+        ctx: Any, h: Tensor, shape: Tensor, scale: Tensor, threshold: Tensor, transition: Transition, floor: float
     ) -> tuple[Tensor, Tensor]:
         h = h.float()
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[3]:
@@ -260,15 +267,15 @@ class _HardGate(torch.autograd.Function):
         s = scale[latent]
         r, slope = rational(value / s, shape)
         active = value > threshold[latent]
-        floored = active & (r < POSITIVE_FLOOR)
-        code = torch.where(active, s * r.clamp_min(POSITIVE_FLOOR), 0.0)
+        floored = active & (r < floor)
+        code = torch.where(active, s * r.clamp_min(floor), 0.0)
         z = torch.zeros_like(h).flatten().index_put_((places,), code).view_as(h)
         ctx.save_for_backward(value, latent, places, slope, r, active & ~floored, shape, scale, threshold)
         ctx.transition, ctx.size = transition, h.shape
         return z, active.sum() / len(h)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor, None, None]:
         value, latent, places, slope, r, active, shape, scale, threshold = ctx.saved_tensors
         g = grads[0].flatten()[places]
         exact = torch.where(active, g, 0.0)
@@ -285,4 +292,4 @@ class _HardGate(torch.autograd.Function):
         by_scale = None
         if ctx.needs_input_grad[2]:
             by_scale = torch.zeros_like(scale).index_add_(0, latent, exact * (r - t * slope))
-        return by_h, by_shape, by_scale, by_threshold, None
+        return by_h, by_shape, by_scale, by_threshold, None, None

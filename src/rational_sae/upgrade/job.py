@@ -9,49 +9,27 @@ import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rational_sae.activations import Reader, TrainingBatches
-from rational_sae.errors import HostError, OutputError, SourceError
+from rational_sae.activations import TrainingBatches
+from rational_sae.errors import OutputError
 from rational_sae.evaluate import Measurements, Results, measure, results
 from rational_sae.export import save
 from rational_sae.gate import ReLUGate, ThresholdGate, TopKGate
-from rational_sae.hosts import load_host, wants_bos
 from rational_sae.matched import can_shift, solve_shift
+from rational_sae.progress import Progress, Silent
 from rational_sae.sae import SAE
 from rational_sae.sources import load
 from rational_sae.sources.verify import Verification, verify
-from rational_sae.text import open_text
-from rational_sae.tokens import Tokeniser
 from rational_sae.transition import rectangle
 from rational_sae.upgrade.calibrate import Calibration, calibrate
 from rational_sae.upgrade.candidate import Candidate
 from rational_sae.upgrade.finetune import finetune
 from rational_sae.upgrade.initialise import Start, Units, canonical, rational_start, threshold_start
 from rational_sae.upgrade.settings import Settings
-
-MAX_DEFAULT_CONTEXT = 128
-
-
-class Progress(Protocol):
-    """Shows a job's stages. The command line draws bars; the default is silent."""
-
-    def stage(self, name: str, total: int | None = None) -> None:
-        """A stage begins; total: its steps, if known."""
-
-    def advance(self, amount: int = 1) -> None:
-        """Steps of the current stage are done."""
-
-
-class Silent:
-    """No progress shown."""
-
-    def stage(self, name: str, total: int | None = None) -> None: ...
-
-    def advance(self, amount: int = 1) -> None: ...
 
 
 @dataclass
@@ -105,9 +83,8 @@ def upgrade(settings: Settings, *, force: bool = False, progress: Progress | Non
     torch.manual_seed(settings.seed)
     clock.stage("load teacher and model")
     teacher = load(settings.teacher)
-    settings = resolve(settings, teacher)
-    reader = open_reader(settings, teacher)
-    teacher.to(reader.host.device)
+    settings = settings.resolved(teacher)
+    reader = settings.open(teacher)
 
     half = max(1, settings.eval_tokens // 2)
     clock.stage("calibrate")
@@ -163,53 +140,9 @@ def upgrade(settings: Settings, *, force: bool = False, progress: Progress | Non
     )
 
 
-def resolve(settings: Settings, teacher: SAE) -> Settings:
-    """Fill what the SAE's own config says. Raises SourceError if neither names the model or the hook."""
-    meta = teacher.metadata
-    model, hook = settings.model or meta.model_name, settings.hook or meta.hook_name
-    for value, option in ((model, "--model"), (hook, "--hook")):
-        if not value:
-            raise SourceError(f"the SAE's config names no {option[2:]}", f"give {option}")
-    context = settings.context or min(meta.context_size or MAX_DEFAULT_CONTEXT, MAX_DEFAULT_CONTEXT)
-    bos = settings.bos
-    if bos == "auto" and meta.prepend_bos is not None:
-        bos = "yes" if meta.prepend_bos else "no"
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return settings.model_copy(
-        update={
-            "model": model,
-            "hook": hook,
-            "context": context,
-            "bos": bos,
-            "device": device,
-            "gate": settings.gate or "hard",
-            "train_tokens": settings.train_tokens or settings.steps * settings.batch_tokens,
-        }
-    )
-
-
-def open_reader(settings: Settings, sae: SAE) -> Reader:
-    """The model, hook and text of resolved settings. Raises HostError if the SAE's width is not the model's."""
-    assert settings.model is not None
-    assert settings.hook is not None
-    assert settings.context is not None
-    text = open_text(settings.text)
-    host = load_host(settings.model, device=settings.device)
-    hook = host.hook(settings.hook)
-    if host.d_model != sae.d_in:
-        raise HostError(
-            f"the SAE reads width {sae.d_in}, {settings.model} has width {host.d_model}",
-            "give the model that the SAE was trained on",
-        )
-    tokeniser = Tokeniser(host.tokenizer, settings.context, bos=wants_bos(host, settings.bos), sink=settings.sink)
-    return Reader(host, hook, text, tokeniser)
-
-
 def _starts(sae: SAE, x: Tensor, settings: Settings) -> tuple[Start, Start, Calibration]:
     """The row `init`, and the start that is trained: element-wise for a TopK under the default gate."""
-    mode = settings.gate or "hard"
+    mode = settings.gate
     start = rational_start(sae, x, settings.type, mode)
     if not isinstance(sae.gate, TopKGate) or mode == "topk":
         return start, start, calibrate(start.init, sae, x, seed=settings.seed)

@@ -1,0 +1,79 @@
+"""Which model, hook and text an SAE is read with: the options that training and evaluation share."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from rational_sae.activations import Reader
+from rational_sae.errors import HostError, SourceError
+from rational_sae.hosts import load_host, wants_bos
+from rational_sae.sae import SAE
+from rational_sae.text import open_text
+from rational_sae.tokens import Sink, Tokeniser
+
+MAX_DEFAULT_CONTEXT = 128
+"""Default sequence length where the SAE's config says more."""
+
+
+class Reading(BaseModel):
+    """Options that decide which activations an SAE sees."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = "news"
+    """.txt, .jsonl[.gz], a folder of them, hf:NAME[:SPLIT], or an embedded name."""
+    model: str | None = None
+    """Hub id, folder, .gguf file or embedded name; default: what the SAE's config says."""
+    hook: str | None = None
+    """Where the SAE reads; default: what its config says."""
+    context: int | None = Field(default=None, ge=2)
+    """Sequence length; default: what the SAE's config says, at most 128."""
+    bos: Literal["auto", "yes", "no"] = "auto"
+    """Whether sequences start with BOS."""
+    sink: Sink = "exclude"
+    """Whether attention sinks (the first position, and later ones by norm) stay out of training and metrics."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+
+    def resolved(self, sae: SAE) -> Self:
+        """These options with every default filled from the SAE's own config.
+
+        Raises SourceError if neither names the model or the hook.
+        """
+        meta = sae.metadata
+        model, hook = self.model or meta.model_name, self.hook or meta.hook_name
+        for value, option in ((model, "model"), (hook, "hook")):
+            if not value:
+                raise SourceError(f"the SAE's config names no {option}", f"give --{option}")
+        bos = self.bos
+        if bos == "auto" and meta.prepend_bos is not None:
+            bos = "yes" if meta.prepend_bos else "no"
+        device = self.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        context = self.context or min(meta.context_size or MAX_DEFAULT_CONTEXT, MAX_DEFAULT_CONTEXT)
+        return self.model_copy(update={"model": model, "hook": hook, "context": context, "bos": bos, "device": device})
+
+    def open(self, sae: SAE) -> Reader:
+        """Load the model and open the text, and move the SAE beside the model.
+
+        Raises HostError if the SAE's width is not the model's.
+        """
+        options = self.resolved(sae)
+        assert options.model is not None
+        assert options.hook is not None
+        assert options.context is not None
+        text = open_text(options.text)
+        host = load_host(options.model, device=options.device)
+        hook = host.hook(options.hook)
+        if host.d_model != sae.d_in:
+            raise HostError(
+                f"the SAE reads width {sae.d_in}, {options.model} has width {host.d_model}",
+                "give the model that the SAE was trained on",
+            )
+        sae.to(host.device)
+        tokeniser = Tokeniser(host.tokenizer, options.context, bos=wants_bos(host, options.bos), sink=options.sink)
+        return Reader(host, hook, text, tokeniser)
