@@ -35,6 +35,7 @@ ORDER = [
     "bars",
     "demo",
     "cli",
+    "__main__",
 ]
 """Modules and sub-packages of `rational_sae`, each allowed to import from those before it."""
 

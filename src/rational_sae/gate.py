@@ -49,8 +49,9 @@ class Gate(nn.Module):
         raise NotImplementedError
 
     def shift_(self, amount: float) -> None:
-        """Raise every threshold by the same amount, each in its own unit."""
-        raise NotImplementedError
+        """Raise every threshold by the same amount, each in its own unit; where nothing can move, only 0 is allowed."""
+        if amount:
+            raise NotImplementedError
 
     def rescale_(self, factor: Tensor) -> None:
         """Follow a change of units h → h·factor, z → z·factor. factor: [d_sae] or [1], positive."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator
 
 import torch
@@ -43,11 +44,10 @@ def _candidates(sae: SAE, x: Tensor, target_l0: float) -> Tensor:
 
 @contextlib.contextmanager
 def shifted(sae: SAE, amount: float) -> Iterator[SAE]:
-    """The SAE with its thresholds moved, and moved back on leaving."""
-    if amount:
-        sae.gate.shift_(amount)
+    """The SAE with its thresholds moved, and put back on leaving (a shift's unit may follow the threshold itself)."""
+    before = copy.deepcopy(sae.gate.state_dict())
+    sae.gate.shift_(amount)
     try:
         yield sae
     finally:
-        if amount:
-            sae.gate.shift_(-amount)
+        sae.gate.load_state_dict(before)

@@ -68,7 +68,6 @@ class Reading(BaseModel):
         assert options.context is not None
         text = open_text(options.text)
         host = load_host(options.model, device=options.device)
-        hook = host.hook(options.hook)
         if host.d_model != sae.d_in:
             raise HostError(
                 f"the SAE reads width {sae.d_in}, {options.model} has width {host.d_model}",
@@ -76,4 +75,4 @@ class Reading(BaseModel):
             )
         sae.to(host.device)
         tokeniser = Tokeniser(host.tokenizer, options.context, bos=wants_bos(host, options.bos), sink=options.sink)
-        return Reader(host, hook, text, tokeniser)
+        return Reader(host, host.hook(options.hook), text, tokeniser)

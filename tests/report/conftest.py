@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from typing import Any
@@ -54,7 +55,7 @@ def _gate() -> dict[str, Any]:
     t = [-1 + i / 200 for i in range(401)]
     threshold = 0.118
     edges = [-1.2 + i * 0.02 for i in range(121)]
-    middles = [(a + b) / 2 for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    middles = [(a + b) / 2 for a, b in itertools.pairwise(edges)]
     return {
         "description": "JumpReLU gate of the teacher, read with a separating threshold, and the rational of type "
         "(9, 8) before and after fine-tuning, cut to exact zeros at the threshold.",

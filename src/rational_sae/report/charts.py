@@ -4,8 +4,6 @@ A panel has no legend and no width of its own: the page writes one legend for a 
 window, the figures set both. Importing this module imports Altair, so others import it when they draw.
 """
 
-# pyright: reportArgumentType=false, reportReturnType=false, reportCallIssue=false
-# (altair.s chart classes are typed more narrowly than what they accept)
 from __future__ import annotations
 
 import math
@@ -22,12 +20,15 @@ from .vocabulary import METRICS, ROWS, in_order, row_label
 
 MOST_POINTS = 250
 """Longer curves are averaged in blocks: more points than pixels only make the page heavy."""
+MOST_DECADES = 8
+"""Below the peak of a histogram. Counts never reach so far down; a smoothed density does."""
 INK = "#808080"
 """Rules and bars that belong to no row: legible on white and on black."""
-
-
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.split(".")[:2])
 """The version of Vega-Lite that the installed Altair writes, as vl-convert names it."""
+
+Layers = alt.LayerChart | alt.FacetChart
+"""What Altair's types say of layered charts; none here is faceted."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Panel:
 
     name: str
     title: str
-    chart: alt.LayerChart
+    chart: Layers
     note: str = ""
 
 
@@ -216,21 +217,18 @@ def _lines(
 
 
 def _rule(encoding: alt.X | alt.Y, at: float) -> alt.Chart:
-    channel = "x" if isinstance(encoding, alt.X) else "y"
-    return (
-        alt.Chart(alt.Data(values=[{"at": at}]))
-        .mark_rule(color=INK, strokeDash=[1, 3], strokeWidth=1.5)
-        .encode(**{channel: encoding})
-    )
+    rule = alt.Chart(alt.Data(values=[{"at": at}])).mark_rule(color=INK, strokeDash=[1, 3], strokeWidth=1.5)
+    return rule.encode(x=encoding) if isinstance(encoding, alt.X) else rule.encode(y=encoding)
 
 
 def _histogram(histogram: Mapping[str, Any] | None, domain: alt.Scale) -> list[alt.Chart]:
     """Bars on a logarithmic density axis, from a floor below the rarest bin so that the tail is visible."""
     edges, density = (histogram["edges"], histogram["density"]) if histogram else ([0], [])
+    lowest = max((height or 0 for height in density), default=0) / 10**MOST_DECADES
     bins = [
         (left, right, height)
         for left, right, height in zip(edges[:-1], edges[1:], density, strict=True)
-        if height and height > 0
+        if height and height > lowest
     ]
     if not bins:
         return []
@@ -252,7 +250,7 @@ def _histogram(histogram: Mapping[str, Any] | None, domain: alt.Scale) -> list[a
 
 def _error_bars(
     points: Sequence[Mapping[str, Any]], title: str, styles: Mapping[str, Stroke], teacher: float | None
-) -> alt.LayerChart:
+) -> Layers:
     ends = [end for point in points for end in (point["low"], point["high"])]
     base = alt.Chart(alt.Data(values=list(points))).encode(
         y=alt.Y("line:N", sort=[point["line"] for point in points], title=None),

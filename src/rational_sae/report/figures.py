@@ -53,6 +53,6 @@ def _picture(group: Group) -> bytes:
         alt.concat(*sized, columns=2, background="white", padding=12, spacing=28)
         .configure_legend(orient="top", symbolStrokeWidth=2, symbolType="stroke", symbolSize=400, labelLimit=0)
         .configure_view(stroke=None)
-        .configure_axis(gridColor="#e4e4e4", titleFontWeight="normal")
+        .configure_axis(gridColor="#e4e4e4", titleFontWeight="normal", labelSeparation=8)
     )
     return vl_convert.vegalite_to_png(chart.to_dict(), vl_version=VEGA_LITE, scale=2)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .numbers import format_value
 from .schema import check_report
 from .table import Row, difference_rows, table_rows
-from .vocabulary import HEADLINE, METRICS, ROWS, metric, row_label
-
-if TYPE_CHECKING:
-    pass
+from .vocabulary import HEADLINE, METRICS, ROWS, in_order, metric, row_label
 
 CHART_HEIGHT = 230
+FONT = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+"""As in page.css. Vega measures its labels in it, so the stylesheet must not give them another."""
 FACTS = (
     ("teacher", "Teacher"),
     ("fit", "Rational fit"),
@@ -68,7 +67,6 @@ def render(report: Mapping[str, Any]) -> str:
         metrics=_glossary(rows, differences),
         row_meanings=[(row.label, ROWS[row.name]) for row in rows if row.name in ROWS],
         metric=metric,
-        row_label=row_label,
     )
 
 
@@ -79,22 +77,18 @@ def _asset(name: str) -> str:
 @cache
 def _bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed in one script, of the version that Altair writes for."""
-    import altair as alt
     import vl_convert
 
-    version = ".".join(alt.SCHEMA_VERSION.split(".")[:2])
-    return vl_convert.javascript_bundle(vl_version=version)  # pyright: ignore[reportCallIssue] - its stub is wrong
+    from .charts import VEGA_LITE
+
+    return vl_convert.javascript_bundle(vl_version=VEGA_LITE)  # pyright: ignore[reportCallIssue] - its stub is wrong
 
 
 def _spec(chart: Any) -> dict[str, Any]:
     """The chart without a legend, as wide as its box; its text and grid get their colours from page.css."""
     sized = chart.properties(width="container", height=CHART_HEIGHT, background="transparent", padding=2)
-    return (
-        sized.configure_legend(disable=True)
-        .configure_view(stroke=None)
-        .configure_axis(titleFontWeight="normal", labelFontSize=11, titleFontSize=12)
-        .to_dict()
-    )
+    axis = {"titleFontWeight": "normal", "labelFontSize": 11, "titleFontSize": 12, "labelSeparation": 8}
+    return sized.configure(font=FONT, legend={"disable": True}, view={"stroke": None}, axis=axis).to_dict()
 
 
 def _tables(rows: list[Row]) -> list[tuple[str, list[str], list[Row]]]:
@@ -119,7 +113,7 @@ def _facts(section: Mapping[str, Any] | None, key: str = "", prefix: str = "") -
 
 def _dead(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     dead = (report.get("firing") or {}).get("dead") or {}
-    return [(row_label(name), format_value("dead", count)) for name, count in dead.items()]
+    return [(row_label(name), format_value("dead", dead[name])) for name in in_order(dead, ROWS)]
 
 
 def _glossary(*tables: list[Row]) -> list[tuple[str, str, str]]:

@@ -9,12 +9,9 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import (
-    Any,
-    NotRequired,  # pydantic asks for these below Python 3.12
-)
+from typing import Any, NotRequired
 
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
 from rational_sae.errors import OutputError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .table import Row, difference_rows, table_rows
+from .table import Cell, Row, difference_rows, table_rows
 from .vocabulary import HEADLINE, metric
 
 if TYPE_CHECKING:
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 STYLES = {"better": "green", "worse": "red", "differs": "yellow", "unclear": "dim"}
-LABEL_WIDTH = max(len(m.label) for m in HEADLINE.values()) + 2
+LABEL_WIDTH = max(len(m.label) for m in HEADLINE.values())
+LONGEST_WORD = 20
 
 
 def print_table(report: Mapping[str, Any], console: Console) -> None:
@@ -23,45 +24,48 @@ def print_table(report: Mapping[str, Any], console: Console) -> None:
     """
     rows, differences = table_rows(report), difference_rows(report)
     if rows:
-        intervals = _fitting(rows, console.width, intervals=True) >= len(rows)
-        _print(rows, console, "95 % intervals in brackets" if intervals else "", intervals=intervals)
+        given = any(cell.interval for row in rows for cell in row.cells.values())
+        intervals = given and _width(rows, len(rows), True) <= console.width
+        _print(rows, console, "results, 95 % intervals" if intervals else "results", intervals=intervals)
     if differences:
-        _print(differences, console, "differences, paired bootstrap, 95 % intervals", intervals=True)
+        _print(differences, console, "differences, 95 % intervals", intervals=True)
 
 
 def _print(rows: list[Row], console: Console, title: str, *, intervals: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    keys = [key for key in HEADLINE if any(key in row.cells for row in rows)]
-    step = _fitting(rows, console.width, intervals=intervals)
-    for start in range(0, len(rows), step):
-        block = rows[start : start + step]
-        table = Table(title=Text(title, style="dim") if title else None, title_justify="left", box=None)
-        table.add_column("", no_wrap=True)
+    keys = [key for key in HEADLINE if key in rows[0].cells]
+    abreast = next((n for n in range(len(rows), 1, -1) if _width(rows, n, intervals) <= console.width), 1)
+    for start in range(0, len(rows), abreast):
+        table = Table(title=Text(title), title_justify="left", title_style="italic", box=None)
+        table.add_column("", width=LABEL_WIDTH, no_wrap=True)
+        block = rows[start : start + abreast]
         for row in block:
-            table.add_column(Text(row.label), justify="right")
+            table.add_column(Text(row.label), justify="right", width=_cell_width(rows, intervals), overflow="fold")
         for key in keys:
-            table.add_row(Text(metric(key).label), *(_cell(row, key, intervals) for row in block))
-        console.print(table)
+            table.add_row(Text(metric(key).label), *(_cell(row.cells[key], intervals) for row in block))
+        console.print(table, crop=False)
+        console.print()
 
 
-def _cell(row: Row, key: str, intervals: bool) -> Text:
+def _cell(cell: Cell, intervals: bool) -> Text:
     from rich.text import Text
 
-    cell = row.cells[key]
-    text = Text(" ".join(filter(None, (cell.text, cell.outcome))), style=STYLES.get(cell.outcome, ""), no_wrap=True)
+    text = Text(f"{cell.text} {cell.outcome}".strip(), style=STYLES.get(cell.outcome, ""), no_wrap=True)
     if intervals and cell.interval:
         text.append(f"\n{cell.interval}", style="dim")
     return text
 
 
-def _fitting(rows: list[Row], width: int, *, intervals: bool) -> int:
-    """How many of the rows stand side by side."""
+def _width(rows: list[Row], abreast: int, intervals: bool) -> int:
+    """Characters that so many rows take side by side; rich pads every column by one on each side."""
+    return LABEL_WIDTH + 2 + abreast * (_cell_width(rows, intervals) + 2)
+
+
+def _cell_width(rows: list[Row], intervals: bool) -> int:
+    """The longest of what is in a cell and of the words in the headings; a path may be folded."""
+    words = [min(len(word), LONGEST_WORD) for row in rows for word in row.label.split()]
     cells = [cell for row in rows for key, cell in row.cells.items() if key in HEADLINE]
-    widest = max((len(cell.text) + len(cell.outcome) + 1 for cell in cells), default=1)
-    if intervals:
-        widest = max([widest, *(len(cell.interval) for cell in cells)])
-    words = [word for row in rows for word in row.label.split()]
-    widest = max([widest, *map(len, words)])
-    return max(1, (width - LABEL_WIDTH) // (widest + 2))
+    texts = [len(f"{cell.text} {cell.outcome}".strip()) for cell in cells]
+    return max([*words, *texts, *(len(cell.interval) for cell in cells if intervals)], default=1)

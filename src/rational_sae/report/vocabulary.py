@@ -117,9 +117,9 @@ def metric(key: str) -> Metric:
 
 
 def row_label(name: str) -> str:
-    """A row's name, or a difference's, as people read it.
+    """A row's name, or a difference's, as people read it; an unknown one, say a path, as it is.
 
-    >>> row_label("rsae - control_native")
-    'rsae − control native'
+    >>> row_label("rsae - control_native"), row_label("runs/my_sae")
+    ('rsae − control native', 'runs/my_sae')
     """
-    return name.replace(" - ", " − ").replace("_", " ")
+    return " − ".join(part.replace("_", " ") if part in ROWS else part for part in name.split(" - "))

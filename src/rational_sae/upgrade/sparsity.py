@@ -16,7 +16,7 @@ BAND = 0.10
 SMOOTHING = 0.9
 """Of the moving average of L0: one batch of 1024 tokens is good to about 1 %."""
 
-INTEGRAL, PROPORTIONAL, MAX_STEP = 0.2, 4.0, 0.05
+INTEGRAL, PROPORTIONAL, MAX_STEP = 0.4, 15.0, 0.05
 """Gains per step, in log λ per log L0 (heuristic: settled within 100 steps on the development cells)."""
 
 SPAN = 1e3
