@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup demo lint test test-slow bench
+.PHONY: setup demo lint test test-slow docs
 
 setup: $(STAMP)
 
@@ -31,5 +31,10 @@ test: setup lint
 test-slow: setup
 	$(BIN)/pytest -m slow || test $$? -eq 5
 
-bench: setup
-	$(BIN)/rsae bench
+
+# docs/results.md and its figures, from one demo run a family.
+docs: setup $(foreach family,relu jumprelu topk,runs/demo-$(family)/report.json)
+	$(BIN)/python docs/build.py
+
+runs/demo-%/report.json: | setup
+	$(BIN)/rsae demo --family $* --out runs/demo-$*

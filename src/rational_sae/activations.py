@@ -57,7 +57,7 @@ class Reader:
         if self.tokeniser.sink == "keep" or not bool(keep.any()):
             return keep
         norm = stream.float().norm(dim=-1)
-        return keep & (norm <= SINK_NORM * norm[keep].median())
+        return keep & ~(norm > SINK_NORM * norm[keep].median())  # NaN is kept, so that it is noticed
 
     def sample(self, split: Split, tokens: int, *, needed: int | None = None) -> Tensor:
         """About `tokens` vectors of a split, for calibration and validation. x: [n, d_in] float32.

@@ -36,7 +36,7 @@ SHUFFLE_BUFFER_DOCUMENTS = 8192
 """Documents held while shuffling a stream."""
 
 MAX_DOCUMENT_CHARACTERS = 200_000
-"""A longer document is read as several (memory stays bounded, and one document cannot dominate)."""
+"""A longer document is read as several of the same split (memory stays bounded, and one cannot dominate)."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,13 @@ class Text:
     def _placed(self) -> Iterator[tuple[str, float]]:
         seen: set[int] = set()
         for raw in self.read():
-            for start in range(0, len(raw), MAX_DOCUMENT_CHARACTERS):
-                text = raw[start : start + MAX_DOCUMENT_CHARACTERS].strip()
-                if not text:
-                    continue
-                key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-                if key not in seen:
-                    seen.add(key)
-                    yield text, key / 2**64
+            document = raw.strip()
+            key = int.from_bytes(hashlib.sha256(document.encode()).digest()[:8], "big")
+            if not document or key in seen:
+                continue
+            seen.add(key)
+            for start in range(0, len(document), MAX_DOCUMENT_CHARACTERS):
+                yield document[start : start + MAX_DOCUMENT_CHARACTERS], key / 2**64
 
 
 def open_text(name: str) -> Text:

@@ -38,7 +38,8 @@ class Panel:
     name: str
     title: str
     chart: Layers
-    note: str = ""
+    notes: tuple[str, ...] = ()
+    """Sentences on what is drawn how."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,13 @@ def gate_group(report: Mapping[str, Any]) -> Group | None:
     departure = lines.encode(y=alt.Y("departure:Q", title="gate − teacher's gate"))
     bars = _histogram(gate.get("histogram"), domain)
     over = alt.layer(*bars, alt.layer(value, *rule)).resolve_scale(y="independent")
-    note = "" if threshold is None else f"Dotted line: the threshold, t = {format_value('threshold', threshold)}."
-    behind = " Bars: density of the pre-activations, on a logarithmic axis." if bars else ""
+    notes = [f"Dotted line: the threshold, t = {format_value('threshold', threshold)}."] if rule else []
+    if bars:
+        notes.append("Bars: density of the pre-activations, on a logarithmic axis.")
     return Group(
         "gate",
         [
-            Panel("gate-value", "Gate and pre-activations", over, note + behind),
+            Panel("gate-value", "Gate and pre-activations", over, tuple(notes)),
             Panel("gate-departure", "Departure from the teacher's gate", alt.layer(departure, *rule)),
         ],
         GATES,
@@ -93,17 +95,17 @@ def training_group(report: Mapping[str, Any]) -> Group | None:
     for key, title in (("mse", "Training MSE"), ("l0", "L0"), ("sparsity_weight", "Sparsity weight")):
         points, block = _curve_points(train, key)
         layers = [_curve(points, styles, title)] if points else []
-        note = f"Each point is the mean of {block} logged steps." if block > 1 else ""
+        notes = [f"Each point is the mean of {block} logged steps."] if block > 1 else []
         if key == "l0":
             seen, _ = _curve_points(validation, key)
             if seen:
                 layers.append(_curve(seen, styles, title, mark="point"))
-                note += " Circles: validation."
+                notes.append("Circles: validation.")
             if layers and curves.get("target_l0") is not None:
                 layers.append(_rule(alt.Y("at:Q"), curves["target_l0"]))
-                note += f" Dotted line: the target, {format_value('l0', curves['target_l0'])}."
+                notes.append(f"Dotted line: the target, {format_value('l0', curves['target_l0'])}.")
         if layers:
-            panels.append(Panel(f"training-{key}", title, alt.layer(*layers), note.strip()))
+            panels.append(Panel(f"training-{key}", title, alt.layer(*layers), tuple(notes)))
     panels += _validation_panel(validation, styles)
     return Group("training", panels, {row_label(name): s for name, s in styles.items()}) if panels else None
 
@@ -166,8 +168,8 @@ def _validation_panel(validation: Mapping[str, Any], styles: Mapping[str, Stroke
     if marks:
         layers.append(_curve(marks, styles, "FVU", mark="diamond"))
     listed = ", ".join(f"{row_label(name)} {format_value('step', step)}" for name, step in kept.items())
-    note = f"Diamonds: the step that was kept ({listed})." if kept else ""
-    return [Panel("validation-fvu", "Validation FVU", alt.layer(*layers), note)]
+    notes = (f"Diamonds: the step that was kept ({listed}).",) if kept else ()
+    return [Panel("validation-fvu", "Validation FVU", alt.layer(*layers), notes)]
 
 
 def _curve_points(curves: Mapping[str, Any], key: str) -> tuple[list[dict[str, Any]], int]:
@@ -207,7 +209,7 @@ def _lines(
     dash = alt.Scale(domain=names, range=[list(stroke.dash) for stroke in styles.values()])
     return (
         alt.Chart(alt.Data(values=list(points)))
-        .mark_line(clip=True, **mark)
+        .mark_line(**mark)
         .encode(
             color=alt.Color(f"{line}:N", scale=colour, title=None),
             strokeDash=alt.StrokeDash(f"{line}:N", scale=dash, title=None),

@@ -48,7 +48,15 @@ def _picture(group: Group) -> bytes:
 
     from .charts import VEGA_LITE
 
-    sized = [p.chart.properties(width=WIDTH, height=HEIGHT, title=p.title) for p in group.panels]
+    width = WIDTH if len(group.panels) > 1 else 2 * WIDTH
+    sized = [
+        panel.chart.properties(
+            width=width,
+            height=HEIGHT,
+            title=alt.TitleParams(panel.title, subtitle=list(panel.notes), anchor="start"),
+        )
+        for panel in group.panels
+    ]
     chart = (
         alt.concat(*sized, columns=2, background="white", padding=12, spacing=28)
         .configure_legend(orient="top", symbolStrokeWidth=2, symbolType="stroke", symbolSize=400, labelLimit=0)

@@ -54,6 +54,7 @@ def render(report: Mapping[str, Any]) -> str:
     drawn = {group.name: group for group in groups}
     return environment.get_template("page.html").render(
         report=plain,
+        warnings=plain.get("warnings") or [],
         css=_asset("page.css"),
         script=_asset("page.js"),
         bundle=_bundle() if drawn else "",

@@ -38,9 +38,11 @@ def _print(rows: list[Row], console: Console, title: str, *, intervals: bool) ->
     keys = [key for key in HEADLINE if key in rows[0].cells]
     abreast = next((n for n in range(len(rows), 1, -1) if _width(rows, n, intervals) <= console.width), 1)
     for start in range(0, len(rows), abreast):
-        table = Table(title=Text(title), title_justify="left", title_style="italic", box=None)
-        table.add_column("", width=LABEL_WIDTH, no_wrap=True)
         block = rows[start : start + abreast]
+        # A width of its own: a very narrow console wraps the lines, and loses nothing.
+        width = _width(rows, len(block), intervals)
+        table = Table(title=Text(title), title_justify="left", title_style="italic", box=None, width=width)
+        table.add_column("", width=LABEL_WIDTH, no_wrap=True)
         for row in block:
             table.add_column(Text(row.label), justify="right", width=_cell_width(rows, intervals), overflow="fold")
         for key in keys:

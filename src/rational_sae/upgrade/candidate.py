@@ -120,7 +120,7 @@ class Candidate:
         ((x - x_hat).pow(2).sum(-1).mean() / self.variance).backward()
         if self.uses_l1:
             assert z.grad is not None
-            estimate = -float((z.grad * z).sum()) / float(self._l1(z))
+            estimate = -float((z.grad * z).detach().sum()) / float(self._l1(z).detach())
         elif l0.requires_grad:
             gain = _threshold_slope(self.sae)
             self.sae.zero_grad(set_to_none=True)

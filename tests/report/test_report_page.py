@@ -1,0 +1,226 @@
+"""The page: the same numbers as everywhere, escaped, self-contained, and whole without any one section."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rational_sae.errors import OutputError
+from rational_sae.report import difference_rows, render, table_rows
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&\"'{{ 7 * 7 }}"
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags with attributes, visible text, the bodies of scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.scripts: list[str] = []
+        self._inside = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.text.append(data)
+
+    def headings(self) -> list[str]:
+        return [str(attrs["id"]) for tag, attrs in self.tags if tag == "h2"]
+
+    def specs(self) -> dict[str, Any]:
+        return json.loads(self.scripts[0])
+
+
+def test_shows_every_number_as_the_table_writes_it(full: dict[str, Any]) -> None:
+    shown = "".join(Page(render(full)).text)
+    for row in [*table_rows(full), *difference_rows(full)]:
+        for cell in row.cells.values():
+            assert cell.text in shown
+            assert cell.interval in shown
+
+
+def test_exact_values_are_there_for_sorting(full: dict[str, Any]) -> None:
+    cells = [attrs["data-value"] for tag, attrs in Page(render(full)).tags if tag == "td" and "data-value" in attrs]
+    assert str(full["rows"]["rsae"]["fvu"]) in cells
+
+
+def test_has_every_section_and_a_chart_in_every_box(full: dict[str, Any]) -> None:
+    page = Page(render(full))
+    assert page.headings() == [
+        "results",
+        "differences",
+        "gate",
+        "training",
+        "firing-frequency",
+        "fitted",
+        "how",
+        "glossary",
+    ]
+    boxes = [str(attrs["id"]) for tag, attrs in page.tags if tag == "div" and attrs.get("class") == "chart"]
+    assert sorted(boxes) == sorted(page.specs())
+    assert len(boxes) == 9
+
+
+@pytest.mark.parametrize(
+    "section",
+    ["warnings", "intervals", "differences", "gate", "curves", "firing", "fit", "teacher", "data", "settings"],
+)
+@pytest.mark.parametrize("absent", ["missing", "null or empty"])
+def test_any_section_may_be_absent(full: dict[str, Any], section: str, absent: str) -> None:
+    empty = [] if section == "warnings" else {} if section in ("intervals", "differences") else None
+    if absent == "missing":
+        del full[section]
+    else:
+        full[section] = empty
+    assert "<h1>" in render(full)
+
+
+def test_the_least_report_has_only_its_table_and_glossary(minimal: dict[str, Any]) -> None:
+    html = render(minimal)
+    page = Page(html)
+    assert page.headings() == ["results", "glossary"]
+    assert "0.2500" in page.text
+    assert len(html) < 20_000  # no charts, no Vega
+
+
+def test_parts_of_sections_may_be_absent(full: dict[str, Any]) -> None:
+    del full["gate"]["histogram"], full["gate"]["threshold"], full["firing"]["dead"], full["curves"]["target_l0"]
+    full["curves"]["validation"] = {"rsae": {"step": [0, 10], "fvu": [0.2, None]}}
+    full["curves"]["train"] = {"mine": {"step": [1, 2], "mse": [3.0, 2.0]}}
+    assert set(Page(render(full)).specs()) >= {"gate-value", "training-mse", "validation-fvu", "firing"}
+
+
+def test_rows_are_in_their_order_and_unknown_ones_last(full: dict[str, Any]) -> None:
+    full["rows"] = {"runs/my_own": {"fvu": 0.5}, **dict(reversed(full["rows"].items()))}
+    assert [row.name for row in table_rows(full)] == [
+        "teacher",
+        "teacher_rescaled",
+        "init",
+        "rsae",
+        "identity",
+        "control_native",
+        "control_jumprelu",
+        "runs/my_own",
+    ]
+    assert "runs/my_own" in Page(render(full)).text
+
+
+def test_every_string_is_escaped(full: dict[str, Any]) -> None:
+    tags = [tag for tag, _ in Page(render(full)).tags]
+    full.update(title=HOSTILE, verdict=HOSTILE, warnings=[HOSTILE])
+    full["rows"][HOSTILE] = {"fvu": 0.5, HOSTILE: 1.0}
+    full["differences"][HOSTILE] = {HOSTILE: {"value": 1.0, "interval": [0.5, 1.5]}}
+    full["gate"]["description"] = HOSTILE
+    full["curves"]["train"][HOSTILE] = {"step": [1], "mse": [1.0]}
+    full["curves"]["validation"][HOSTILE] = {"step": [1], "fvu": [1.0], "kept_step": 1}
+    full["firing"]["counts"][HOSTILE] = full["firing"]["counts"]["rsae"]
+    full["firing"]["dead"][HOSTILE] = 3
+    for section in ("fit", "teacher", "data", "settings", "environment"):
+        full[section] = {HOSTILE: HOSTILE}
+    full["timing"] = {HOSTILE: 1.0}
+    html = render(full)
+    page = Page(html)
+    assert page.text.count(HOSTILE) > 10  # as text, braces untouched
+    assert {tag for tag, _ in page.tags} <= set(tags)
+    assert len(page.scripts) == 3
+    assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
+    assert HOSTILE in json.dumps(page.specs(), ensure_ascii=False).replace('\\"', '"')
+
+
+def test_loads_nothing(full: dict[str, Any]) -> None:
+    page = Page(render(full))
+    loaded = [
+        (tag, value) for tag, attrs in page.tags for key, value in attrs.items() if key in ("src", "href", "srcset")
+    ]
+    assert loaded == [("link", "data:,")]
+    policy = next(attrs["content"] or "" for _, attrs in page.tags if attrs.get("http-equiv"))
+    assert policy.startswith("default-src 'none';")
+    assert "http" not in policy
+    assert "unsafe-eval" not in policy
+
+
+def test_is_small_even_after_a_long_training(full: dict[str, Any]) -> None:
+    steps = list(range(22_000))
+    for curve in full["curves"]["train"].values():
+        curve.update(step=steps, mse=[600.0 + s / 7 for s in steps], l0=[32.0] * len(steps))
+        curve.pop("sparsity_weight", None)
+    html = render(full)
+    assert len(html.encode()) < 2_000_000
+    assert "Each point is the mean of 88 logged steps." in html
+
+
+def test_works_on_a_phone_in_the_dark_and_on_paper(minimal: dict[str, Any]) -> None:
+    html = render(minimal)
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in html
+    assert "prefers-color-scheme: dark" in html
+    assert "@media print" in html
+    tables = re.findall(r'<div class="scroll"[^>]*>\s*<table', html)
+    assert len(tables) == html.count("<table")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rows": 3}, "rows: input should be"),
+        ({"verdict": None}, "verdict: input should be"),
+        ({"rows": {"teacher": {"fvu": "0.1"}}}, "rows.teacher.fvu"),
+        ({"gate": {"t": [0.0]}}, "gate."),
+        ({"curves": {"train": {"rsae": {"step": [1, 2], "mse": [1.0]}}}}, "curves.train.rsae.mse has 1 values for 2"),
+        ({"firing": {"edges_log10": [0.0, 1.0], "counts": {"rsae": [1, 2]}}}, "firing.counts.rsae has 2 values for 1"),
+        ({"schema": 2}, "has schema 2, this version reads schema 1"),
+        ({"schema": True}, "has schema True"),
+    ],
+)
+def test_refuses_what_is_malformed_in_one_line(minimal: dict[str, Any], change: dict[str, Any], words: str) -> None:
+    with pytest.raises(OutputError) as caught:
+        render({**minimal, **change})
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
+def test_a_browser_draws_every_chart_without_complaint(full: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text(render(full), encoding="utf-8")
+    quiet = "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
+    done = subprocess.run(
+        [
+            "chromium",
+            "--headless",
+            "--no-sandbox",
+            *quiet.split(),
+            "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--enable-logging=stderr",
+            "--virtual-time-budget=20000",
+            "--dump-dom",
+            (tmp_path / "report.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert ":CONSOLE" not in done.stderr
+    assert len(re.findall(r'<svg [^>]*class="marks"', done.stdout)) == 9
