@@ -28,7 +28,11 @@ class Transition:
     half_width: Tensor
     """[d_sae] float32, in units of the pre-activation."""
     to_input: bool
-    """Whether the pre-activation gets the threshold's gradient too, or the threshold alone."""
+    """Whether the pre-activation gets the threshold's gradient too, or the threshold alone.
+
+    False by default: on the TopK development cell (300 steps, matched L0, test tokens) the rational gate reached
+    FVU .1679 with thresholds alone and .1694 with both; without the rational the two were equal (.1682).
+    """
 
     def kernel(self, h: Tensor, threshold: Tensor, latent: Tensor) -> Tensor:
         """K((h − τ)/w)/w for listed entries. h, threshold: [n]; latent: [n] int64 indices. Returns [n]."""
