@@ -169,6 +169,20 @@ def test_moving_to_bfloat16_changes_no_number(scale: Tensor) -> None:
     assert gate(torch.randn(2, D).bfloat16())[0].dtype == torch.float32
 
 
+def test_projection_makes_r_positive_on_the_support_and_leaves_a_safe_shape_alone(scale: Tensor) -> None:
+    gate = hard(scale)
+    before = gate.shape.detach().clone()
+    gate.project_()
+    assert torch.equal(gate.shape.detach(), before)
+    with torch.no_grad():
+        gate.shape[0] -= 0.3
+        gate.shape[2] = -1.0
+    assert gate.lowest_on_support()[1] < 0
+    gate.project_(1 << 14)
+    assert 0 < gate.lowest_on_support()[1] < 1e-3
+    assert gate.right_slope == 0
+
+
 def test_poles_stay_off_the_real_line(scale: Tensor) -> None:
     gate = hard(scale)
     with torch.no_grad():

@@ -17,15 +17,11 @@ from torch import Tensor
 
 from rational_sae.errors import OutputError, TrainingError
 from rational_sae.gate import RationalGate, ReLUGate, ThresholdGate, TopKGate
-from rational_sae.kernels import LINEAR, rational
 from rational_sae.sae import SAE
 from rational_sae.sources.saelens import CONFIG, WEIGHTS
 
 SAELENS_VERSION = "6.20.0"
 """The oldest SAELens that reads what is written here; from 6 on it keeps custom metadata."""
-
-SUPPORT_POINTS = 1 << 14
-"""Points of the support on which r > 0 is checked, besides those around each pole."""
 
 
 def save(sae: SAE, folder: Path) -> None:
@@ -152,22 +148,9 @@ def check_safe(gate: RationalGate) -> None:
         return
     if gate.right_slope < 0:
         raise TrainingError("the gate falls right of its interval, so the SAE was not saved", "train it again")
-    shape = gate.shape.detach().cpu()
-    t = _support(float((gate.threshold / gate.scale).min()), shape)
-    r = rational(t, shape)[0]
-    worst = int(r.argmin())
-    if not r[worst] > 0:
+    t, r = gate.lowest_on_support()
+    if not r > 0:
         raise TrainingError(
-            f"the gate is {float(r[worst]):.3g} at t = {float(t[worst]):.4g} of its support, so the SAE was not saved",
+            f"the gate is {r:.3g} at t = {t:.4g} of its support, so the SAE was not saved",
             "train with a lower rate or higher thresholds",
         )
-
-
-def _support(start: float, shape: Tensor) -> Tensor:
-    """Points t > start up to 1 at least, dense, and denser around each pole."""
-    end = max(1.0, start + 1.0)
-    even = torch.linspace(start, end, SUPPORT_POINTS, dtype=torch.float64)
-    _, _, x, eta = shape[LINEAR:].double().view(4, -1)
-    around = x[:, None] + eta.exp()[:, None] * torch.linspace(-4, 4, 129, dtype=torch.float64)
-    t = torch.cat([even, around.flatten().clamp_max(end)]).float()
-    return t[t > start]

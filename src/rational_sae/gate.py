@@ -30,6 +30,9 @@ Inactive in every fit."""
 SMOOTH_EPSILON = 1e-2
 """The smooth gate is never exactly 0: `l0_eps` counts |z| > SMOOTH_EPSILON · s_j."""
 
+SUPPORT_POINTS = 1 << 14
+"""Points on which r > 0 is checked when an SAE is finished and saved."""
+
 NARROWEST_POLE = -6.0
 """Smallest η: a pole closer than e⁻⁶ to the real line is a spike narrower than the data resolve."""
 
@@ -211,9 +214,32 @@ class RationalGate(Gate):
         self.transition = self.transition.scaled(factor)
 
     @torch.no_grad()
-    def project_(self) -> None:
-        """Keep poles off the real line by a stated distance."""
+    def project_(self, points: int = 256) -> None:
+        """Keep the shape where it is safe: poles off the real line, a right slope that does not fall, and r > 0 on the
+        support of a hard gate (the constant e₀ is lifted by what is missing, seen on so many points)."""
         self.shape[-((self.shape.numel() - LINEAR) // 4) :].clamp_(min=NARROWEST_POLE)
+        self.shape[LINEAR - 1].clamp_(min=0.0)
+        if self.mode == "hard":
+            _, lowest = self.lowest_on_support(points)
+            self.shape[0] += max(0.0, POSITIVE_FLOOR - lowest)
+
+    @torch.no_grad()
+    def lowest_on_support(self, points: int = SUPPORT_POINTS) -> tuple[float, float]:
+        """(t, r(t)) where r is smallest on a hard gate's support: from the lowest τ_j/s_j (excluded) to 1 at least.
+
+        Looks at evenly spaced points, and at more around each pole.
+        """
+        start = float((self.threshold / self.scale).min())
+        shape = self.shape.cpu().double()
+        end = max(1.0, start + 1.0)
+        even = torch.linspace(start, end, points, dtype=torch.float64)
+        _, _, x, eta = shape[LINEAR:].view(4, -1)
+        near = torch.linspace(-4, 4, 129, dtype=torch.float64)
+        around = (x[:, None] + eta.exp()[:, None] * near).flatten().clamp_max(end)
+        t = torch.cat([even[1:], around[around > start]])
+        r = rational(t, shape)[0]
+        worst = int(r.argmin())
+        return float(t[worst]), float(r[worst])
 
 
 def pack(shape: PartialFractions, right_slope: float) -> Tensor:

@@ -18,7 +18,7 @@ from rational_sae.activations import TrainingBatches
 from rational_sae.errors import OutputError
 from rational_sae.evaluate import Measurements, Results, measure, results
 from rational_sae.export import save
-from rational_sae.gate import ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gate import SUPPORT_POINTS, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.matched import can_shift, solve_shift
 from rational_sae.progress import Progress, Silent
 from rational_sae.sae import SAE
@@ -190,6 +190,8 @@ def _rows(
         finished = candidate.finish()
         if can_shift(finished):
             finished.gate.shift_(solve_shift(finished, validation, target_l0))
+        if isinstance(finished.gate, RationalGate):
+            finished.gate.project_(SUPPORT_POINTS)
         rows[name] = units.undo_(finished)
         rows[name].metadata.family = "rational" if name == "rsae" else finished.metadata.family
     return rows
