@@ -22,6 +22,9 @@ from rational_sae.tokens import Sequences, require_tokens
 SEQUENCES_PER_FORWARD = 4
 """Bounds the logits to [4 · context, vocabulary] float32."""
 
+EQUAL_L0 = 1e-3
+"""Relative difference of L0 below which a row is taken to be at the teacher's L0 as it is."""
+
 
 @dataclass
 class RowSums:
@@ -88,13 +91,14 @@ def measure(
 
 
 def _shifts_to_teacher(reader: Reader, saes: dict[str, SAE], batches: list[Sequences]) -> dict[str, float]:
-    """For each row whose L0 can move: the move to the teacher's L0 on these very tokens."""
+    """For each row whose L0 can move and is not the teacher's already: the move to it on these very tokens."""
     movable = [name for name, sae in saes.items() if name != "teacher" and can_shift(sae)]
     if "teacher" not in saes or not movable:
         return {}
     x = torch.cat([reader.at(batch) for batch in batches])
     target = mean_l0(saes["teacher"], x)
-    return {name: solve_shift(saes[name], x, target) for name in movable}
+    apart = [name for name in movable if abs(mean_l0(saes[name], x) / target - 1) > EQUAL_L0]
+    return {name: solve_shift(saes[name], x, target) for name in apart}
 
 
 @torch.no_grad()
