@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY_DEPTH, TINY_FAMILIES, TINY_VOCABULARY, TINY_WIDTH, tiny_model, tiny_tokenizer
+from tiny import TINY_DEPTH, TINY_FAMILIES, TINY_VOCABULARY, TINY_WIDTH, tiny_model, tiny_tokenizer
 from torch import Tensor
 
 from rational_sae.errors import HostError

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY_WORDS, tiny_tokenizer
+from tiny import TINY_WORDS, tiny_tokenizer
 
 from rational_sae.errors import TextError
 from rational_sae.text import Text
