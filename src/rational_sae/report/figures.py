@@ -13,8 +13,8 @@ from .schema import check_report
 if TYPE_CHECKING:
     from .charts import Group
 
-WIDTH, HEIGHT = 360, 220
-"""Pixels of one panel before the twofold scale of the file."""
+WIDTH, HEIGHT = 400, 240
+"""Pixels of one panel. Files are kept small (about 100 kB): they are committed with the documents."""
 
 
 def save_figures(report: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -63,4 +63,4 @@ def _picture(group: Group) -> bytes:
         .configure_view(stroke=None)
         .configure_axis(gridColor="#e4e4e4", titleFontWeight="normal", labelSeparation=8)
     )
-    return vl_convert.vegalite_to_png(chart.to_dict(), vl_version=VEGA_LITE, scale=2)
+    return vl_convert.vegalite_to_png(chart.to_dict(), vl_version=VEGA_LITE)
