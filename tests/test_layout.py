@@ -20,6 +20,7 @@ ORDER = [
     "transition",
     "gate",
     "sae",
+    "sparse",
     "matched",
     "hosts",
     "tokens",

@@ -45,6 +45,21 @@ class Gate(nn.Module):
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """z: [n, d_sae] float32 and l0: scalar, the mean number of active latents."""
+        h = h.float()
+        places = self.places(h)
+        code, l0 = self.codes(h.flatten().index_select(0, places), places % h.shape[-1], len(h))
+        return torch.zeros_like(h).flatten().scatter(0, places, code).view_as(h), l0
+
+    def places(self, h: Tensor) -> Tensor:
+        """[m] int64, ascending flat indices into h of the entries that can have a code, or a gradient if it is
+        recorded; all others are 0. h: [n, d_sae] float32."""
+        raise NotImplementedError
+
+    def codes(self, value: Tensor, latent: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+        """Codes of listed entries and the mean number of active latents over so many tokens.
+
+        value: [m] float32 pre-activations; latent: [m] int64. Returns code: [m] float32 and l0: scalar.
+        """
         raise NotImplementedError
 
     def margin(self, h: Tensor) -> Tensor:
@@ -83,9 +98,12 @@ class ReLUGate(Gate):
         super().__init__()
         self.register_buffer("offset", torch.zeros(()))
 
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        z = (h.float() - self.offset).relu()
-        return z, _l0(z)
+    def places(self, h: Tensor) -> Tensor:
+        return _true(h > self.offset)
+
+    def codes(self, value: Tensor, latent: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+        code = (value - self.offset).relu()
+        return code, _l0(code, tokens)
 
     def margin(self, h: Tensor) -> Tensor:
         return h.float() - self.offset
@@ -103,10 +121,12 @@ class TopKGate(Gate):
         super().__init__()
         self.k = k
 
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        values, places = h.float().topk(self.k, dim=-1, sorted=False)
-        z = torch.zeros_like(h, dtype=torch.float32).scatter(-1, places, values.relu())
-        return z, _l0(z)
+    def places(self, h: Tensor) -> Tensor:
+        return _largest(h, self.k)
+
+    def codes(self, value: Tensor, latent: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+        code = value.relu()
+        return code, _l0(code, tokens)
 
 
 class ThresholdGate(Gate):
@@ -121,9 +141,12 @@ class ThresholdGate(Gate):
         self.transition = transition or rectangle(torch.full_like(threshold, 0.1, dtype=torch.float32))
         self.register_buffer("identity", torch.tensor([0.0, 1.0, 1.0]))
 
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+    def places(self, h: Tensor) -> Tensor:
+        return _above(h, self.threshold, self.transition)
+
+    def codes(self, value: Tensor, latent: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
         scale = torch.ones_like(self.threshold)
-        return _HardGate.apply(h, self.identity, scale, self.threshold, self.transition, 0.0)
+        return _HardCodes.apply(value, latent, self.identity, scale, self.threshold, self.transition, 0.0, tokens)
 
     def margin(self, h: Tensor) -> Tensor:
         return (h.float() - self.threshold) / _unit(self.threshold)
@@ -184,21 +207,28 @@ class RationalGate(Gate):
         return float(self.shape.detach()[LINEAR - 1])
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        if self.mode != "smooth":
+            return super().forward(h)
+        scale = self.scale
+        z = _Rational.apply((h.float() / scale).flatten(), self.shape).view_as(h) * scale * self.log_gain.exp()
+        return z, (z.detach().abs() > SMOOTH_EPSILON * scale).sum() / len(h)
+
+    def places(self, h: Tensor) -> Tensor:
+        if self.mode == "smooth":
+            raise NotImplementedError("a smooth gate has no exact zeros")
+        return _above(h, self.threshold, self.transition) if self.k is None else _largest(h, self.k)
+
+    def codes(self, value: Tensor, latent: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
         gain = self.log_gain.exp()
         if self.mode == "hard":
-            z, l0 = _HardGate.apply(h, self.shape, self.scale, self.threshold, self.transition, POSITIVE_FLOOR)
-            return z * gain, l0
-        if self.k is not None and self.mode == "topk":
-            places = h.float().topk(self.k, dim=-1, sorted=False).indices
-            values = h.float().gather(-1, places)
-            scale = self.scale[places]
-            r = _Rational.apply((values / scale).flatten(), self.shape).view_as(values)
-            on = torch.where(values > 0, r.clamp_min(POSITIVE_FLOOR) * scale * gain, 0.0)
-            z = torch.zeros_like(h, dtype=torch.float32).scatter(-1, places, on)
-            return z, _l0(z)
-        scale = self.scale
-        z = _Rational.apply((h.float() / scale).flatten(), self.shape).view_as(h) * scale * gain
-        return z, (z.detach().abs() > SMOOTH_EPSILON * scale).sum() / len(h)
+            code, l0 = _HardCodes.apply(
+                value, latent, self.shape, self.scale, self.threshold, self.transition, POSITIVE_FLOOR, tokens
+            )
+            return code * gain, l0
+        scale = self.scale[latent]
+        r = _Rational.apply(value / scale, self.shape)
+        code = torch.where(value > 0, r.clamp_min(POSITIVE_FLOOR) * scale * gain, 0.0)
+        return code, _l0(code, tokens)
 
     def margin(self, h: Tensor) -> Tensor:
         return (h.float() - self.threshold) / self.scale
@@ -248,8 +278,26 @@ def pack(shape: PartialFractions, right_slope: float) -> Tensor:
     return torch.tensor([shape.e0, shape.e1, right_slope, *poles], dtype=torch.float32)
 
 
-def _l0(z: Tensor) -> Tensor:
-    return (z != 0).sum() / len(z)
+def _true(mask: Tensor) -> Tensor:
+    """[m] int64: where a mask of any shape is true, flat and ascending."""
+    return mask.flatten().nonzero()[:, 0]
+
+
+def _above(h: Tensor, threshold: Tensor, transition: Transition) -> Tensor:
+    """Entries above their threshold; while gradients are recorded, those in the band below it too."""
+    if torch.is_grad_enabled() and threshold.requires_grad:
+        return _true(h > threshold - transition.half_width)
+    return _true(h > threshold)
+
+
+def _largest(h: Tensor, k: int) -> Tensor:
+    """The k largest of each token, ascending."""
+    latent = h.topk(k, dim=-1, sorted=False).indices.sort(dim=-1).values
+    return (latent + torch.arange(len(h), device=h.device)[:, None] * h.shape[-1]).flatten()
+
+
+def _l0(code: Tensor, tokens: int) -> Tensor:
+    return (code != 0).sum() / tokens
 
 
 def _unit(threshold: Tensor) -> Tensor:
@@ -272,8 +320,8 @@ class _Rational(torch.autograd.Function):
         return g * rational(t, shape)[1], shape_gradient(t, g, shape)
 
 
-class _HardGate(torch.autograd.Function):
-    """s_j·r(h/s_j) where h > τ_j, exactly 0 elsewhere, evaluated on the few entries that matter.
+class _HardCodes(torch.autograd.Function):
+    """s_j·r(h/s_j) where h > τ_j, exactly 0 elsewhere, on listed entries.
 
     Backward. Active entries: exact, with respect to h, s_j and the shape. Entries in the band of the transition, on
     both sides of τ_j: the jump at the threshold times the kernel, for τ_j and (if the transition says so) h.
@@ -282,41 +330,36 @@ class _HardGate(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, h: Tensor, shape: Tensor, scale: Tensor, threshold: Tensor, transition: Transition, floor: float
+        ctx: Any,
+        value: Tensor,
+        latent: Tensor,
+        shape: Tensor,
+        scale: Tensor,
+        threshold: Tensor,
+        transition: Transition,
+        floor: float,
+        tokens: int,
     ) -> tuple[Tensor, Tensor]:
-        h = h.float()
-        if ctx.needs_input_grad[0] or ctx.needs_input_grad[3]:
-            places = (h > threshold - transition.half_width).flatten().nonzero()[:, 0]
-        else:
-            places = (h > threshold).flatten().nonzero()[:, 0]
-        latent = places % h.shape[-1]
-        value = h.flatten()[places]
         s = scale[latent]
         r, slope = rational(value / s, shape)
         active = value > threshold[latent]
-        floored = active & (r < floor)
-        code = torch.where(active, s * r.clamp_min(floor), 0.0)
-        z = torch.zeros_like(h).flatten().index_put_((places,), code).view_as(h)
-        ctx.save_for_backward(value, latent, places, slope, r, active & ~floored, shape, scale, threshold)
-        ctx.transition, ctx.size = transition, h.shape
-        return z, active.sum() / len(h)
+        ctx.save_for_backward(value, latent, slope, r, active & (r >= floor), shape, scale, threshold)
+        ctx.transition, ctx.tokens = transition, tokens
+        return torch.where(active, s * r.clamp_min(floor), 0.0), active.sum() / tokens
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor, None, None]:
-        value, latent, places, slope, r, active, shape, scale, threshold = ctx.saved_tensors
-        g = grads[0].flatten()[places]
-        exact = torch.where(active, g, 0.0)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        value, latent, slope, r, exact, shape, scale, threshold = ctx.saved_tensors
+        g = torch.where(exact, grads[0], 0.0)
         s, tau = scale[latent], threshold[latent]
         t = value / s
         jump = (scale * rational(threshold / scale, shape)[0].clamp_min(0.0))[latent]
         kernel = ctx.transition.kernel(value, tau, latent)
-        step = (g * jump + grads[1] / ctx.size[0]) * kernel
-        by_value = exact * slope + (step if ctx.transition.to_input else 0.0)
-        by_h = torch.zeros(ctx.size, dtype=value.dtype, device=value.device).view(-1)
-        by_h = by_h.index_put_((places,), by_value).view(ctx.size)
+        step = (grads[0] * jump + grads[1] / ctx.tokens) * kernel
+        by_value = g * slope + (step if ctx.transition.to_input else 0.0)
         by_threshold = torch.zeros_like(threshold).index_add_(0, latent, -step)
-        by_shape = shape_gradient(t, exact * s, shape) if ctx.needs_input_grad[1] else None
+        by_shape = shape_gradient(t, g * s, shape) if ctx.needs_input_grad[2] else None
         by_scale = None
-        if ctx.needs_input_grad[2]:
-            by_scale = torch.zeros_like(scale).index_add_(0, latent, exact * (r - t * slope))
-        return by_h, by_shape, by_scale, by_threshold, None, None
+        if ctx.needs_input_grad[3]:
+            by_scale = torch.zeros_like(scale).index_add_(0, latent, g * (r - t * slope))
+        return by_value, None, by_shape, by_scale, by_threshold, None, None, None

@@ -62,7 +62,8 @@ class SAE(nn.Module):
     ) -> None:
         """W_enc: [d_in, d_sae], b_enc: [d_sae], W_dec: [d_sae, d_in], b_dec: [d_in]."""
         super().__init__()
-        self.W_enc = nn.Parameter(W_enc.float().clone().contiguous())
+        # Latent by latent in memory: then its gradient, a sum over listed entries, needs no transposed copy.
+        self.W_enc = nn.Parameter(W_enc.float().T.contiguous().clone().T)
         self.b_enc = nn.Parameter(b_enc.float().clone())
         self.W_dec = nn.Parameter(W_dec.float().clone().contiguous())
         self.b_dec = nn.Parameter(b_dec.float().clone())

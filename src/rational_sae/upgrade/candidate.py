@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rational_sae.gate import RationalGate, ThresholdGate
 from rational_sae.matched import CHUNK, can_shift, shifted, solve_shift
 from rational_sae.sae import SAE
+from rational_sae.sparse import Reconstruction, reconstruct, sparse_pays
 from rational_sae.upgrade.settings import Settings
 from rational_sae.upgrade.sparsity import SparsityController
 
@@ -43,8 +44,11 @@ class Candidate:
         """sae: in canonical units; x: [n, d_in] calibration activations, also canonical."""
         self.name, self.sae, self.target_l0 = name, sae, target_l0
         self.variance = float((x - x.mean(0)).pow(2).sum(-1).mean())
+        self.sparse = sparse_pays(sae, x[:CHUNK])
         self.groups = _groups(sae, settings)
-        self.optimizer = torch.optim.Adam([{"params": p, "lr": lr} for p, lr, _ in self.groups], betas=(0.9, 0.99))
+        self.optimizer = torch.optim.Adam(
+            [{"params": p, "lr": lr} for p, lr, _ in self.groups], betas=(0.9, 0.99), fused=True
+        )
         self.rates = [lr for _, lr, _ in self.groups]
         self.uses_l1 = not (isinstance(sae.gate, ThresholdGate) or _is_hard(sae)) and sae.gate.elementwise
         self.controller = SparsityController(target_l0, self._first_weight(x[:CHUNK]))
@@ -57,27 +61,25 @@ class Candidate:
 
     def step(self, x: Tensor, fraction: float, number: int) -> None:
         """One fine-tuning step. x: [n, d_in]; fraction: of the learning rate, from the common schedule."""
-        x_hat, z, l0 = self.sae(x)
-        error = (x - x_hat).pow(2).sum(-1).mean()
+        found = reconstruct(self.sae, x, sparse=self.sparse)
+        l0 = float(found.l0.detach())
+        error = (x - found.x_hat).pow(2).sum(-1).mean()
         weight = self.controller.weight
-        loss = error / self.variance + weight * self._penalty(z, l0)
+        loss = error / self.variance + weight * self._penalty(found, len(x))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if not self._usable(loss):
+        if not self._clip():
             self.skipped += 1
             return
-        for (parameters, _, clip), group, rate in zip(
-            self.groups, self.optimizer.param_groups, self.rates, strict=True
-        ):
-            nn.utils.clip_grad_norm_(parameters, clip)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * fraction
         self.optimizer.step()
         if isinstance(self.sae.gate, RationalGate):
             self.sae.gate.project_()
-        if self.controller.update(float(l0.detach())) and can_shift(self.sae):
+        if self.controller.update(l0) and can_shift(self.sae):
             self.sae.gate.shift_(solve_shift(self.sae, x, self.target_l0))
             self.controller.reset()
-        self._log(number, float(error.detach()), float(l0.detach()), weight)
+        self._log(number, float(error.detach()), l0, weight)
 
     def validate(self, x: Tensor, number: int) -> None:
         """Keep this step if it is the best so far: FVU on x, with thresholds moved to the target L0."""
@@ -85,9 +87,9 @@ class Candidate:
         with shifted(self.sae, shift), torch.no_grad():
             squared, active = 0.0, 0
             for part in x.split(CHUNK):
-                x_hat, z, _ = self.sae(part)
-                squared += float((part - x_hat).pow(2).sum(dtype=torch.float64))
-                active += int((z != 0).sum())
+                found = reconstruct(self.sae, part, sparse=self.sparse)
+                squared += float((part - found.x_hat).pow(2).sum(dtype=torch.float64))
+                active += int((found.code != 0).sum())
             fvu = squared / float((x - x.mean(0)).pow(2).sum(dtype=torch.float64))
             for key, value in {"step": number, "fvu": fvu, "l0": active / len(x)}.items():
                 self.validation[key].append(value)
@@ -101,39 +103,47 @@ class Candidate:
         self.optimizer.state.clear()
         return self.sae
 
-    def _penalty(self, z: Tensor, l0: Tensor) -> Tensor:
+    def _penalty(self, found: Reconstruction, tokens: int) -> Tensor:
         if self.uses_l1:
-            return self._l1(z)
-        return l0 / self.target_l0 if l0.requires_grad else torch.zeros(())
+            return self._l1(found, tokens)
+        return found.l0 / self.target_l0 if found.l0.requires_grad else torch.zeros((), device=found.l0.device)
 
-    def _l1(self, z: Tensor) -> Tensor:
+    def _l1(self, found: Reconstruction, tokens: int) -> Tensor:
         """‖z‖₁ weighted by decoder norms, mean over tokens, relative to √variance."""
-        return (z.abs() @ self.sae.W_dec.norm(dim=-1)).mean() / self.variance**0.5
+        norm = self.sae.W_dec.norm(dim=-1)
+        return (found.code.abs() * norm[found.latent]).sum() / (tokens * self.variance**0.5)
 
     def _first_weight(self, x: Tensor) -> float:
         """λ at which the teacher is stationary along the direction that sparsity moves: the Lagrange multiplier of L0.
 
         For ‖z‖₁ the direction is the scale of z; for thresholds it is the common shift.
         """
-        x_hat, z, l0 = self.sae(x)
-        z.retain_grad()
-        ((x - x_hat).pow(2).sum(-1).mean() / self.variance).backward()
+        found = reconstruct(self.sae, x, sparse=self.sparse)
+        rest = x - found.x_hat
+        estimate = 0.0
         if self.uses_l1:
-            assert z.grad is not None
-            estimate = -float((z.grad * z).detach().sum()) / float(self._l1(z).detach())
-        elif l0.requires_grad:
+            state = self.sae.normalise(x)[1]
+            scaled = found.x_hat - self.sae.decode(x.new_zeros(1, self.sae.d_sae), state)
+            gain = -2 * float((rest * scaled).sum(-1).mean().detach()) / self.variance
+            estimate = -gain / float(self._l1(found, len(x)).detach())
+        elif found.l0.requires_grad:
+            (rest.pow(2).sum(-1).mean() / self.variance).backward(retain_graph=True)
             gain = _threshold_slope(self.sae)
             self.sae.zero_grad(set_to_none=True)
-            (self.sae(x)[2] / self.target_l0).backward()
+            (found.l0 / self.target_l0).backward()
             estimate = -gain / min(-1e-12, _threshold_slope(self.sae))
-        else:
-            estimate = 0.0
-        self.sae.zero_grad(set_to_none=True)
+            self.sae.zero_grad(set_to_none=True)
         return max(MIN_WEIGHT, estimate)
 
-    def _usable(self, loss: Tensor) -> bool:
-        gradients = [p.grad for parameters, _, _ in self.groups for p in parameters if p.grad is not None]
-        return bool(torch.isfinite(loss)) and all(bool(torch.isfinite(g).all()) for g in gradients)
+    def _clip(self) -> bool:
+        """Clip each group's gradient; False, and nothing done, if one is not finite."""
+        gradients = [[p.grad for p in parameters if p.grad is not None] for parameters, _, _ in self.groups]
+        norms = [nn.utils.get_total_norm(group) for group in gradients]
+        if not all(bool(torch.isfinite(norm)) for norm in norms):
+            return False
+        for (parameters, _, clip), norm in zip(self.groups, norms, strict=True):
+            nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+        return True
 
     def _log(self, number: int, error: float, l0: float, weight: float) -> None:
         self.curve.step.append(number)

@@ -1,0 +1,114 @@
+"""Sparse products against dense ones: the same codes, reconstructions and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.rational import cached_fit, target
+from rational_sae.sae import SAE, Normalisation
+from rational_sae.sparse import reconstruct, sparse_pays
+from rational_sae.transition import Transition, rectangle
+
+D_IN, D_SAE, N = 17, 301, 64
+
+
+def make_gate(kind: str) -> Gate:
+    fit = cached_fit(target("jumprelu", threshold=0.08, gap=0.02), (9, 8)).partial_fractions
+    assert fit is not None
+    tau = torch.linspace(1.8, 2.4, D_SAE)
+    gates = {
+        "relu": lambda: ReLUGate(),
+        "topk": lambda: TopKGate(7),
+        "threshold": lambda: ThresholdGate(tau, rectangle(0.2 * tau)),
+        "hard": lambda: RationalGate(fit, tau / 0.1, tau, transition=rectangle(0.2 * tau)),
+        "hard, to input": lambda: RationalGate(
+            fit, tau / 0.1, tau, transition=Transition(rectangle(tau).profile, 0.2 * tau, to_input=True)
+        ),
+        "rational topk": lambda: RationalGate(fit, tau / 0.1, tau, mode="topk", k=7),
+        "smooth": lambda: RationalGate(fit, tau / 0.1, tau, mode="smooth"),
+    }
+    return gates[kind]()
+
+
+def make_sae(kind: str, *, offset: bool = True, normalisation: Normalisation = "none") -> SAE:
+    rng = torch.Generator().manual_seed(0)
+    W_dec = torch.nn.functional.normalize(torch.randn(D_SAE, D_IN, generator=rng), dim=-1)
+    b_enc = torch.full((D_SAE,), -1.8 if kind == "relu" else 0.0)
+    b_dec = 0.1 * torch.randn(D_IN, generator=rng)
+    return SAE(W_dec.T, b_enc, W_dec, b_dec, make_gate(kind), apply_b_dec_to_input=offset, normalisation=normalisation)
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(N, D_IN, generator=torch.Generator().manual_seed(1))
+
+
+def gradients(sae: SAE, x: Tensor, *, use_sparse: bool) -> dict[str, Tensor]:
+    """Everything a step computes: outputs, and gradients of a loss that reaches every output."""
+    sae.zero_grad(set_to_none=True)
+    found = reconstruct(sae, x, sparse=use_sparse)
+    weight = sae.W_dec.norm(dim=-1)[found.latent]
+    loss = (x - found.x_hat).pow(2).mean() + 0.1 * (found.code.abs() * weight).mean() * len(found.code)
+    (loss + found.l0).backward()
+    outputs = {"x_hat": found.x_hat.detach(), "l0": found.l0.detach(), "loss": loss.detach()}
+    return outputs | {name: p.grad for name, p in sae.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("normalisation", ["none", "layer_norm", "constant_norm_rescale"])
+@pytest.mark.parametrize("offset", [True, False])
+@pytest.mark.parametrize("kind", ["relu", "topk", "threshold", "hard", "hard, to input", "rational topk"])
+def test_sparse_products_give_the_dense_gradients(
+    kind: str, offset: bool, normalisation: Normalisation, x: Tensor
+) -> None:
+    sae = make_sae(kind, offset=offset, normalisation=normalisation)
+    dense, sparsely = (gradients(sae, x, use_sparse=flag) for flag in (False, True))
+    assert dense.keys() == sparsely.keys()
+    assert dense["W_enc"].any()
+    for name, wanted in dense.items():
+        assert float((sparsely[name] - wanted).norm()) <= 1e-5 * float(wanted.norm()), name
+
+
+def test_codes_are_those_of_encode(x: Tensor) -> None:
+    sae = make_sae("hard")
+    found = reconstruct(sae, x, sparse=True)
+    z = sae.encode(x)
+    active = found.code != 0
+    assert torch.equal(found.code[active], z[z != 0])
+    assert torch.equal(found.latent[active], (z != 0).nonzero()[:, 1])
+
+
+def test_a_batch_without_any_entry_reconstructs_the_offset(x: Tensor) -> None:
+    sae = make_sae("threshold")
+    with torch.no_grad():
+        sae.gate.shift_(1e3)
+    found = reconstruct(sae, x, sparse=True)
+    found.x_hat.sum().backward()
+    assert torch.equal(found.x_hat.detach(), sae.b_dec.detach().expand_as(x))
+    assert sae.W_enc.grad is not None
+    assert not sae.W_enc.grad.any()
+
+
+def test_the_encoders_gradient_lies_in_memory_as_the_encoder_does(x: Tensor) -> None:
+    sae = make_sae("hard")
+    gradients(sae, x, use_sparse=True)
+    assert sae.W_enc.grad is not None
+    assert sae.W_enc.grad.stride() == sae.W_enc.stride()
+
+
+def test_dense_products_are_taken_where_the_code_is_dense_or_the_device_cannot(
+    x: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sparse_pays(make_sae("hard"), x)
+    assert not sparse_pays(make_sae("smooth"), x)
+    low = make_sae("hard")
+    low.gate.shift_(-0.2)
+    assert not sparse_pays(low, x)
+
+    def refuse(*_: object, **__: object) -> Tensor:
+        raise RuntimeError("no sparse products here")
+
+    monkeypatch.setattr(torch.sparse, "sampled_addmm", refuse)
+    assert not sparse_pays(make_sae("hard"), x)
