@@ -109,6 +109,14 @@ def test_inspect_and_fit_print_json_alone() -> None:
     assert fit["alternations"] == 7
 
 
+def test_fit_draws_a_picture_and_refuses_another_ending(tmp_path: Path) -> None:
+    run = rsae("fit", "leaky_relu", "--type", "3,2", "--slope", "0.2", "--plot", tmp_path / "fit.svg")
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "fit.svg").read_text().startswith("<svg")
+    refused(rsae("fit", "relu", "--plot", tmp_path / "fit.doc"), "is no picture")
+    assert [path.name for path in tmp_path.iterdir()] == ["fit.svg"]
+
+
 def broken_teacher(folder: Path, **tensors: torch.Tensor | None) -> Path:
     shutil.copytree(TEACHERS / "topk", folder)
     weights = load_file(folder / "sae_weights.safetensors")

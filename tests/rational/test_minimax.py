@@ -50,7 +50,7 @@ def assert_certified(result: Fit) -> None:
     assert np.all(np.diff(np.sign(peaks)) != 0)
     np.testing.assert_allclose(np.abs(peaks), result.error, rtol=1e-3)
     u = f.radius * np.geomspace(1e-8, 2, 40_001)
-    t = np.concatenate([f.kink - u, f.kink + u])
+    t = np.concatenate([part for kink in f.kinks for part in (kink - u, kink + u)])
     t = t[np.any([(low <= t) & (t <= high) for low, high in result.domain], axis=0)]
     measured = np.max(np.abs(result(t) - f(t)))
     assert measured == pytest.approx(result.error, rel=1e-3)
@@ -205,9 +205,3 @@ def test_differential_correction_never_gets_worse() -> None:
     errors = [correct(t, f(t), np.empty(0), (5, 4), np.ones_like, steps).error for steps in limits]
     assert all(after <= before for before, after in pairwise(errors))
     assert errors[-1] == pytest.approx(fit(f, (5, 4)).error, rel=1e-3)
-
-
-@pytest.mark.parametrize(("type_", "limit"), [((3, 2), 1.5), ((9, 8), 6.0)])
-def test_fits_are_quick(type_: tuple[int, int], limit: float) -> None:
-    """Typically .2 s and .6 s on one core; the limits leave room for a busy machine."""
-    assert fit("jumprelu", type_).seconds < limit

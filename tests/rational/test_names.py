@@ -9,6 +9,7 @@ def test_exported_names() -> None:
     assert rational.__all__ == [
         "Certificate",
         "Fit",
+        "FunctionTarget",
         "PartialFractions",
         "SafePade",
         "Target",

@@ -6,12 +6,13 @@ from rational_sae.rational.conversion import from_rational, from_safe_pade, to_r
 from rational_sae.rational.forms import PartialFractions, SafePade
 from rational_sae.rational.minimax import fit
 from rational_sae.rational.result import Fit
-from rational_sae.rational.targets import Target, target
+from rational_sae.rational.targets import FunctionTarget, Target, target
 from rational_sae.rational.zolotarev import zolotarev_sign
 
 __all__ = [
     "Certificate",
     "Fit",
+    "FunctionTarget",
     "PartialFractions",
     "SafePade",
     "Target",

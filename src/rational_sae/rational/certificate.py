@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rational_sae.rational.grids import CHECK_POINTS, clustered_pieces
-from rational_sae.rational.targets import Target
+from rational_sae.rational.targets import AnyTarget
 
 Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
@@ -29,11 +29,11 @@ class Certificate:
     """The error curve r − f in numbers."""
 
     error: float
-    """Sup norm on the set."""
+    """Sup norm on the set, weighted where the target has a weight."""
     points: Array
     """[alternations], where the error peaks with alternating sign, ascending."""
     peaks: Array
-    """[alternations], r − f there."""
+    """[alternations], the weighted r − f there."""
 
     @property
     def alternations(self) -> int:
@@ -48,7 +48,7 @@ class Certificate:
         return float(np.min(np.abs(self.peaks))) / self.error
 
 
-def certify(r: Function, target: Target, extra: Array | None = None) -> Certificate:
+def certify(r: Function, target: AnyTarget, extra: Array | None = None) -> Certificate:
     """Measure r against the target on a fine clustered grid, each peak then refined between its neighbours.
 
     `extra` adds points that the grid should not miss, such as those around narrow poles.
@@ -65,11 +65,11 @@ def certify(r: Function, target: Target, extra: Array | None = None) -> Certific
     return _alternation(np.concatenate(points), np.concatenate(peaks))
 
 
-def _refined_peaks(r: Function, target: Target, t: Array) -> tuple[Array, Array]:
+def _refined_peaks(r: Function, target: AnyTarget, t: Array) -> tuple[Array, Array]:
     """Local maxima of |r − f| on one piece: positions and signed values."""
 
     def gap(t: Array) -> Array:
-        error = r(t) - target(t)
+        error = target.weight(t) * (r(t) - target(t))
         return np.where(np.isnan(error), np.inf, error)
 
     size = np.abs(gap(t))

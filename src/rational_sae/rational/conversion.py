@@ -96,9 +96,7 @@ def to_safe_pade(r: PartialFractions, interval: tuple[float, float] = UNIT, tole
 def from_safe_pade(s: SafePade, interval: tuple[float, float] = UNIT, tolerance: float = TOLERANCE) -> PartialFractions:
     """Partial fractions of a safe-Padé whose inner sum is nowhere negative; refused otherwise."""
     shifted = (interval[0] - s.c, interval[1] - s.c)
-    about_zero = from_rational(s.a, np.concatenate([[1.0], s.b]), shifted, tolerance)
-    r = about_zero
-    result = PartialFractions(r.e0 - r.e1 * s.c, r.e1, r.alpha, r.beta, r.x + s.c, r.eta)
+    result = from_rational(s.a, np.concatenate([[1.0], s.b]), shifted, tolerance).shifted(s.c)
     _check(s, result, sample_points(result.roots, interval), tolerance)
     return result
 

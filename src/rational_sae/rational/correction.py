@@ -1,7 +1,7 @@
 """Differential correction: the globally convergent minimax method, one linear programme a step.
 
 Given an approximant with denominator Q_k > 0 and grid error Δ, the next one minimises
-max (|f Q − P| − Δ Q) / Q_k over bounded Q. It never gets worse and converges quadratically from any
+max (w |f Q − P| − Δ Q) / Q_k over bounded Q. It never gets worse and converges quadratically from any
 positive start (Barrodale, Powell and Roberts, 1972). Two things make it work in float64:
 a basis orthonormal for the weight 1/Q_k², rebuilt each step by Arnoldi (a QR factorisation that is never
 given ill-conditioned columns), and constraints on few points, exchanged until the whole grid holds.
@@ -87,8 +87,8 @@ class _Basis:
         """[degree + 1], the weights of Q itself: Q / Q = 1."""
         return self.values[:, : degree + 1].mean(axis=0)
 
-    def ratio(self, weights: tuple[Array, Array], f: Array) -> Corrected:
-        """The rational function with these numerator and denominator weights, against f [n <= N]."""
+    def ratio(self, weights: tuple[Array, Array], f: Array, w: Array) -> Corrected:
+        """The rational function with these numerator and denominator weights, against f [n <= N] weighted by w."""
         above, below = weights
         top = self.values[: len(f), : len(above)] @ above
         values = np.asarray(top / (self.values[: len(f), : len(below)] @ below), dtype=np.float64)
@@ -97,7 +97,7 @@ class _Basis:
             denominator=self.chebyshev(below),
             roots=self.roots(below),
             values=values,
-            error=float(np.abs(values - f).max()),
+            error=float((w * np.abs(values - f)).max()),
             converged=False,
         )
 
@@ -133,25 +133,28 @@ class _Problem:
     """[N] points of the set, then [M] points of the gap."""
     f: Array
     """[N] values."""
+    w: Array
+    """[N] weights of the error."""
     p: int
     q: int
 
     def residual(self, basis: _Basis, weights: tuple[Array, Array], error: float) -> Array:
-        """(|f Q − P| / Δ − Q) / Q_k at the set's points and −Q / Q_k in the gap: [N + M]."""
+        """(w |f Q / Δ − P| − Q) / Q_k, P in units of Δ, at the set's points and −Q / Q_k in the gap: [N + M]."""
         numerator = basis.values[:, : self.p + 1] @ weights[0]
         denominator = basis.values[:, : self.q + 1] @ weights[1]
         result = -denominator
         n = len(self.f)
-        result[:n] += np.abs(self.f / error * denominator[:n] - numerator[:n])
+        result[:n] += self.w * np.abs(self.f / error * denominator[:n] - numerator[:n])
         return result
 
     def programme(self, basis: _Basis, active: NDArray[np.intp], error: float) -> tuple[Array, Array, float] | None:
         """Minimise the residual over active points: numerator and denominator weights, the minimum."""
         n = len(self.f)
         on_set, in_gap = active[active < n], active[active >= n]
-        top = basis.values[on_set, : self.p + 1]
+        w = self.w[on_set][:, None]
+        top = w * basis.values[on_set, : self.p + 1]
         bottom = basis.values[on_set, : self.q + 1]
-        f = (self.f[on_set] / error)[:, None]
+        f = w * (self.f[on_set] / error)[:, None]
         level = -np.ones((len(on_set), 1))
         gap_rows = [np.zeros((len(in_gap), self.p + 1)), -basis.values[in_gap, : self.q + 1]]
         rows = np.vstack(
@@ -200,17 +203,20 @@ def correct(
     type: tuple[int, int],  # noqa: A002
     start: Callable[[Array], Array],
     max_steps: int = 60,
+    weight: Array | None = None,
 ) -> Corrected:
-    """Best P/Q of the given type on the points t [N] with values f [N], Q > 0 there and at `gap` [M].
+    """Best P/Q of the given type on the points t [N] with values f [N] and weights [N] of the error (default 1),
+    Q > 0 there and at `gap` [M].
 
     `start(t)` is a positive first denominator of degree at most q.
     """
     (p, q), n = type, len(f)
-    problem = _Problem(np.concatenate([t, gap]), f, p, q)
+    w = np.ones(n) if weight is None else weight
+    problem = _Problem(np.concatenate([t, gap]), f, w, p, q)
     denominator = start(problem.t)
     basis = _Basis.build(problem.t, denominator, max(type))
-    linear = np.linalg.lstsq(basis.values[:n, : p + 1], f, rcond=None)[0]
-    best = basis.ratio((np.asarray(linear, dtype=np.float64), basis.ones(q)), f)
+    linear = np.linalg.lstsq(w[:, None] * basis.values[:n, : p + 1], w * f, rcond=None)[0]
+    best = basis.ratio((np.asarray(linear, dtype=np.float64), basis.ones(q)), f, w)
     active = np.unique(np.linspace(0, n - 1, FIRST_POINTS).astype(np.intp))
     for _ in range(max_steps):
         if best.error == 0:
@@ -220,7 +226,7 @@ def correct(
             return best
         (top, bottom), minimum, residual = solved
         ratio = basis.values[:, : q + 1] @ bottom
-        better = None if ratio.min() <= 0 else basis.ratio((best.error * top, bottom), f)
+        better = None if ratio.min() <= 0 else basis.ratio((best.error * top, bottom), f, w)
         if better is None or better.error >= best.error:
             return replace(best, converged=minimum > -PROVED)
         if minimum > -CONVERGED or better.error > best.error * (1 - CONVERGED):

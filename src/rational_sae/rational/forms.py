@@ -94,6 +94,10 @@ class PartialFractions:
             eta=self.eta + np.log(t_factor),
         )
 
+    def shifted(self, by: float) -> PartialFractions:
+        """The function s with s(t + by) = r(t)."""
+        return PartialFractions(self.e0 - self.e1 * by, self.e1, self.alpha, self.beta, self.x + by, self.eta)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, with the form and its version."""
         numbers = {name: getattr(self, name).tolist() for name in self.FIELDS}
@@ -141,6 +145,16 @@ class SafePade:
         u = np.asarray(t, dtype=np.float64) - self.c
         inner = np.polynomial.polynomial.polyval(u, np.concatenate([[0.0], self.b]))
         return np.polynomial.polynomial.polyval(u, self.a) / (1 + np.abs(inner))
+
+    def scaled(self, t_factor: float, f_factor: float) -> SafePade:
+        """The function s with s(t_factor · t) = f_factor · r(t); t_factor > 0."""
+        powers = t_factor ** -np.arange(max(len(self.a), len(self.b) + 1), dtype=np.float64)
+        a, b = self.a * f_factor * powers[: len(self.a)], self.b * powers[1 : len(self.b) + 1]
+        return SafePade(a, b, self.c * t_factor)
+
+    def shifted(self, by: float) -> SafePade:
+        """The function s with s(t + by) = r(t)."""
+        return SafePade(self.a, self.b, self.c + by)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, with the form and its version."""

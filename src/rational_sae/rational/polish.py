@@ -1,6 +1,6 @@
 """Remez exchange with Newton's method on partial fractions: the last digits of a nearly optimal fit.
 
-Unknowns are the 2q + 2 coefficients and the levelled error E; equations r(t_i) − f(t_i) = ±E at the
+Unknowns are the 2q + 2 coefficients and the levelled error E; equations w(t_i)(r(t_i) − f(t_i)) = ±E at the
 p + q + 2 = 2q + 3 peaks of the current error. It converges quadratically near the optimum, needs no grid,
 and the result's digits are those of the stored form itself.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rational_sae.rational.certificate import Certificate, certify
 from rational_sae.rational.forms import PartialFractions
 from rational_sae.rational.grids import near_poles
-from rational_sae.rational.targets import Target
+from rational_sae.rational.targets import AnyTarget
 
 Array = NDArray[np.float64]
 
@@ -23,12 +23,12 @@ NEARLY_LEVEL = 1 - 1e-6
 """Peak ratio from which on a failed step is not retried at half its length."""
 
 
-def certified(r: PartialFractions, target: Target) -> Certificate:
+def certified(r: PartialFractions, target: AnyTarget) -> Certificate:
     """The certificate of partial fractions, with points around every pole."""
     return certify(r, target, near_poles(r.roots))
 
 
-def polish(r: PartialFractions, target: Target, max_steps: int = 8) -> tuple[PartialFractions, Certificate]:
+def polish(r: PartialFractions, target: AnyTarget, max_steps: int = 8) -> tuple[PartialFractions, Certificate]:
     """The fit with its error levelled, or the fit itself where no step helps."""
     best = certified(r, target)
     for _ in range(max_steps):
@@ -39,13 +39,14 @@ def polish(r: PartialFractions, target: Target, max_steps: int = 8) -> tuple[Par
     return r, best
 
 
-def _improved(r: PartialFractions, target: Target, best: Certificate) -> tuple[PartialFractions, Certificate] | None:
+def _improved(r: PartialFractions, target: AnyTarget, best: Certificate) -> tuple[PartialFractions, Certificate] | None:
     """A Newton step, shortened until it lowers the error and keeps the alternation; None if none does."""
     needed = sum(r.type) + 2
     if best.alternations < needed:
         return None
     for length in (1.0, 0.5, 0.25):
-        candidate = _newton(r, *_reference(best, needed), length)
+        points, peaks = _reference(best, needed)
+        candidate = _newton(r, points, peaks, target.weight(points), length)
         if candidate is None:
             return None
         found = certified(candidate, target)
@@ -65,14 +66,14 @@ def _reference(certificate: Certificate, count: int) -> tuple[Array, Array]:
     return points, peaks
 
 
-def _newton(r: PartialFractions, t: Array, peaks: Array, length: float) -> PartialFractions | None:
+def _newton(r: PartialFractions, t: Array, peaks: Array, weight: Array, length: float) -> PartialFractions | None:
     """A share `length` of Newton's step on the levelled equations; None where it is not finite."""
     signs = np.sign(peaks)
-    jacobian = np.column_stack([_jacobian(r, t), -signs])
+    columns = np.column_stack([weight[:, None] * jacobian(r, t), -signs])
     level = np.mean(np.abs(peaks))
-    norms = np.linalg.norm(jacobian, axis=0)
+    norms = np.linalg.norm(columns, axis=0)
     norms[norms == 0] = 1.0
-    step = np.linalg.lstsq(jacobian / norms, signs * level - peaks, rcond=None)[0] / norms
+    step = np.linalg.lstsq(columns / norms, signs * level - peaks, rcond=None)[0] / norms
     if not np.isfinite(step).all():
         return None
     step = length * step
@@ -87,7 +88,7 @@ def _newton(r: PartialFractions, t: Array, peaks: Array, length: float) -> Parti
     )
 
 
-def _jacobian(r: PartialFractions, t: Array) -> Array:
+def jacobian(r: PartialFractions, t: Array) -> Array:
     """[N, 4K + 2], derivatives by e₀, e₁, α, β, x, η."""
     u, y = t[:, None] - r.x, r.y
     squared = u * u + y * y

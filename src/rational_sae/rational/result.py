@@ -11,17 +11,22 @@ from numpy.polynomial import polynomial
 from numpy.typing import ArrayLike, NDArray
 
 from rational_sae.errors import FitError
-from rational_sae.rational.forms import PartialFractions
-from rational_sae.rational.targets import Interval, Target
+from rational_sae.rational.forms import PartialFractions, SafePade
+from rational_sae.rational.grids import near_poles
+from rational_sae.rational.polish import jacobian
+from rational_sae.rational.targets import AnyTarget, Interval, Target
 
 Array = NDArray[np.float64]
+
+TARGET_FIELDS = ("threshold", "gap", "radius", "height", "slope", "kappa")
+"""Numbers of a named target, as stored."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
     """A fitted gate. Call it to evaluate it: `fit(t)`."""
 
-    target: Target
+    target: AnyTarget
     """What was fitted."""
     type: tuple[int, int]
     """(p, q), the degrees asked for."""
@@ -31,8 +36,10 @@ class Fit:
     """[p + 1], ascending powers of t."""
     denominator: Array
     """[q + 1], ascending powers of t, max Q = 1 on the set's hull."""
+    safe_pade: SafePade | None
+    """The form of the methods that fit it (relaxed_remez, adam); None for every other."""
     error: float
-    """Sup norm on the set, measured on a grid that the fit did not use."""
+    """Sup norm on the set (weighted where the target has a weight), measured on a grid that the fit did not use."""
     alternations: int
     """Error peaks of alternating sign; p + q + 2 prove the fit the best of its type."""
     alternation_points: Array
@@ -45,7 +52,9 @@ class Fit:
     """"optimal": certified. "degenerate": proved best on the fitting grid, with fewer alternations, so
     the best of a lower type. "stalled": neither. "pole": Q has a zero on the hull."""
     start: str
-    """Which start led here: "sqrt", "zolotarev", "wide" or "constant"."""
+    """Which start led here: "sqrt", "warm", "continuation", "zolotarev", "wide" or "constant"; or the method."""
+    conditioning: float
+    """Condition number of the column-scaled Jacobian of the stored coefficients on [−1, 1] (NUMERICS §2)."""
     expansion_error: float
     """Largest |P/Q − r| on the hull, P/Q in float64. 0 where P and Q are all there is; where it is not far
     below `error` (a narrow gap near ±1), use the partial fractions."""
@@ -54,10 +63,18 @@ class Fit:
 
     def __call__(self, t: ArrayLike) -> Array:
         """r(t), of the shape of t."""
-        if self.partial_fractions is not None:
-            return self.partial_fractions(t)
+        stored = self.partial_fractions or self.safe_pade
+        if stored is not None:
+            return stored(t)
         t = np.asarray(t, dtype=np.float64)
         return polynomial.polyval(t, self.numerator) / polynomial.polyval(t, self.denominator)
+
+    @property
+    def poles(self) -> NDArray[np.complex128]:
+        """[q] or fewer, the denominator's roots."""
+        if self.partial_fractions is not None:
+            return self.partial_fractions.roots
+        return polynomial.polyroots(np.trim_zeros(self.denominator, "b")).astype(np.complex128)
 
     @property
     def domain(self) -> tuple[Interval, ...]:
@@ -65,14 +82,12 @@ class Fit:
         return self.target.domain
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain numbers: what `rsae fit --json` writes."""
-        fractions = self.partial_fractions
+        """Everything as plain numbers: what `rsae fit --json` writes. A callable has no numbers of its own."""
+        fractions, pade = self.partial_fractions, self.safe_pade
+        numbers = {name: getattr(self.target, name, None) for name in TARGET_FIELDS}
         return {
             "target": self.target.name,
-            "threshold": self.target.threshold,
-            "gap": self.target.gap,
-            "radius": self.target.radius,
-            "height": self.target.height,
+            **numbers,
             "type": list(self.type),
             "domain": [list(interval) for interval in self.domain],
             "error": self.error,
@@ -82,10 +97,12 @@ class Fit:
             "min_denominator": self.min_denominator,
             "status": self.status,
             "start": self.start,
+            "conditioning": self.conditioning,
             "numerator": self.numerator.tolist(),
             "denominator": self.denominator.tolist(),
             "expansion_error": self.expansion_error,
             "partial_fractions": None if fractions is None else fractions.to_dict(),
+            "safe_pade": None if pade is None else pade.to_dict(),
             "seconds": self.seconds,
         }
 
@@ -93,11 +110,12 @@ class Fit:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`; FitError where something is missing or of another form or version."""
         try:
-            fractions = data["partial_fractions"]
+            fractions, pade = data["partial_fractions"], data["safe_pade"]
             return cls(
-                target=Target(data["target"], data["threshold"], data["gap"], data["radius"], data["height"]),
+                target=Target(data["target"], **{name: data[name] for name in TARGET_FIELDS}),
                 type=(int(data["type"][0]), int(data["type"][1])),
                 partial_fractions=None if fractions is None else PartialFractions.from_dict(fractions),
+                safe_pade=None if pade is None else SafePade.from_dict(pade),
                 numerator=np.asarray(data["numerator"], dtype=np.float64),
                 denominator=np.asarray(data["denominator"], dtype=np.float64),
                 error=float(data["error"]),
@@ -107,8 +125,33 @@ class Fit:
                 min_denominator=float(data["min_denominator"]),
                 status=str(data["status"]),
                 start=str(data["start"]),
+                conditioning=float(data["conditioning"]),
                 expansion_error=float(data["expansion_error"]),
                 seconds=float(data["seconds"]),
             )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise FitError(f"not a stored fit ({error!r})", "fit again") from error
+
+
+def conditioning(fractions: PartialFractions | None, numerator: Array, denominator: Array) -> float:
+    """Condition number of the column-scaled Jacobian by the stored coefficients, on points of [−1, 1]: those of the
+    partial fractions where there are any, else of P and Q in powers of t with Q's constant term held fixed."""
+    roots = polynomial.polyroots(np.trim_zeros(denominator, "b")) if fractions is None else fractions.roots
+    t = np.unique(np.clip(np.concatenate([np.cos(np.linspace(0, np.pi, 401)), near_poles(roots)]), -1, 1))
+    columns = jacobian(fractions, t) if fractions is not None else _expanded_jacobian(t, numerator, denominator)
+    norms = np.linalg.norm(columns, axis=0)
+    columns = columns[:, np.isfinite(norms) & (norms > 0)]
+    if not np.isfinite(columns).all() or columns.size == 0:
+        return float("inf")
+    return float(np.linalg.cond(columns / np.linalg.norm(columns, axis=0)))
+
+
+def _expanded_jacobian(t: Array, numerator: Array, denominator: Array) -> Array:
+    """[N, p + 1 + q], derivatives of P/Q by P's coefficients and by Q's but the constant one."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_numerator = polynomial.polyvander(t, len(numerator) - 1)
+        by_numerator = by_numerator / polynomial.polyval(t, denominator)[:, None]
+        ratio = by_numerator @ numerator
+        by_denominator = polynomial.polyvander(t, len(denominator) - 1)[:, 1:]
+        by_denominator = -ratio[:, None] * by_denominator / polynomial.polyval(t, denominator)[:, None]
+    return np.hstack([by_numerator, by_denominator])

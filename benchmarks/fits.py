@@ -1,0 +1,85 @@
+"""Every figure of docs/fits.md, and the shipped coefficient table.
+
+python benchmarks/fits.py            # about half a minute on one core: prints the figures as Markdown
+python benchmarks/fits.py --table    # writes src/rational_sae/rational/table.json as well
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rational_sae.rational import Fit, fit, table, target
+
+RELU = {(3, 2): 2.18445e-2, (5, 4): 4.2507e-3, (7, 6): 1.14105e-3, (9, 8): 3.68282e-4}
+JUMPRELU = {
+    (0.05, 0.01): 3.46e-4,
+    (0.05, 0.02): 1.63e-4,
+    (0.05, 0.05): 4.10e-5,
+    (0.1, 0.01): 4.68e-4,
+    (0.1, 0.02): 2.11e-4,
+    (0.1, 0.05): 4.93e-5,
+    (0.3, 0.01): 8.18e-4,
+    (0.3, 0.02): 3.39e-4,
+    (0.3, 0.05): 6.83e-5,
+}
+"""Best errors known before (the design's table): every fit is set beside its own."""
+
+
+def main() -> None:
+    if "--table" in sys.argv:
+        path = Path(table.__file__).with_name("table.json")
+        path.write_text(table.dump(fit(wanted, degrees) for wanted, degrees in table.ENTRIES), encoding="utf-8")
+    _certified()
+    _methods()
+    _weights()
+
+
+def _certified() -> None:
+    print("| target | type | error | known | ratio | alternations | peak ratio | min Q | condition | seconds |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for degrees, known in RELU.items():
+        _row("relu", fit("relu", degrees), known)
+    for (theta, gap), known in JUMPRELU.items():
+        _row(f"jumprelu θ={theta:g} δ={gap:g}", fit(target("jumprelu", theta, gap), (9, 8)), known)
+    for name in ("jumprelu", "step", "sign", "leaky_relu"):
+        for degrees in ((3, 2), (9, 8)):
+            _row(name, fit(name, degrees, throw=False), None)
+    print()
+
+
+def _row(name: str, found: Fit, known: float | None) -> None:
+    beside = "– | –" if known is None else f"{known:.5e} | {found.error / known:.4f}"
+    p, q = found.type
+    print(
+        f"| {name} | ({p},{q}) | {found.error:.5e} | {beside} | {found.alternations} of {p + q + 2} "
+        f"| {found.peak_ratio:.7f} | {found.min_denominator:.1e} | {found.conditioning:.0e} | {found.seconds:.2f} |"
+    )
+
+
+def _methods() -> None:
+    print("| target | type | auto | relaxed_remez | adam | aaa |")
+    print("|---|---|---|---|---|---|")
+    for name, degrees in (("relu", (3, 2)), ("relu", (9, 8)), ("jumprelu", (3, 2)), ("jumprelu", (9, 8))):
+        best = fit(name, degrees).error
+        cells = [f"{best:.3e}"]
+        for method in ("relaxed_remez", "adam", "aaa"):
+            found = fit(name, degrees, method=method)
+            error = "pole" if found.status == "pole" else f"{found.error:.3e} ({found.error / best:.1f}×)"
+            cells.append(f"{error}, {found.seconds:.1f} s")
+        print(f"| {name} | {degrees} | " + " | ".join(cells) + " |")
+    print()
+
+
+def _weights() -> None:
+    print("| κ | error left of θ | error right of θ | predicted E√κ | predicted E/√κ |")
+    print("|---|---|---|---|---|")
+    plain = fit("jumprelu", (9, 8)).error
+    for kappa in (1.0, 4.0, 16.0, 64.0):
+        found = fit(target("jumprelu", kappa=kappa), (9, 8))
+        left, right = found.error, found.error / kappa
+        print(f"| {kappa:g} | {left:.3e} | {right:.3e} | {plain * kappa**0.5:.3e} | {plain / kappa**0.5:.3e} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""A fit drawn: the target and the fit, and below them the error with its alternation points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import altair as alt
+import numpy as np
+
+from rational_sae.errors import OutputError
+from rational_sae.rational import Fit
+from rational_sae.rational.grids import clustered_pieces
+
+from .charts import Layers
+from .palette import STROKES
+
+WIDTH, HEIGHT = 640, 240
+POINTS = 300
+"""Of each smooth piece of the set, clustered at the kinks as the error is."""
+
+
+def save_fit_chart(fit: Fit, path: Path) -> None:
+    """Writes .html (interactive, needs a network to show), .svg, .png or .json, by the name's end."""
+    if path.suffix not in (".html", ".svg", ".png", ".json"):
+        raise OutputError(f"{path} is no picture", "end its name in .html, .svg, .png or .json")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fit_chart(fit).save(str(path))
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror})", "choose another place") from error
+
+
+def fit_chart(fit: Fit) -> alt.VConcatChart:
+    """Two panels under one axis of t."""
+    curves, errors = [], []
+    for number, t in enumerate(clustered_pieces(fit.target, POINTS)):
+        target, found = fit.target(t), fit(t)
+        error = fit.target.weight(t) * (found - target)
+        for place, f, r, e in zip(t, target, found, error, strict=True):
+            curves += [{"t": place, "value": f, "curve": "target", "piece": number}]
+            curves += [{"t": place, "value": r, "curve": "fit", "piece": number}]
+            errors += [{"t": place, "error": e, "piece": number}]
+    at = fit.alternation_points
+    peaks = fit.target.weight(at) * (fit(at) - fit.target(at))
+    points = [{"t": t, "error": e} for t, e in zip(at, peaks, strict=True)]
+    p, q = fit.type
+    title = alt.TitleParams(
+        f"{fit.target.name}, type ({p},{q})",
+        subtitle=f"error {fit.error:.3e}, {fit.alternations} alternations, {fit.status}",
+        anchor="start",
+    )
+    return (
+        alt.vconcat(_curves(curves).properties(title=title), _errors(errors, points, fit.error))
+        .configure_view(stroke=None)
+        .configure_axis(gridColor="#e4e4e4", titleFontWeight="normal")
+        .properties(background="white", padding=12)
+    )
+
+
+def _curves(rows: list[dict[str, object]]) -> alt.Chart:
+    scale = alt.Scale(domain=["target", "fit"], range=[STROKES["teacher"].colour, STROKES["rsae"].colour])
+    return (
+        alt.Chart(alt.Data(values=rows))
+        .mark_line(clip=True)
+        .encode(
+            x=alt.X("t:Q", title=None),
+            y=alt.Y("value:Q", title="value"),
+            color=alt.Color("curve:N", scale=scale, title=None, legend=alt.Legend(orient="top-left")),
+            strokeDash=alt.StrokeDash("curve:N", scale=alt.Scale(domain=["target", "fit"], range=[[1, 0], [6, 3]])),
+            detail="piece:N",
+            order="t:Q",
+        )
+        .properties(width=WIDTH, height=HEIGHT)
+    )
+
+
+def _errors(rows: list[dict[str, object]], points: list[dict[str, float]], error: float) -> Layers:
+    scale = alt.Scale(domain=[-1.15 * error, 1.15 * error]) if np.isfinite(error) and error > 0 else alt.Scale()
+    y = alt.Y("error:Q", title="error, weighted", scale=scale, axis=alt.Axis(format=".1e"))
+    line = alt.Chart(alt.Data(values=rows)).mark_line(color=STROKES["rsae"].colour, strokeWidth=1, clip=True)
+    marks = alt.Chart(alt.Data(values=points)).mark_point(color="#2f86d6", filled=True, size=36, opacity=1)
+    levels = alt.Chart(alt.Data(values=[{"error": error}, {"error": -error}])).mark_rule(
+        color="#808080", strokeDash=[2, 3]
+    )
+    return alt.layer(
+        levels.encode(y=y),
+        line.encode(x=alt.X("t:Q", title="t; dots: alternation points"), y=y, detail="piece:N", order="t:Q"),
+        marks.encode(x="t:Q", y=y),
+    ).properties(width=WIDTH, height=HEIGHT)
