@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup demo lint test test-slow docs
+.PHONY: setup demo lint test test-slow docs docs-theory
 
 setup: $(STAMP)
 
@@ -31,10 +31,13 @@ test: setup lint
 test-slow: setup
 	$(BIN)/pytest -m slow || test $$? -eq 5
 
-
 # docs/results.md and its figures, from one demo run a family.
 docs: setup $(foreach family,relu jumprelu topk,runs/demo-$(family)/report.json)
 	$(BIN)/python docs/build.py
+
+# The figures of docs/theory.md, about a minute.
+docs-theory: setup
+	$(BIN)/rsae theory --out docs/figures --force
 
 runs/demo-%/report.json: | setup
 	$(BIN)/rsae demo --family $* --out runs/demo-$*

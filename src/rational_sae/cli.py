@@ -208,6 +208,28 @@ def report(folder: Annotated[Path, typer.Argument(help="An --out folder.")]) -> 
     console.print(f"wrote {folder / 'report.html'}")
 
 
+@app.command()
+def theory(
+    out: Annotated[Path, typer.Option(help="Where theory.json and the figures go.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+) -> None:
+    """The paper's statements measured and plotted, each beside its predicted rate; about a minute.
+
+    Example: rsae theory --out runs/theory
+    """
+    from rational_sae.theory import measure_theory, write_theory
+
+    with _bars() as bars:
+        found = measure_theory(bars)
+    write_theory(found, out, force=force)
+    for row in found["exponents"]:
+        interval = f"[{row['low']:.3f}, {row['high']:.3f}]"
+        console.print(
+            f"{row['family']:9} {row['count']:11} grows as ε^-{row['a']:.3f} {interval}", highlight=False, markup=False
+        )
+    console.print(f"wrote {out}", highlight=False)
+
+
 def main() -> None:
     """Entry point: exit codes 0 done, 1 refused, 2 usage, 130 interrupted."""
     try:
