@@ -34,6 +34,7 @@ ORDER = [
     "evaluate",
     "report",
     "upgrade",
+    "headroom",
     "bars",
     "demo",
     "cli",

@@ -54,6 +54,9 @@ def upgrade(
     hook: HookName = None,
     gate: Annotated[Literal["hard", "smooth", "topk"], typer.Option(help="Support of the gate.")] = "hard",
     degrees: Annotated[str, typer.Option("--type", help="Degrees P,Q of the rational.")] = "9,8",
+    calibrate: Annotated[
+        Literal["teacher", "reconstruction"], typer.Option(help="Fit the first shape to the teacher's gate, or to x.")
+    ] = "teacher",
     steps: Annotated[int, typer.Option(help="Fine-tuning steps.")] = 600,
     batch_tokens: Annotated[int, typer.Option(help="Tokens of one step.")] = 1024,
     train_tokens: Annotated[int | None, typer.Option(help="Distinct tokens. [default: steps × batch]")] = None,
@@ -79,6 +82,7 @@ def upgrade(
         "hook": hook,
         "gate": gate,
         "type": _degrees(degrees),
+        "calibrate": calibrate,
         "controls": _controls(control),
         "steps": steps,
         "batch_tokens": batch_tokens,
@@ -126,6 +130,39 @@ def evaluate(
     report = {"rows": found.rows, "intervals": found.intervals, "differences": found.differences}
     _emit(report, json_file)
     _print_table({"schema": 1, "title": "", "verdict": "", **report})
+
+
+@app.command()
+def headroom(
+    sae: Annotated[str, typer.Argument(help="A ReLU, JumpReLU or TopK SAE.")],
+    text: TextName,
+    model: Model = None,
+    hook: HookName = None,
+    eval_tokens: Annotated[int, typer.Option(help="Test tokens, and as many to fit on.")] = 16384,
+    context: Annotated[int | None, typer.Option()] = None,
+    bos: Bos = "auto",
+    json_file: Json = None,
+) -> None:
+    """What a better magnitude alone can gain, in closed form, before any training.
+
+    Encoder, decoder, support and poles stay; gains of selection lie outside, so 0 is no verdict on an upgrade.
+
+    Example: rsae headroom demo/teachers/relu --text news
+    """
+    from rational_sae.headroom import headroom as run
+    from rational_sae.reading import Reading
+
+    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos)
+    with _bars() as bars:
+        found = run(sae, reading, eval_tokens=eval_tokens, progress=bars)
+    report = {"rows": found.rows, "intervals": found.intervals, "differences": found.differences}
+    _emit(report, json_file)
+    _print_table({"schema": 1, "title": "", "verdict": "", **report})
+    for name, difference in found.differences.items():
+        base = found.rows[name.rpartition(" - ")[2]]["fvu"]
+        low, high = cast(list[float], difference["fvu"]["interval"])
+        change = f"{cast(float, difference['fvu']['value']) / base:+.1%} [{low / base:+.1%}, {high / base:+.1%}]"
+        console.print(f"{name}: FVU {change}", highlight=False, markup=False)
 
 
 @app.command()

@@ -34,6 +34,21 @@ def shape_gradient(t: Tensor, g: Tensor, shape: Tensor) -> Tensor:
     return total.to(shape.dtype)
 
 
+def linear_basis(t: Tensor, shape: Tensor) -> Tensor:
+    """What each coefficient that r is linear in multiplies: [LINEAR + 2K, n] for [e₀, e₁, slope, α…, β…].
+
+    t: [n]; shape: [LINEAR + 4K], of which only the poles are used.
+    """
+    inside = t.clamp(-1.0, 1.0)
+    rows = [torch.ones_like(t)[None], inside[None], (t - 1.0).clamp_min(0.0)[None]]
+    if shape.numel() > LINEAR:
+        _, _, x, y = _poles(shape)
+        d = inside - x
+        w = (d * d + y * y).reciprocal()
+        rows += [d * w, y * w]
+    return torch.cat(rows)
+
+
 def _poles(shape: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     alpha, beta, x, eta = shape[LINEAR:].view(4, -1, 1)
     return alpha, beta, x, eta.exp()

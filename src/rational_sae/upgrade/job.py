@@ -27,6 +27,7 @@ from rational_sae.sources.verify import Verification, verify
 from rational_sae.transition import rectangle
 from rational_sae.upgrade.calibrate import Calibration, calibrate
 from rational_sae.upgrade.candidate import Candidate
+from rational_sae.upgrade.closed_form import rescaled, solve_shape_
 from rational_sae.upgrade.finetune import finetune
 from rational_sae.upgrade.initialise import Start, Units, canonical, rational_start, threshold_start
 from rational_sae.upgrade.settings import Settings
@@ -145,12 +146,21 @@ def _starts(sae: SAE, x: Tensor, settings: Settings) -> tuple[Start, Start, Cali
     mode = settings.gate
     start = rational_start(sae, x, settings.type, mode)
     if not isinstance(sae.gate, TopKGate) or mode == "topk":
-        return start, start, calibrate(start.init, sae, x, seed=settings.seed)
+        calibration = _calibrated(start, sae, x, settings)
+        return start, start, calibration
     separating = solve_shift(sae.with_gate(ReLUGate()), x, verify(sae, x, force=True).l0)
     threshold = torch.full((sae.d_sae,), separating, device=x.device)
     element_wise = sae.with_gate(ThresholdGate(threshold))
     hard = threshold_start(threshold, element_wise, x, settings.type, mode)
-    return start, hard, calibrate(hard.init, element_wise, x, seed=settings.seed)
+    return start, hard, _calibrated(hard, element_wise, x, settings)
+
+
+def _calibrated(start: Start, sae: SAE, x: Tensor, settings: Settings) -> Calibration:
+    """Calibrate a start in place, to the teacher's gate and then to x if the settings say so."""
+    calibration = calibrate(start.init, sae, x, seed=settings.seed)
+    if settings.calibrate == "reconstruction" and start.mode != "smooth":
+        solve_shape_(start.init, sae, x)
+    return calibration
 
 
 def _candidates(sae: SAE, hard: Start, settings: Settings, x: Tensor, target_l0: float) -> dict[str, Candidate]:
@@ -182,7 +192,7 @@ def _rows(
     target_l0: float,
 ) -> dict[str, SAE]:
     """Every row of the report as an SAE in the teacher's units."""
-    rows = {"teacher": teacher, "teacher_rescaled": _rescaled(teacher, x / units.input)}
+    rows = {"teacher": teacher, "teacher_rescaled": rescaled(teacher, x / units.input)}
     rows["init"] = units.undo_(sae.with_gate(copy.deepcopy(start.init)))
     if hard is not start:
         rows["init_hard"] = units.undo_(sae.with_gate(copy.deepcopy(hard.init)))
@@ -195,22 +205,6 @@ def _rows(
         rows[name] = units.undo_(finished)
         rows[name].metadata.family = "rational" if name == "rsae" else finished.metadata.family
     return rows
-
-
-@torch.no_grad()
-def _rescaled(teacher: SAE, x: Tensor) -> SAE:
-    """The teacher with its decoder scaled by the one factor that is best in least squares over x: [n, d_in]."""
-    numerator, denominator = 0.0, 0.0
-    for part in x.split(2048):
-        _, state = teacher.normalise(part)
-        z = teacher.encode(part)
-        zero = teacher.decode(torch.zeros_like(z), state)
-        offset = teacher.decode(z, state) - zero
-        numerator += float(((part - zero) * offset).sum(dtype=torch.float64))
-        denominator += float(offset.pow(2).sum(dtype=torch.float64))
-    rescaled = copy.deepcopy(teacher)
-    rescaled.W_dec *= numerator / denominator
-    return rescaled
 
 
 def write(done: Upgrade, out: Path, *, force: bool = False) -> dict[str, Any]:

@@ -21,6 +21,9 @@ class Settings(Reading):
     """hard, smooth or topk."""
     type: tuple[int, int] = (9, 8)
     """Degrees (p, q) of the rational function; (q + 1, q) with q even."""
+    calibrate: Literal["teacher", "reconstruction"] = "teacher"
+    """What the first shape is fitted to: the teacher's gate, or x itself (in closed form; `init` then no longer
+    reproduces the teacher)."""
     controls: tuple[Control, ...] = ("native", "identity")
     """What the upgrade is compared with, beside the teacher."""
     steps: int = Field(default=600, ge=1)

@@ -1,0 +1,52 @@
+"""What magnitude alone can gain, before any training: the best shape in closed form, on held-out tokens."""
+
+from __future__ import annotations
+
+import copy
+
+from rational_sae.evaluate import Results, measure, results
+from rational_sae.gate import TopKGate
+from rational_sae.progress import Progress, Silent
+from rational_sae.reading import Reading
+from rational_sae.sources import load
+from rational_sae.sources.verify import verify
+from rational_sae.upgrade.calibrate import calibrate
+from rational_sae.upgrade.closed_form import rescaled, solve_shape_
+from rational_sae.upgrade.initialise import canonical, rational_start
+
+
+def headroom(
+    sae: str,
+    reading: Reading | None = None,
+    *,
+    eval_tokens: int = 16384,
+    degrees: tuple[int, int] = (9, 8),
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Results:
+    """Rows `teacher`, `teacher_rescaled` (the best output scale) and `shape` (the best shared shape, same support).
+
+    Coefficients are fitted on the calibration split and measured on the test split. Encoder, decoder, support and
+    poles stay as they are: gains of selection lie outside, so 0 is no verdict on an upgrade. Raises
+    RationalSAEError with a one-line reason if an input cannot be used.
+    """
+    progress = progress or Silent()
+    progress.stage("load SAE and model")
+    teacher = load(sae)
+    reader = (reading or Reading()).open(teacher)
+    teacher.to(reader.host.device)
+    progress.stage("solve")
+    x = reader.sample("calibration", eval_tokens)
+    verify(teacher, x)
+    unit, units = canonical(teacher, x)
+    scaled = x * units.input
+    start = rational_start(unit, scaled, degrees, "topk" if isinstance(unit.gate, TopKGate) else "hard")
+    calibrate(start.init, unit, scaled, seed=seed)
+    solve_shape_(start.init, unit, scaled)
+    shaped = units.undo_(unit.with_gate(copy.deepcopy(start.init)))
+    rows = {"teacher": teacher, "teacher_rescaled": rescaled(teacher, x), "shape": shaped}
+    progress.stage("measure")
+    mean = reader.sample("train", eval_tokens).mean(0)
+    sums = measure(reader, rows, eval_tokens, mean, progress=lambda _done, _total: progress.advance())
+    compare = [("teacher_rescaled", "teacher"), ("shape", "teacher"), ("shape", "teacher_rescaled")]
+    return results(sums, compare, seed=seed)
