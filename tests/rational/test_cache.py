@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rational_sae.rational import cache, cached_fit, target
+from rational_sae.rational.result import LATER
 
 TYPE = (5, 4)
 """Of no entry in the shipped table."""
@@ -71,6 +72,30 @@ def test_a_copy_that_is_not_sound_is_fitted_again(fits: list[Any], spoil: Any) -
     assert len(fits) == 2
     assert again.error == good.error
     assert json.loads(path.read_text())["error"] == good.error
+
+
+def test_a_fit_kept_before_there_were_weights_is_still_read(folder: Path, fits: list[Any]) -> None:
+    good = cached_fit("jumprelu", TYPE)
+    path = folder / "fits" / f"jumprelu_0.10000000000000001_0.02_1_1_{TYPE[0]}_{TYPE[1]}.json"
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in data.items() if key not in (*LATER, "centre")}))
+    again = cached_fit("jumprelu", TYPE)
+    assert len(fits) == 1
+    assert (again.error, again.target) == (good.error, good.target)
+
+
+def test_slope_and_weight_have_files_of_their_own(fits: list[Any]) -> None:
+    paths = {
+        cache.fit_path(target("leaky_relu", slope=slope, kappa=kappa), TYPE)
+        for slope in (0.0, 0.3)
+        for kappa in (1.0, 0.3)
+    }
+    assert len(paths) == 4
+
+
+def test_a_callable_is_fitted_and_not_kept(folder: Path) -> None:
+    assert cached_fit(target(lambda t: t * t), (1, 0)).status == "optimal"
+    assert not (folder / "fits").exists()
 
 
 def test_a_torn_file_is_fitted_again(fits: list[Any]) -> None:

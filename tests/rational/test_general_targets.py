@@ -61,9 +61,39 @@ def test_an_interval_far_from_zero_is_as_good_as_one_about_it() -> None:
     near = fit(target(np.abs, kinks=[0.0]), (5, 4))
     assert far.error == pytest.approx(2 * near.error, rel=1e-6)
     np.testing.assert_allclose(far(7 + 2 * T), 2 * near(T), atol=1e-8)
-    ratio = np.polynomial.polynomial.polyval(7 + 2 * T, far.numerator)
-    ratio = ratio / np.polynomial.polynomial.polyval(7 + 2 * T, far.denominator)
-    assert np.max(np.abs(ratio - far(7 + 2 * T))) <= max(2 * far.expansion_error, 1e-6)
+    ratio = np.polynomial.polynomial.polyval(2 * T, far.numerator)
+    ratio = ratio / np.polynomial.polynomial.polyval(2 * T, far.denominator)
+    assert np.max(np.abs(ratio - far(7 + 2 * T))) <= max(2 * far.expansion_error, 1e-12)
+
+
+@pytest.mark.parametrize("degrees", [(4, 4), (5, 4)])
+def test_a_set_very_far_from_zero_keeps_its_digits(degrees: tuple[int, int]) -> None:
+    """Powers of t itself would lose all of them: they are powers of t − centre."""
+    result = fit(target(lambda t: np.abs(t - 10_000.5), domain=[(1e4, 1e4 + 1)], kinks=[10_000.5]), degrees)
+    assert result.status == "optimal"
+    assert measured_error(result) == pytest.approx(result.error, rel=1e-3)
+    assert result.to_json()["centre"] == 10_000.5
+
+
+def test_a_kink_that_is_not_named_does_not_make_a_poor_fit_pass() -> None:
+    """The grid's best is 45 % worse in truth: the proof on the grid is none then, and the peaks are added."""
+    assert fit(np.abs, (5, 4)).error == pytest.approx(2 * 4.25074e-3, rel=1e-4)
+    hidden = fit(lambda t: np.abs(t - 0.3141), (9, 8), throw=False)
+    assert hidden.status == "stalled"
+
+
+def test_a_kink_at_an_end_is_clustered_too() -> None:
+    """Best (k, k) to √x on [0, 1] has twice the error of relu's (2k + 1, 2k)."""
+    root = fit(target(np.sqrt, domain=[(0, 1)], kinks=[0.0]), (4, 4))
+    assert root.error == pytest.approx(2 * 3.68282e-4, rel=1e-3)
+
+
+def test_a_common_factor_of_the_best_fit_is_taken_out() -> None:
+    """The best (7, 5) of relu is its (6, 4); on the grid it comes with a factor whose zero may lie at ±1."""
+    result = fit("relu", (7, 5))
+    assert (result.status, result.min_denominator > 0) == ("degenerate", True)
+    assert result.error == pytest.approx(fit("relu", (6, 4)).error, rel=1e-3)
+    assert result.numerator.shape == (8,)
 
 
 def test_three_intervals_are_certified_and_pole_free_between_them() -> None:
@@ -112,6 +142,8 @@ def test_a_warm_start_is_tried_first_and_finds_the_same_fit() -> None:
     cold = fit(target("jumprelu", 0.11), (9, 8))
     warm = fit(target("jumprelu", 0.11), (9, 8), start=fit("jumprelu", (9, 8)))
     assert warm.start == "warm"
+    assert fit("jumprelu", (9, 8), start=fit("jumprelu", (5, 4))).start == "warm"
+    assert fit("jumprelu", (3, 2), start=warm).start != "warm"
     assert warm.error == pytest.approx(cold.error, rel=1e-8)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,29 @@ def test_aaa_puts_poles_on_the_interval() -> None:
     assert found.min_denominator <= 0
     with pytest.raises(FitError, match="no type"):
         fit("relu", (2, 3), method="aaa")
+
+
+def test_a_function_that_is_not_of_the_type_is_never_called_optimal() -> None:
+    """This safe-Padé folds: it errs less than the best (2, 1) and alternates as often, and is none."""
+    best, folded = fit("step", (2, 1)), fit("step", (2, 1), method="relaxed_remez")
+    assert best.status == "optimal"
+    assert folded.error < 0.99 * best.error
+    assert (folded.status, folded.alternations) == ("stalled", 5)
+
+
+@pytest.mark.parametrize("method", ["relaxed_remez", "adam", "aaa"])
+def test_other_methods_refuse_a_weight(method: Method) -> None:
+    with pytest.raises(FitError, match="takes no weight"):
+        fit(target("jumprelu", kappa=4.0), (3, 2), method=method)
+
+
+@pytest.mark.parametrize(("name", "degrees"), [("relu", (3, 2)), ("step", (2, 1))])
+def test_an_infinite_error_is_written_as_plain_json(name: str, degrees: tuple[int, int]) -> None:
+    for method in ("aaa", "relaxed_remez"):
+        found = fit(name, degrees, method=method)
+        again = type(found).from_json(json.loads(json.dumps(found.to_json(), allow_nan=False)))
+        assert again.error == found.error
+        assert 0 <= found.peak_ratio <= 1
 
 
 def test_other_methods_follow_the_units_too() -> None:

@@ -16,6 +16,10 @@ Array = NDArray[np.float64]
 
 ADAM_STEPS, ADAM_RATE = 3000, 1e-3
 """As in NUMERICS §2."""
+SHARPNESS = 50.0
+"""Of the smoothed maximum: its gradient is spread over points within some 2 % of the largest error (a heuristic)."""
+NEAR_POINTS = 256
+"""Points with the largest errors, that the smoothed maximum is taken over."""
 
 
 def aaa(t: Array, f: Array, type: tuple[int, int]) -> tuple[Array, Array]:  # noqa: A002
@@ -39,7 +43,8 @@ def aaa(t: Array, f: Array, type: tuple[int, int]) -> tuple[Array, Array]:  # no
 
 
 def adam(t: Array, f: Array, type: tuple[int, int]) -> SafePade:  # noqa: A002
-    """Adam on max |r − f| over the grid in safe-Padé coefficients about 0, the best step kept (RationalNet's way).
+    """Adam on a smoothed max |r − f| over the grid in safe-Padé coefficients about 0 (RationalNet's way); the step
+    with the least true maximum is kept.
 
     t, f: [N]. Starts from the least-squares polynomial, with small b: b = 0 has no gradient through |·|.
     """
@@ -55,9 +60,12 @@ def adam(t: Array, f: Array, type: tuple[int, int]) -> SafePade:  # noqa: A002
     best, lowest = (a.detach().clone(), b.detach().clone()), float("inf")
     for _ in range(ADAM_STEPS):
         error = (powers[:, : p + 1] @ a) / (1 + (powers[:, 1 : q + 1] @ b).abs()) - wanted
-        loss = error.abs().max()
-        if float(loss.detach()) < lowest:
-            best, lowest = (a.detach().clone(), b.detach().clone()), float(loss.detach())
+        largest = error.detach().abs().max()
+        if float(largest) < lowest:
+            best, lowest = (a.detach().clone(), b.detach().clone()), float(largest)
+        sharpness = SHARPNESS / largest
+        near = error.abs().topk(min(NEAR_POINTS, len(t))).values  # the others weigh next to nothing
+        loss = (sharpness * near).logsumexp(0) / sharpness
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -12,22 +12,24 @@ from rational_sae.paths import cache_dir
 from rational_sae.rational.certificate import certify
 from rational_sae.rational.grids import near_poles
 from rational_sae.rational.minimax import fit
-from rational_sae.rational.result import TARGET_FIELDS, Fit
+from rational_sae.rational.result import LATER, TARGET_FIELDS, Fit
 from rational_sae.rational.table import shipped
-from rational_sae.rational.targets import Target
+from rational_sae.rational.targets import AnyTarget, FunctionTarget, Target
 from rational_sae.rational.targets import target as named_target
 
 SAME_ERROR = 1e-6
 """Largest relative difference between the stored error and the one measured on reading."""
 
 
-def cached_fit(target: Target | str, type: tuple[int, int] = (9, 8)) -> Fit:  # noqa: A002
+def cached_fit(target: AnyTarget | str, type: tuple[int, int] = (9, 8)) -> Fit:  # noqa: A002
     """`fit(target, type)`, read from the shipped table or the cache where a sound copy lies there.
 
     A copy of another form or version, of another target, or whose error is not what it says is fitted
     again. A cache that cannot be written is no failure: the fit is returned all the same.
     """
     target = named_target(target) if isinstance(target, str) else target
+    if isinstance(target, FunctionTarget):  # a callable has no name to keep it under
+        return fit(target, type)
     path = fit_path(target, type)
     for stored in (shipped().get((target, (type[0], type[1]))), _read(path)):
         if stored is not None and _sound(stored, target, type):
@@ -39,8 +41,12 @@ def cached_fit(target: Target | str, type: tuple[int, int] = (9, 8)) -> Fit:  # 
 
 def fit_path(target: Target, type: tuple[int, int]) -> Path:  # noqa: A002
     """Where a fit is kept; every number of the problem is in the name."""
-    numbers = [getattr(target, name) for name in TARGET_FIELDS]
-    parts = [target.name, *(f"{number:.17g}" for number in numbers), *(str(degree) for degree in type)]
+    # Slope and κ are left out where they are the plain gate's: such fits were kept before there were any.
+    values = {name: getattr(target, name) for name in TARGET_FIELDS}
+    numbers = [
+        f"{name if name in LATER else ''}{value:.17g}" for name, value in values.items() if value != LATER.get(name)
+    ]
+    parts = [target.name, *numbers, *(str(degree) for degree in type)]
     return cache_dir() / "fits" / ("_".join(parts) + ".json")
 
 

@@ -42,9 +42,11 @@ class Certificate:
 
     @property
     def peak_ratio(self) -> float:
-        """Smallest over largest |peak|; 1 for a fit that is exact."""
+        """Smallest over largest |peak|; 1 for a fit that is exact, 0 for one with a pole on the set."""
         if self.error == 0:
             return 1.0
+        if not np.isfinite(self.error):
+            return 0.0
         return float(np.min(np.abs(self.peaks))) / self.error
 
 

@@ -73,13 +73,27 @@ class _Candidate:
             ratio = polynomial.polyval(t, self.numerator) / polynomial.polyval(t, self.denominator)
         return float(np.max(np.abs(ratio - exact(t))))
 
+    def proved_ratio(self) -> float:
+        """Share of the error that full alternation proves to be necessary.
+
+        A safe-Padé whose inner sum is negative somewhere is no rational function of the type, and its own
+        alternation proves nothing: the proof is that of P/Q, where P/Q has no pole.
+        """
+        ratio, points = self.certificate.peak_ratio, self.certificate.points
+        if self.safe_pade is None:
+            return ratio
+        if poles.extremes(self.roots, UNIT)[0] <= 0:
+            return 0.0
+        apart = np.max(np.abs(_ratio(self.numerator, self.denominator)(points) - self.safe_pade(points)))
+        return ratio - float(apart) / self.certificate.error
+
     def status(self, type: tuple[int, int]) -> str:  # noqa: A002
         has_pole = self.safe_pade is None and poles.extremes(self.roots, UNIT)[0] <= 0
         if has_pole or not np.isfinite(self.certificate.error):
             return "pole"
         if self.certificate.error <= EXACT:
             return "optimal"
-        if self.certificate.peak_ratio >= OPTIMAL_RATIO:
+        if self.proved_ratio() >= OPTIMAL_RATIO:
             if self.certificate.alternations >= sum(type) + 2:
                 return "optimal"
             if self.converged:
@@ -98,9 +112,9 @@ def fit(
     """The best approximant of type (p, q) to a gate, in the sup norm on its set, pole-free on its hull.
 
     `target` is a `Target`, a name with its defaults, or a callable on [−1, 1]; `start` is a fit of a similar
-    problem, such as the previous threshold, tried first. Starts are tried in turn until one is certified; if none
-    is, the best of them is returned with its status, or with `throw` FitError is raised. A `method` other than
-    "auto" returns what that method finds and never raises for its quality.
+    problem, such as the previous threshold or a lower type, tried first. Starts are tried in turn until one is
+    certified; if none is, the best of them is returned with its status, or with `throw` FitError is raised. A
+    `method` other than "auto" returns what that method finds and never raises for its quality; it takes no weight.
 
     >>> result = fit("relu", (3, 2))
     >>> round(result.error, 7), result.alternations, result.status
@@ -156,10 +170,10 @@ def _candidates(target: AnyTarget, type: tuple[int, int], start: Fit | None) -> 
     plain = isinstance(target, Target) and target.name in WITHOUT_GAP and target.kappa == 1
     if plain and p == q + 1 and q % 2 == 0 and q > 0:
         yield _by_square_root(target, q // 2)
-    if start is not None:
+    if start is not None and len(start.poles) <= q:
         yield _corrected(target, type, _denominator_of(start), "warm")
     if isinstance(target, Target) and target.kappa != 1:
-        # √κ trades one side against the other; from κ = 1 in one leap the exchange often stalls.
+        # A precaution: JumpReLU with κ = 64 and 1024 is certified from the ladder as well.
         factor = min(KAPPA_STEP, max(1 / KAPPA_STEP, target.kappa))
         nearer = fit(replace(target, kappa=target.kappa / factor), type, throw=False)
         yield _corrected(target, type, _denominator_of(nearer), "continuation")
@@ -175,7 +189,7 @@ def _by_square_root(target: AnyTarget, k: int) -> _Candidate:
     t = clustered_grid(target)
     relu = (t + np.asarray(root(t * t))) / 2
     values = target.height * (target.slope * t + (1 - target.slope) * relu)
-    return _levelled(from_poles(1j * y, t, values), target, True, "sqrt")
+    return _levelled(from_poles(1j * y, t, values), target, None, "sqrt")
 
 
 def _denominator_of(other: Fit) -> Callable[[Array], Array]:
@@ -216,47 +230,76 @@ def _corrected(
     start: Callable[[Array], Array],
     name: str,
 ) -> _Candidate:
-    """Differential correction on the clustered grid, then in partial fractions or on the refined peaks."""
-    (p, q), t = type, clustered_grid(target)
-    found = correct(t, target(t), gap_points(target), type, start, weight=target.weight(t))
-    complete = len(found.roots) == q and np.all(found.roots.imag != 0)
-    if p == q + 1 and q % 2 == 0 and complete:
-        fractions = from_poles(upper_poles(found.roots), t, found.values)
-        return _levelled(fractions, target, found.converged, name)
-    candidate = _expanded(found, target, type, name)
+    """Differential correction on the clustered grid and, where that falls short, on the error's true peaks."""
+    t = clustered_grid(target)
+    found = _on_grid(t, target, type, start)
+    candidate = _of_type(found, t, target, type, name)
     for _ in range(PEAK_ROUNDS):
-        if candidate.certificate.peak_ratio > OPTIMAL_RATIO or not found.converged:
-            break
-        t = np.union1d(t, candidate.certificate.points)
-        again = _chebyshev_series(found.denominator)
-        found = correct(t, target(t), gap_points(target), type, again, weight=target.weight(t))
-        candidate = _expanded(found, target, type, name)
-    return candidate
+        if candidate.status(type) in PROVED or not found.converged:
+            return candidate
+        t, again = np.union1d(t, candidate.certificate.points), _chebyshev_series(found.denominator)
+        if again(np.union1d(t, gap_points(target))).min() <= 0:
+            break  # a root between the points: a common factor of P and Q, if the grid's best has one
+        found = _on_grid(t, target, type, again)
+        candidate = _of_type(found, t, target, type, name)
+    common = len(found.roots) < type[1] or np.any(found.roots.imag == 0)
+    if candidate.status(type) in PROVED or not (found.converged and common) or min(type) == 0:
+        return candidate
+    lower = _on_grid(t, target, (type[0] - 1, type[1] - 1), np.ones_like)
+    reduced = _expanded(lower, target, type, name, proof=found)
+    return reduced if _rank(reduced, type) > _rank(candidate, type) else candidate
 
 
-def _expanded(found: Corrected, target: AnyTarget, type: tuple[int, int], start: str) -> _Candidate:  # noqa: A002
-    """A candidate that is kept, and certified, as coefficients in powers of t."""
+def _on_grid(t: Array, target: AnyTarget, type: tuple[int, int], start: Callable[[Array], Array]) -> Corrected:  # noqa: A002
+    return correct(t, target(t), gap_points(target), type, start, weight=target.weight(t))
+
+
+def _of_type(found: Corrected, t: Array, target: AnyTarget, type: tuple[int, int], start: str) -> _Candidate:  # noqa: A002
+    """What the grid gave, in the form that its type allows."""
+    p, q = type
+    if p == q + 1 and q % 2 == 0 and len(found.roots) == q and np.all(found.roots.imag != 0):
+        return _levelled(from_poles(upper_poles(found.roots), t, found.values), target, found, start)
+    return _expanded(found, target, type, start, proof=found)
+
+
+def _proved_by(found: Corrected, certificate: Certificate) -> bool:
+    """True when the best error on the grid, which bounds the best on the set from below, is this error."""
+    return found.converged and certificate.error <= found.error / OPTIMAL_RATIO
+
+
+def _expanded(
+    found: Corrected,
+    target: AnyTarget,
+    type: tuple[int, int],  # noqa: A002
+    start: str,
+    *,
+    proof: Corrected,
+) -> _Candidate:
+    """A candidate that is kept, and certified, as coefficients in powers of t. `proof` is the grid's best of the
+    type; `found` is it, or of a lower type where the best of the type is one with a common factor added."""
     largest = chebyshev.chebval(poles.highest_point(found.roots, UNIT), found.denominator)
     numerator = _padded(chebyshev.cheb2poly(found.numerator / largest), type[0])
     denominator = _padded(chebyshev.cheb2poly(found.denominator / largest), type[1])
     certificate = certify(_ratio(numerator, denominator), target, near_poles(found.roots))
     # Expanded coefficients may have lost what was proved of the factors: then the proof goes too.
-    proved = found.converged and certificate.error <= found.error / OPTIMAL_RATIO
-    return _Candidate(certificate, numerator, denominator, found.roots, None, proved, start)
+    return _Candidate(certificate, numerator, denominator, found.roots, None, _proved_by(proof, certificate), start)
 
 
-def _levelled(fractions: PartialFractions, target: AnyTarget, converged: bool, start: str) -> _Candidate:
+def _levelled(fractions: PartialFractions, target: AnyTarget, found: Corrected | None, start: str) -> _Candidate:
     """A candidate that is kept, and certified, as partial fractions; its P and Q are a convenience, whose
     own error the fit states."""
     fractions, certificate = polish(fractions, target)
     numerator, denominator = to_rational(fractions, tolerance=np.inf)
-    return _Candidate(certificate, numerator, denominator, fractions.roots, fractions, converged, start)
+    proved = found is not None and _proved_by(found, certificate)
+    return _Candidate(certificate, numerator, denominator, fractions.roots, fractions, proved, start)
 
 
 def _by_other_means(target: AnyTarget, type: tuple[int, int], method: Method) -> _Candidate:  # noqa: A002
     """What another method finds, on the dense uniform grid that such methods use."""
     t = relaxed.dense_grid(target)
     f = target(t)
+    if np.any(target.weight(t) != 1):
+        raise FitError(f"{method} takes no weight", 'use method "auto", or leave kappa at 1')
     if method == "aaa":
         numerator, denominator = baselines.aaa(t, f, type)
         roots = polynomial.polyroots(denominator).astype(np.complex128)
@@ -303,8 +346,8 @@ def _scaled_back(candidate: _Candidate, target: AnyTarget, type: tuple[int, int]
         type=type,
         partial_fractions=None if fractions is None else fractions.scaled(radius, magnitude).shifted(centre),
         safe_pade=None if pade is None else pade.scaled(radius, magnitude).shifted(centre),
-        numerator=_in_t(candidate.numerator * magnitude, centre, radius),
-        denominator=_in_t(candidate.denominator, centre, radius),
+        numerator=candidate.numerator * magnitude / radius ** np.arange(type[0] + 1),
+        denominator=candidate.denominator / radius ** np.arange(type[1] + 1),
         error=candidate.certificate.error * magnitude,
         alternations=candidate.certificate.alternations,
         alternation_points=centre + candidate.certificate.points * radius,
@@ -316,14 +359,3 @@ def _scaled_back(candidate: _Candidate, target: AnyTarget, type: tuple[int, int]
         expansion_error=candidate.expansion_error() * magnitude,
         seconds=seconds,
     )
-
-
-def _in_t(coefficients: Array, centre: float, radius: float) -> Array:
-    """Coefficients in powers of t of a polynomial in u = (t − centre) / radius."""
-    scaled = coefficients / radius ** np.arange(len(coefficients))
-    if centre == 0:
-        return scaled
-    shifted = np.zeros(1)
-    for coefficient in scaled[::-1]:  # Horner's rule in t − centre
-        shifted = polynomial.polyadd(polynomial.polymul(shifted, [-centre, 1.0]), [coefficient])
-    return _padded(shifted[: len(coefficients)], len(coefficients) - 1)

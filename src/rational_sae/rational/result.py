@@ -20,6 +20,9 @@ Array = NDArray[np.float64]
 
 TARGET_FIELDS = ("threshold", "gap", "radius", "height", "slope", "kappa")
 """Numbers of a named target, as stored."""
+LATER = {"slope": 0.0, "kappa": 1.0, "safe_pade": None, "conditioning": None}
+"""Fields that the first stored fits did not have, and what they mean where they are missing; a conditioning that was
+not measured is read as infinite."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +36,9 @@ class Fit:
     partial_fractions: PartialFractions | None
     """The trainable form; None unless p = q + 1, q is even and no pole is real."""
     numerator: Array
-    """[p + 1], ascending powers of t."""
+    """[p + 1], ascending powers of t − centre, the middle of the hull; it is 0 for every named gate."""
     denominator: Array
-    """[q + 1], ascending powers of t, max Q = 1 on the set's hull."""
+    """[q + 1], the same powers, max Q = 1 on the set's hull."""
     safe_pade: SafePade | None
     """The form of the methods that fit it (relaxed_remez, adam); None for every other."""
     error: float
@@ -45,12 +48,14 @@ class Fit:
     alternation_points: Array
     """[alternations], where they are."""
     peak_ratio: float
-    """Smallest over largest of these peaks; no fit has an error below peak_ratio · error."""
+    """Smallest over largest of these peaks. With p + q + 2 alternations no fit of the type has an error below
+    peak_ratio · error; with fewer it proves nothing."""
     min_denominator: float
     """min Q over the set's hull, gap included, with max Q = 1; from critical points, not a grid."""
     status: str
-    """"optimal": certified. "degenerate": proved best on the fitting grid, with fewer alternations, so
-    the best of a lower type. "stalled": neither. "pole": Q has a zero on the hull."""
+    """"optimal": certified to .1 %, or exact to rounding. "degenerate": fewer alternations, but the best error on the
+    fitting grid, a bound from below, is within .1 %; the best of a lower type. "stalled": nothing is proved of it.
+    "pole": Q has a zero on the hull."""
     start: str
     """Which start led here: "sqrt", "warm", "continuation", "zolotarev", "wide" or "constant"; or the method."""
     conditioning: float
@@ -66,15 +71,15 @@ class Fit:
         stored = self.partial_fractions or self.safe_pade
         if stored is not None:
             return stored(t)
-        t = np.asarray(t, dtype=np.float64)
-        return polynomial.polyval(t, self.numerator) / polynomial.polyval(t, self.denominator)
+        u = np.asarray(t, dtype=np.float64) - self.target.centre
+        return polynomial.polyval(u, self.numerator) / polynomial.polyval(u, self.denominator)
 
     @property
     def poles(self) -> NDArray[np.complex128]:
         """[q] or fewer, the denominator's roots."""
         if self.partial_fractions is not None:
             return self.partial_fractions.roots
-        return polynomial.polyroots(np.trim_zeros(self.denominator, "b")).astype(np.complex128)
+        return self.target.centre + polynomial.polyroots(np.trim_zeros(self.denominator, "b")).astype(np.complex128)
 
     @property
     def domain(self) -> tuple[Interval, ...]:
@@ -82,25 +87,27 @@ class Fit:
         return self.target.domain
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain numbers: what `rsae fit --json` writes. A callable has no numbers of its own."""
+        """Everything as plain numbers: what `rsae fit --json` writes. A callable has no numbers of its own; an error
+        that is not finite is None, which JSON can write."""
         fractions, pade = self.partial_fractions, self.safe_pade
         numbers = {name: getattr(self.target, name, None) for name in TARGET_FIELDS}
         return {
             "target": self.target.name,
             **numbers,
+            "centre": self.target.centre,
             "type": list(self.type),
             "domain": [list(interval) for interval in self.domain],
-            "error": self.error,
+            "error": _finite(self.error),
             "alternations": self.alternations,
             "alternation_points": self.alternation_points.tolist(),
             "peak_ratio": self.peak_ratio,
             "min_denominator": self.min_denominator,
             "status": self.status,
             "start": self.start,
-            "conditioning": self.conditioning,
+            "conditioning": _finite(self.conditioning),
             "numerator": self.numerator.tolist(),
             "denominator": self.denominator.tolist(),
-            "expansion_error": self.expansion_error,
+            "expansion_error": _finite(self.expansion_error),
             "partial_fractions": None if fractions is None else fractions.to_dict(),
             "safe_pade": None if pade is None else pade.to_dict(),
             "seconds": self.seconds,
@@ -108,8 +115,10 @@ class Fit:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`; FitError where something is missing or of another form or version."""
+        """The inverse of `to_json`; FitError where something is missing or of another form or version. Files written
+        before there were slopes, weights and other methods are read as well: see `LATER`."""
         try:
+            data = {**LATER, **data}
             fractions, pade = data["partial_fractions"], data["safe_pade"]
             return cls(
                 target=Target(data["target"], **{name: data[name] for name in TARGET_FIELDS}),
@@ -118,19 +127,27 @@ class Fit:
                 safe_pade=None if pade is None else SafePade.from_dict(pade),
                 numerator=np.asarray(data["numerator"], dtype=np.float64),
                 denominator=np.asarray(data["denominator"], dtype=np.float64),
-                error=float(data["error"]),
+                error=_number(data["error"]),
                 alternations=int(data["alternations"]),
                 alternation_points=np.asarray(data["alternation_points"], dtype=np.float64),
                 peak_ratio=float(data["peak_ratio"]),
                 min_denominator=float(data["min_denominator"]),
                 status=str(data["status"]),
                 start=str(data["start"]),
-                conditioning=float(data["conditioning"]),
-                expansion_error=float(data["expansion_error"]),
+                conditioning=_number(data["conditioning"]),
+                expansion_error=_number(data["expansion_error"]),
                 seconds=float(data["seconds"]),
             )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise FitError(f"not a stored fit ({error!r})", "fit again") from error
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return float("inf") if value is None else float(value)
 
 
 def conditioning(fractions: PartialFractions | None, numerator: Array, denominator: Array) -> float:

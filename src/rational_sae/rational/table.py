@@ -37,7 +37,9 @@ def parse(text: str) -> list[Fit]:
     data: Any = json.loads(text)
     if not isinstance(data, dict) or data.get("version") != VERSION:
         found = data.get("version") if isinstance(data, dict) else None
-        raise FitError(f"the coefficient table is version {found!r}, not {VERSION}", "run python benchmarks/fits.py")
+        raise FitError(
+            f"the coefficient table is version {found!r}, not {VERSION}", "run python benchmarks/fits.py --table"
+        )
     return [Fit.from_json(entry) for entry in data["fits"]]
 
 

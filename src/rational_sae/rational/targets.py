@@ -154,7 +154,8 @@ class FunctionTarget:
     domain: tuple[Interval, ...] = ((-1.0, 1.0),)
     """Disjoint closed intervals, from left to right."""
     kinks: tuple[float, ...] = ()
-    """Where the function bends or jumps; grids cluster there. The middle of every gap is added."""
+    """Where the function bends, jumps or is singular, ends included; grids cluster there, and a narrow feature that
+    is not named may be missed. The middle of every gap is added."""
     weights: Function | None = None
     """Weight of the error, positive on the set; None means 1 everywhere."""
     name: str = field(default="callable", init=False)
@@ -166,7 +167,7 @@ class FunctionTarget:
             raise FitError(f"{self.domain} is not a union of intervals", "give disjoint (low, high), left to right")
         object.__setattr__(self, "domain", intervals)
         middles = [(a[1] + b[0]) / 2 for a, b in pairwise(intervals)]
-        inside = [float(kink) for kink in self.kinks if ends[0] < kink < ends[-1]]
+        inside = [float(kink) for kink in self.kinks if ends[0] <= kink <= ends[-1]]
         object.__setattr__(self, "kinks", tuple(sorted({*inside, *middles})))
         points = np.concatenate([np.linspace(low, high, MAGNITUDE_POINTS) for low, high in intervals])
         if not (np.isfinite(self(points)).all() and (self.weight(points) > 0).all()):

@@ -20,18 +20,22 @@ POINTS = 300
 
 
 def save_fit_chart(fit: Fit, path: Path) -> None:
-    """Writes .html (interactive, needs a network to show), .svg, .png or .json, by the name's end."""
+    """Writes .html (self-contained), .svg, .png or .json, by the name's end."""
     if path.suffix not in (".html", ".svg", ".png", ".json"):
         raise OutputError(f"{path} is no picture", "end its name in .html, .svg, .png or .json")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fit_chart(fit).save(str(path))
+        chart = fit_chart(fit)
+        chart.save(str(path), inline=True) if path.suffix == ".html" else chart.save(str(path))
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror})", "choose another place") from error
 
 
 def fit_chart(fit: Fit) -> alt.VConcatChart:
-    """Two panels under one axis of t."""
+    """Two panels: the curves over t, and the error over the distance from the kink where there is one kink. That
+    axis is a symmetric logarithm, as an error's peaks lie evenly in the logarithm of this distance."""
+    kink = fit.target.kinks[0] if len(fit.target.kinks) == 1 else None
+    origin = kink or 0.0
     curves, errors = [], []
     for number, t in enumerate(clustered_pieces(fit.target, POINTS)):
         target, found = fit.target(t), fit(t)
@@ -39,10 +43,10 @@ def fit_chart(fit: Fit) -> alt.VConcatChart:
         for place, f, r, e in zip(t, target, found, error, strict=True):
             curves += [{"t": place, "value": f, "curve": "target", "piece": number}]
             curves += [{"t": place, "value": r, "curve": "fit", "piece": number}]
-            errors += [{"t": place, "error": e, "piece": number}]
+            errors += [{"t": place - origin, "error": e, "piece": number}]
     at = fit.alternation_points
     peaks = fit.target.weight(at) * (fit(at) - fit.target(at))
-    points = [{"t": t, "error": e} for t, e in zip(at, peaks, strict=True)]
+    points = [{"t": t - origin, "error": e} for t, e in zip(at, peaks, strict=True)]
     p, q = fit.type
     title = alt.TitleParams(
         f"{fit.target.name}, type ({p},{q})",
@@ -50,7 +54,7 @@ def fit_chart(fit: Fit) -> alt.VConcatChart:
         anchor="start",
     )
     return (
-        alt.vconcat(_curves(curves).properties(title=title), _errors(errors, points, fit.error))
+        alt.vconcat(_curves(curves).properties(title=title), _errors(errors, points, fit.error, _axis(fit, kink)))
         .configure_view(stroke=None)
         .configure_axis(gridColor="#e4e4e4", titleFontWeight="normal")
         .properties(background="white", padding=12)
@@ -74,7 +78,22 @@ def _curves(rows: list[dict[str, object]]) -> alt.Chart:
     )
 
 
-def _errors(rows: list[dict[str, object]], points: list[dict[str, float]], error: float) -> Layers:
+def _axis(fit: Fit, kink: float | None) -> alt.X:
+    """Of the error: linear in t without a single kink, else logarithmic from the innermost alternation point on."""
+    if kink is None:
+        return alt.X("t:Q", title="t; dots: alternation points")
+    low, high = fit.target.hull
+    away = np.abs(fit.alternation_points - kink)
+    innermost = float(np.min(away[away > 1e-8 * fit.target.radius], initial=fit.target.radius))
+    decades = 10.0 ** np.arange(np.floor(np.log10(innermost)), np.log10(fit.target.radius) + 1)
+    ticks = [tick for tick in (*-decades[::-1], 0.0, *decades) if low - kink <= tick <= high - kink]
+    scale = alt.Scale(type="symlog", constant=innermost, domain=[low - kink, high - kink], nice=False)
+    name = f"t − {kink:g}" if kink else "t"
+    axis = alt.Axis(values=ticks, format="~g", labelOverlap="greedy")
+    return alt.X("t:Q", title=f"{name}, symmetric logarithm; dots: alternation points", scale=scale, axis=axis)
+
+
+def _errors(rows: list[dict[str, object]], points: list[dict[str, float]], error: float, x: alt.X) -> Layers:
     scale = alt.Scale(domain=[-1.15 * error, 1.15 * error]) if np.isfinite(error) and error > 0 else alt.Scale()
     y = alt.Y("error:Q", title="error, weighted", scale=scale, axis=alt.Axis(format=".1e"))
     line = alt.Chart(alt.Data(values=rows)).mark_line(color=STROKES["rsae"].colour, strokeWidth=1, clip=True)
@@ -84,6 +103,6 @@ def _errors(rows: list[dict[str, object]], points: list[dict[str, float]], error
     )
     return alt.layer(
         levels.encode(y=y),
-        line.encode(x=alt.X("t:Q", title="t; dots: alternation points"), y=y, detail="piece:N", order="t:Q"),
-        marks.encode(x="t:Q", y=y),
+        line.encode(x=x, y=y, detail="piece:N", order="t:Q"),
+        marks.encode(x=x, y=y),
     ).properties(width=WIDTH, height=HEIGHT)
