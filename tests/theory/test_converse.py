@@ -74,3 +74,8 @@ def test_the_exponent_of_a_power_is_found_with_a_narrow_interval() -> None:
     fitted = exponent(epsilon, 3 * epsilon**-0.5 * np.exp(noise))
     assert fitted.low <= 0.5 <= fitted.high
     assert fitted.high - fitted.low < 0.03
+
+
+def test_a_constant_count_has_the_exponent_zero_exactly() -> None:
+    fitted = exponent(np.geomspace(1e-4, 1e-1, 8), np.ones(8))
+    assert (fitted.a, fitted.low, fitted.high) == (0.0, 0.0, 0.0)

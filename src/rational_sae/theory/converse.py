@@ -214,10 +214,15 @@ class Exponent:
 
 
 def exponent(epsilon: Array, count: Array) -> Exponent:
-    """Least squares on the finer half of the range, where the count is no longer small. Both: [n]."""
+    """Least squares on the finer half of the range, where the count is no longer small. Both: [n].
+
+    A count that is constant there has the exponent 0 exactly; a regression leaves its interval undefined.
+    """
     from scipy.stats import linregress, t
 
     order = np.argsort(epsilon)[: max(4, len(epsilon) // 2)]
+    if np.ptp(count[order]) == 0:
+        return Exponent(0.0, 0.0, 0.0)
     fitted = linregress(-np.log(epsilon[order]), np.log(count[order]))
     slope, error = float(fitted.slope), float(fitted.stderr)  # type: ignore[attr-defined]
     half = error * float(t.ppf(0.975, len(order) - 2))

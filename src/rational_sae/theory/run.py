@@ -64,6 +64,6 @@ def write_theory(found: dict[str, Any], out: Path, *, force: bool = False) -> No
     try:
         out.mkdir(parents=True, exist_ok=True)
         save_theory_figures(found, out)
-        (out / "theory.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        (out / "theory.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write {out} ({error.strerror or error})", "choose another --out") from error
