@@ -11,23 +11,9 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from known_errors import JUMPRELU, RELU
 
 from rational_sae.rational import Fit, fit, table, target
-
-RELU = {(3, 2): 2.18445e-2, (5, 4): 4.2507e-3, (7, 6): 1.14105e-3, (9, 8): 3.68282e-4}
-JUMPRELU = {
-    (0.05, 0.01): 3.46e-4,
-    (0.05, 0.02): 1.63e-4,
-    (0.05, 0.05): 4.10e-5,
-    (0.1, 0.01): 4.68e-4,
-    (0.1, 0.02): 2.11e-4,
-    (0.1, 0.05): 4.93e-5,
-    (0.3, 0.01): 8.18e-4,
-    (0.3, 0.02): 3.39e-4,
-    (0.3, 0.05): 6.83e-5,
-}
-"""Best errors known before (the design's table): every fit is set beside its own."""
-
 
 HARD = (
     (target("jumprelu", -0.0394, 0.006), (4, 2)),

@@ -1,6 +1,6 @@
 """Rebuild docs/results.md and its figures from three demo runs.
 
-    make docs        # runs the demos that are missing (about seven minutes each on two cores), then this
+    make docs        # runs the demos that are missing (about five minutes each on two cores), then this
 
 Reads runs/demo-FAMILY/report.json; writes docs/results.md and docs/figures/FAMILY-*.png.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rational_sae.demo import FAMILIES
-from rational_sae.report import format_interval, format_value, read_report, save_figures
+from rational_sae.report import format_interval, format_value, read_report, relative_difference, save_figures
 
 DOCS = Path(__file__).parent
 RUNS = DOCS.parent / "runs"
@@ -48,7 +48,7 @@ def _differences(report: dict[str, Any]) -> str:
     lines = ["| difference | fvu_at_l0 | relative | delta_ce_at_l0 |", "|---|---|---|---|"]
     for name, found in report["differences"].items():
         fvu, ce = found["fvu_at_l0"], found["delta_ce_at_l0"]
-        relative = fvu["value"] / report["rows"][name.rpartition(" - ")[2]]["fvu_at_l0"]
+        relative = relative_difference(report, name, "fvu_at_l0")[0]
         cells = [
             f"{one['value']:+.4f} {format_interval(key, one['interval'], signed=True)}"
             for key, one in (("fvu", fvu), ("delta_ce", ce))

@@ -51,7 +51,7 @@ def gradients(sae: SAE, x: Tensor, *, use_sparse: bool) -> dict[str, Tensor]:
     sae.zero_grad(set_to_none=True)
     found = reconstruct(sae, x, sparse=use_sparse)
     weight = sae.W_dec.norm(dim=-1)[found.latent]
-    loss = (x - found.x_hat).pow(2).mean() + 0.1 * (found.code.abs() * weight).mean() * len(found.code)
+    loss = (x - found.x_hat).pow(2).mean() + 0.1 * (found.code.abs() * weight).sum()
     (loss + found.l0).backward()
     outputs = {"x_hat": found.x_hat.detach(), "l0": found.l0.detach(), "loss": loss.detach()}
     return outputs | {name: p.grad for name, p in sae.named_parameters() if p.grad is not None}

@@ -127,9 +127,7 @@ def evaluate(
     reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos)
     with _bars() as bars:
         found = run(saes, reading, eval_tokens=eval_tokens, progress=bars)
-    report = {"rows": found.rows, "intervals": found.intervals, "differences": found.differences}
-    _emit(report, json_file)
-    _print_table({"schema": 1, "title": "", "verdict": "", **report})
+    _show_results(found, json_file)
 
 
 @app.command()
@@ -151,18 +149,15 @@ def headroom(
     """
     from rational_sae.headroom import headroom as run
     from rational_sae.reading import Reading
+    from rational_sae.report import relative_difference
 
     reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos)
     with _bars() as bars:
         found = run(sae, reading, eval_tokens=eval_tokens, progress=bars)
-    report = {"rows": found.rows, "intervals": found.intervals, "differences": found.differences}
-    _emit(report, json_file)
-    _print_table({"schema": 1, "title": "", "verdict": "", **report})
-    for name, difference in found.differences.items():
-        base = found.rows[name.rpartition(" - ")[2]]["fvu"]
-        low, high = cast(list[float], difference["fvu"]["interval"])
-        change = f"{cast(float, difference['fvu']['value']) / base:+.1%} [{low / base:+.1%}, {high / base:+.1%}]"
-        console.print(f"{name}: FVU {change}", highlight=False, markup=False)
+    report = _show_results(found, json_file)
+    for name in found.differences:
+        value, low, high = relative_difference(report, name, "fvu")
+        console.print(f"{name}: FVU {value:+.1%} [{low:+.1%}, {high:+.1%}]", highlight=False, markup=False)
 
 
 @app.command()
@@ -297,6 +292,13 @@ def _bars() -> Any:
     from rational_sae.bars import Bars
 
     return Bars(console)
+
+
+def _show_results(found: Any, json_file: str | None) -> dict[str, Any]:
+    report = {"rows": found.rows, "intervals": found.intervals, "differences": found.differences}
+    _emit(report, json_file)
+    _print_table({"schema": 1, "title": "", "verdict": "", **report})
+    return report
 
 
 def _print_table(found: Any) -> None:

@@ -43,6 +43,9 @@ class Gate(nn.Module):
     elementwise: bool = True
     """Whether a latent's code depends on its own pre-activation alone."""
 
+    exact_zeros: bool = True
+    """Whether inactive latents read exactly 0, so that `places` can list the others."""
+
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """z: [n, d_sae] float32 and l0: scalar, the mean number of active latents."""
         h = h.float()
@@ -183,6 +186,7 @@ class RationalGate(Gate):
         self.mode: Mode = mode
         self.k = k
         self.elementwise = mode != "topk"
+        self.exact_zeros = mode != "smooth"
         self.shape = nn.Parameter(pack(shape, right_slope))
         self.log_scale = nn.Parameter(scale.float().log())
         self.log_gain = nn.Parameter(torch.tensor(float(gain)).log())
@@ -207,16 +211,18 @@ class RationalGate(Gate):
         return float(self.shape.detach()[LINEAR - 1])
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        if self.mode != "smooth":
+        if self.exact_zeros:
             return super().forward(h)
         scale = self.scale
         z = _Rational.apply((h.float() / scale).flatten(), self.shape).view_as(h) * scale * self.log_gain.exp()
         return z, (z.detach().abs() > SMOOTH_EPSILON * scale).sum() / len(h)
 
     def places(self, h: Tensor) -> Tensor:
-        if self.mode == "smooth":
+        if self.mode == "hard":
+            return _above(h, self.threshold, self.transition)
+        if self.k is None or not self.exact_zeros:
             raise NotImplementedError("a smooth gate has no exact zeros")
-        return _above(h, self.threshold, self.transition) if self.k is None else _largest(h, self.k)
+        return _largest(h, self.k)
 
     def codes(self, value: Tensor, latent: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
         gain = self.log_gain.exp()

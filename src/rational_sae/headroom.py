@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-
-from rational_sae.evaluate import Results, measure, results
+from rational_sae.evaluate import Results, evaluate_loaded
 from rational_sae.gate import TopKGate
 from rational_sae.progress import Progress, Silent
 from rational_sae.reading import Reading
@@ -43,10 +41,7 @@ def headroom(
     start = rational_start(unit, scaled, degrees, "topk" if isinstance(unit.gate, TopKGate) else "hard")
     calibrate(start.init, unit, scaled, seed=seed)
     solve_shape_(start.init, unit, scaled)
-    shaped = units.undo_(unit.with_gate(copy.deepcopy(start.init)))
+    shaped = units.undo_(unit.with_gate(start.init))
     rows = {"teacher": teacher, "teacher_rescaled": rescaled(teacher, x), "shape": shaped}
-    progress.stage("measure")
-    mean = reader.sample("train", eval_tokens).mean(0)
-    sums = measure(reader, rows, eval_tokens, mean, progress=lambda _done, _total: progress.advance())
     compare = [("teacher_rescaled", "teacher"), ("shape", "teacher"), ("shape", "teacher_rescaled")]
-    return results(sums, compare, seed=seed)
+    return evaluate_loaded(reader, rows, compare, eval_tokens=eval_tokens, seed=seed, progress=progress)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from rational_sae.gate import RationalGate
 from rational_sae.sae import SAE
 
 CHUNK = 2048
@@ -18,7 +17,7 @@ CHUNK = 2048
 
 def can_shift(sae: SAE) -> bool:
     """Whether the SAE's sparsity follows a threshold (a TopK's k and a smooth gate's zeros do not)."""
-    return sae.gate.elementwise and not (isinstance(sae.gate, RationalGate) and sae.gate.mode == "smooth")
+    return sae.gate.elementwise and sae.gate.exact_zeros
 
 
 @torch.no_grad()

@@ -102,7 +102,11 @@ class SAE(nn.Module):
 
     def decode(self, z: Tensor, state: TokenState | None = None) -> Tensor:
         """x̂: [n, d_in]. state: from `normalise`, needed when the SAE normalises its input."""
-        out = z @ self.W_dec + self.b_dec
+        return self.denormalise(z @ self.W_dec + self.b_dec, state)
+
+    @staticmethod
+    def denormalise(out: Tensor, state: TokenState | None) -> Tensor:
+        """n⁻¹ of a reconstruction: [n, d_in]. state: from `normalise`."""
         return out if state is None else out * state.scale + state.shift
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,24 +8,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from known_errors import JUMPRELU, RELU
 
 from rational_sae.errors import FitError
 from rational_sae.rational import Fit, fit, minimax, target, zolotarev_sign
 from rational_sae.rational.correction import correct
 from rational_sae.rational.grids import clustered_grid
 
-RELU = {(3, 2): 2.18445e-2, (5, 4): 4.2507e-3, (7, 6): 1.14105e-3, (9, 8): 3.68282e-4}
-JUMPRELU = {
-    (0.05, 0.01): 3.46e-4,
-    (0.05, 0.02): 1.63e-4,
-    (0.05, 0.05): 4.10e-5,
-    (0.1, 0.01): 4.68e-4,
-    (0.1, 0.02): 2.11e-4,
-    (0.1, 0.05): 4.93e-5,
-    (0.3, 0.01): 8.18e-4,
-    (0.3, 0.02): 3.39e-4,
-    (0.3, 0.05): 6.83e-5,
-}
 JSON_KEYS = {
     "error",
     "domain",

@@ -2,6 +2,6 @@
 
 from rational_sae.evaluate.measure import Measurements, mean_l0, measure
 from rational_sae.evaluate.metrics import Results, results
-from rational_sae.evaluate.run import evaluate
+from rational_sae.evaluate.run import evaluate, evaluate_loaded
 
-__all__ = ["Measurements", "Results", "evaluate", "mean_l0", "measure", "results"]
+__all__ = ["Measurements", "Results", "evaluate", "evaluate_loaded", "mean_l0", "measure", "results"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rational_sae.activations import Reader
 from rational_sae.evaluate.measure import measure
 from rational_sae.evaluate.metrics import Results, results
 from rational_sae.progress import Progress, Silent
 from rational_sae.reading import Reading
+from rational_sae.sae import SAE
 from rational_sae.sources import load
 
 
@@ -31,8 +33,22 @@ def evaluate(
     reader = (reading or Reading()).open(first)
     for sae in loaded.values():
         sae.to(reader.host.device)
+    compare = [(name, saes[0]) for name in saes[1:]]
+    return evaluate_loaded(reader, loaded, compare, eval_tokens=eval_tokens, seed=seed, progress=progress)
+
+
+def evaluate_loaded(
+    reader: Reader,
+    saes: dict[str, SAE],
+    compare: list[tuple[str, str]],
+    *,
+    eval_tokens: int,
+    seed: int,
+    progress: Progress,
+) -> Results:
+    """The same for SAEs in memory, on the reader's device. compare: pairs (row, baseline)."""
     progress.stage("mean of the train split")
     mean = reader.sample("train", eval_tokens).mean(0)
     progress.stage("measure")
-    sums = measure(reader, loaded, eval_tokens, mean, progress=lambda _done, _total: progress.advance())
-    return results(sums, [(name, saes[0]) for name in saes[1:]], seed=seed)
+    sums = measure(reader, saes, eval_tokens, mean, progress=lambda _done, _total: progress.advance())
+    return results(sums, compare, seed=seed)

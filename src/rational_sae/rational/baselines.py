@@ -7,7 +7,6 @@ import warnings
 import numpy as np
 from numpy.polynomial import polynomial
 from numpy.typing import NDArray
-from scipy.interpolate import AAA
 
 from rational_sae.errors import FitError
 from rational_sae.rational.forms import SafePade
@@ -27,6 +26,8 @@ def aaa(t: Array, f: Array, type: tuple[int, int]) -> tuple[Array, Array]:  # no
 
     Raises FitError where p < q: AAA has no such type.
     """
+    from scipy.interpolate import AAA  # a quarter of a second that only this baseline should cost
+
     p, q = type
     if p < q:
         raise FitError(f"AAA has no type ({p},{q})", "use p >= q, or another method")

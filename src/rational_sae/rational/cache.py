@@ -31,7 +31,8 @@ def cached_fit(target: AnyTarget | str, type: tuple[int, int] = (9, 8)) -> Fit: 
     if isinstance(target, FunctionTarget):  # a callable has no name to keep it under
         return fit(target, type)
     path = fit_path(target, type)
-    for stored in (shipped().get((target, (type[0], type[1]))), _read(path)):
+    for look in (lambda: shipped().get((target, (type[0], type[1]))), lambda: _read(path)):
+        stored = look()
         if stored is not None and _sound(stored, target, type):
             return stored
     result = fit(target, type)

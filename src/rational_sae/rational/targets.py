@@ -169,7 +169,7 @@ class FunctionTarget:
         middles = [(a[1] + b[0]) / 2 for a, b in pairwise(intervals)]
         inside = [float(kink) for kink in self.kinks if ends[0] <= kink <= ends[-1]]
         object.__setattr__(self, "kinks", tuple(sorted({*inside, *middles})))
-        points = np.concatenate([np.linspace(low, high, MAGNITUDE_POINTS) for low, high in intervals])
+        points = self._sample()
         if not (np.isfinite(self(points)).all() and (self.weight(points) > 0).all()):
             raise FitError("the callable is not finite, or its weight not positive, on the set", "change the set")
 
@@ -201,8 +201,10 @@ class FunctionTarget:
     @property
     def magnitude(self) -> float:
         """Largest |value| seen on MAGNITUDE_POINTS of each interval; 1 for a zero function."""
-        points = np.concatenate([np.linspace(low, high, MAGNITUDE_POINTS) for low, high in self.domain])
-        return float(np.max(np.abs(self(points)))) or 1.0
+        return float(np.max(np.abs(self(self._sample())))) or 1.0
+
+    def _sample(self) -> Array:
+        return np.concatenate([np.linspace(low, high, MAGNITUDE_POINTS) for low, high in self.domain])
 
     def normalised(self) -> FunctionTarget:
         """The same problem on [−1, 1] with values of magnitude 1."""

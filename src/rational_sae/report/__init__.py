@@ -9,7 +9,7 @@ and rich are imported when a page, a figure or a table is asked for, so importin
 
 from .figures import save_figures
 from .files import read_report, write_report
-from .numbers import format_difference, format_interval, format_value
+from .numbers import format_difference, format_interval, format_value, relative_difference
 from .page import render
 from .schema import SCHEMA, Report
 from .table import difference_rows, table_rows
@@ -24,6 +24,7 @@ __all__ = [
     "format_value",
     "print_table",
     "read_report",
+    "relative_difference",
     "render",
     "save_figures",
     "table_rows",

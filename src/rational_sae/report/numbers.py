@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .vocabulary import METRICS
@@ -56,6 +56,12 @@ def format_interval(key: str, interval: Sequence[float | None] | None, *, signed
     write = format_difference if signed else format_value
     low, high = interval
     return f"[{write(key, low)}, {write(key, high)}]"
+
+
+def relative_difference(report: Mapping[str, Any], name: str, key: str) -> list[float]:
+    """A difference "row - base" and the ends of its interval, as shares of the base: [value, low, high]."""
+    found, base = report["differences"][name][key], report["rows"][name.rpartition(" - ")[2]][key]
+    return [float(number) / base for number in (found["value"], *found["interval"])]
 
 
 def _fixed(value: float, decimals: int) -> str:

@@ -11,7 +11,7 @@ on any interval, and one active unit is enough at any ε, at a width of 1/ε.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,17 +89,20 @@ def needs(told: Callable[[], None] = lambda: None) -> Iterator[Need]:
     """Every family at every ε; each construction is evaluated, not assumed."""
     for epsilon in EPSILONS:
         least = len(_jumps(epsilon)) - SPLITS
-        spline = relu_layer(epsilon)
-        layers = {"relu": spline, "jumprelu": spline}
+        bounds = least, -(-least // 2)
+        spline = _need("relu", epsilon, relu_layer(epsilon), bounds)
+        yield from (spline, replace(spline, family="jumprelu"))
         if epsilon > TOPK_SMALLEST:
-            layers["topk"] = topk_layer(epsilon)
-        for family, layer in layers.items():
-            x = np.sort(np.concatenate([np.linspace(-1, 1, 20_001), np.linspace(-ETA, ETA, 20_001)]))
-            error = float(np.max(np.abs(layer(x)[0] - f(x))))
-            active = layer(np.linspace(-1, 1, 20_001))[1]
-            bounds = (1, 1) if family == "topk" else (least, -(-least // 2))
-            yield Need(family, epsilon, len(layer.w), int(active.max()), float(active.mean()), error, *bounds)
+            yield _need("topk", epsilon, topk_layer(epsilon), (1, 1))
         told()
+
+
+def _need(family: str, epsilon: float, layer: Layer, bounds: tuple[int, int]) -> Need:
+    even = np.linspace(-1, 1, 20_001)
+    x = np.concatenate([even, np.linspace(-ETA, ETA, 20_001)])
+    found, active = layer(x)
+    error, active = float(np.max(np.abs(found - f(x)))), active[: len(even)]
+    return Need(family, epsilon, len(layer.w), int(active.max()), float(active.mean()), error, *bounds)
 
 
 def relu_layer(epsilon: float) -> Layer:

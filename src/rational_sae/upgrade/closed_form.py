@@ -11,11 +11,11 @@ import copy
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag
 
 from rational_sae.gate import RationalGate
 from rational_sae.kernels import LINEAR, linear_basis
 from rational_sae.sae import SAE
+from rational_sae.sparse import Entries
 
 CHUNK = 512
 """Tokens at once: bounds the [coefficients, CHUNK, d_in] float32 of one part."""
@@ -53,14 +53,12 @@ def _columns(gate: RationalGate, sae: SAE, x: Tensor) -> tuple[Tensor, Tensor]:
     h = sae.preactivations(x)
     places = gate.places(h)
     value = h.flatten()[places]
-    places, value = places[value > 0], value[value > 0]
-    row, latent = places.div(h.shape[-1], rounding_mode="floor"), places % h.shape[-1]
-    starts = torch.searchsorted(row, torch.arange(len(x), device=x.device))
-    s = gate.scale[latent]
+    entries, value = Entries(places[value > 0], h.shape), value[value > 0]
+    s = gate.scale[entries.latent]
     weights = linear_basis(value / s, gate.shape) * (s * gate.log_gain.exp())
-    columns = [embedding_bag(latent, sae.W_dec, starts, mode="sum", per_sample_weights=one) for one in weights]
-    stacked = torch.stack(columns) if state is None else torch.stack(columns) * state.scale
-    return stacked, x - sae.decode(x.new_zeros(1, sae.d_sae), state)
+    columns = torch.stack([entries.product(one, sae.W_dec) for one in weights])
+    columns = columns if state is None else columns * state.scale
+    return columns, x - sae.decode(x.new_zeros(1, sae.d_sae), state)
 
 
 @torch.no_grad()
