@@ -1,9 +1,11 @@
-"""Train the demo's three teachers with SAELens' own trainer, on the train split alone.
+"""Train teachers with SAELens' own trainer, on the train split alone.
 
-    python demo/train_teachers.py --out demo/teachers
+    python demo/train_teachers.py configs/teachers-demo.yaml --out demo/teachers
+    python demo/train_teachers.py configs/teachers-grid.yaml --out runs/grid-teachers
 
-Takes about an hour on two cores: 15 minutes of harvest, then three trainings. `--harvest FILE` keeps the
-harvested activations (bfloat16, 1.5 GB) so that a second run skips the first part.
+The first takes about an hour on two cores: 15 minutes of harvest, then three trainings; the second about two.
+`--harvest DIR` keeps the harvested activations (bfloat16, about 1 GB a hook), so that a second run skips that part.
+A teacher that is there already is left alone, so an interrupted run goes on where it was.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from pathlib import Path
 
 import sae_lens
 import torch
+import yaml
+from pydantic import BaseModel, ConfigDict
 from sae_lens import SAETrainer
 from sae_lens.config import LoggingConfig, SAETrainerConfig
 from sae_lens.saes.jumprelu_sae import JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig
@@ -28,99 +32,188 @@ from rational_sae.hosts import load_host, wants_bos
 from rational_sae.text import open_text
 from rational_sae.tokens import Tokeniser
 
-MODEL, HOOK, TEXT, CONTEXT = "smollm2", "model.layers.11", "news", 128
-D_IN, D_SAE = 576, 2304
-TOKENS, BATCH, PASSES, SEED = 1_310_720, 1024, 3, 0
-STEPS = TOKENS // BATCH * PASSES
+BATCH, SEED, CONTEXT, WARM_UP = 1024, 0, 128, 500
+STEER_FROM, STEER_EVERY, STEER_POWER = 300, 20, 0.3
+"""The coefficient of sparsity is multiplied by (L0 / target)^STEER_POWER every so many steps, until half of the run."""
 
 
-def harvest(keep: Path | None) -> torch.Tensor:
-    """x: [TOKENS, D_IN] bfloat16 residual vectors of the train split."""
-    if keep and keep.exists():
-        return load_file(keep)["x"]
-    host = load_host(MODEL)
+class Teacher(BaseModel):
+    """One SAE to train."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    family: str
+    """relu, jumprelu or topk."""
+    hook: str
+    coefficient: float | None = None
+    """Weight of L1 (relu) or L0 (jumprelu); steered to `l0` if that is given."""
+    l0: int | None = None
+    """k of a topk; of the others the L0 to steer to."""
+
+
+class Plan(BaseModel):
+    """All teachers of one model, which share a harvest."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    text: str
+    d_sae: int
+    tokens: int
+    passes: int
+    lm_dtype: str
+    teachers: dict[str, Teacher]
+
+    @property
+    def steps(self) -> int:
+        return self.tokens // BATCH * self.passes
+
+
+def harvest(plan: Plan, keep: Path | None) -> dict[str, torch.Tensor]:
+    """For each hook x: [tokens, d_in] bfloat16, residual vectors of the train split, from one pass to the deepest."""
+    hooks = sorted({teacher.hook for teacher in plan.teachers.values()})
+    kept = keep and keep / f"{plan.model}.safetensors"
+    if kept and kept.exists():
+        return load_file(kept)
+    host = load_host(plan.model, dtype=getattr(torch, plan.lm_dtype))
     tokeniser = Tokeniser(host.tokenizer, CONTEXT, bos=wants_bos(host, "auto"))
-    reader = Reader(host, host.hook(HOOK), open_text(TEXT), tokeniser)
-    parts, total = [], 0
+    deepest = max((host.hook(name) for name in hooks), key=lambda hook: hook.boundary)
+    reader = Reader(host, deepest, open_text(plan.text), tokeniser)
+    caught: dict[str, torch.Tensor] = {}
+    for name in hooks:
+        block = host.blocks[host.hook(name).boundary - 1]
+
+        def catch(_module, _inputs, output, name: str = name) -> None:
+            caught[name] = output if isinstance(output, torch.Tensor) else output[0]
+
+        block.register_forward_hook(catch)
+    parts: dict[str, list[torch.Tensor]] = {name: [] for name in hooks}
+    total = 0
     # Only the first position is left out here: these teachers have seen the rare later attention sinks as well.
-    for batch in tokeniser.batches(reader.text, "train", TOKENS, seed=SEED):
-        x = host.residual(batch.input_ids, reader.hook)[batch.keep]
-        parts.append(x.bfloat16())
-        total += len(x)
-        print(f"\rharvest {total:,} / {TOKENS:,} tokens", end="", flush=True)
-    x = torch.cat(parts)
-    if keep:
-        save_file({"x": x}, keep)
-    return x
+    for batch in tokeniser.batches(reader.text, "train", plan.tokens, seed=SEED):
+        host.residual(batch.input_ids, deepest)
+        for name in hooks:
+            parts[name].append(caught[name][batch.keep].bfloat16())
+        total += int(batch.keep.sum())
+        print(f"\rharvest {plan.model}: {total:,} / {plan.tokens:,} tokens", end="", flush=True)
+    print()
+    found = {name: torch.cat(part) for name, part in parts.items()}
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        save_file(found, kept)
+    return found
 
 
-def batches(x: torch.Tensor) -> Iterator[torch.Tensor]:
-    order = torch.Generator().manual_seed(SEED)
-    while True:
-        for chosen in torch.randperm(len(x), generator=order).split(BATCH):
-            if len(chosen) == BATCH:
-                yield x[chosen].float()
+class Batches:
+    """Endless shuffled batches; on the way it steers the trainer's coefficient to the L0 that was asked for."""
+
+    def __init__(self, x: torch.Tensor, l0: int | None, steps: int) -> None:
+        self.x, self.l0, self.steps = x, l0, steps
+        self.trainer: SAETrainer | None = None
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        order = torch.Generator().manual_seed(SEED)
+        number = 0
+        while True:
+            for chosen in torch.randperm(len(self.x), generator=order).split(BATCH):
+                if len(chosen) < BATCH:
+                    continue
+                x = self.x[chosen].float()
+                number += 1
+                if STEER_FROM <= number <= self.steps // 2 and number % STEER_EVERY == 0:
+                    self._steer(x)
+                yield x
+
+    @torch.no_grad()
+    def _steer(self, x: torch.Tensor) -> None:
+        if self.l0 is None or self.trainer is None:
+            return
+        scaled = self.trainer.activation_scaler(x)
+        l0 = float((self.trainer.sae.encode(scaled) != 0).sum(-1).float().mean())
+        for name, scheduler in self.trainer.coefficient_schedulers.items():
+            if name in ("l1", "l0"):
+                scheduler.final_value *= (max(l0, 1.0) / self.l0) ** STEER_POWER
 
 
-def training_sae(family: str):
-    """The field's usual settings; sparsity coefficients chosen for L0 between 30 and 60 at this hook."""
-    metadata = SAEMetadata(model_name=MODEL, hook_name=HOOK, context_size=CONTEXT, prepend_bos=False, dataset_path=TEXT)
+def training_sae(plan: Plan, teacher: Teacher, d_in: int, bos: bool):
+    """The field's usual settings."""
+    metadata = SAEMetadata(
+        model_name=plan.model,
+        hook_name=teacher.hook,
+        context_size=CONTEXT,
+        prepend_bos=bos,
+        dataset_path=plan.text,
+    )
     common = {
-        "d_in": D_IN,
-        "d_sae": D_SAE,
+        "d_in": d_in,
+        "d_sae": plan.d_sae,
         "normalize_activations": "expected_average_only_in",
         "metadata": metadata,
     }
-    if family == "relu":
-        return StandardTrainingSAE(StandardTrainingSAEConfig(**common, l1_coefficient=2.0, l1_warm_up_steps=500))
-    if family == "jumprelu":
-        return JumpReLUTrainingSAE(
-            JumpReLUTrainingSAEConfig(**common, l0_coefficient=4.0, jumprelu_bandwidth=0.2, l0_warm_up_steps=500)
+    if teacher.family == "relu":
+        config = StandardTrainingSAEConfig(**common, l1_coefficient=teacher.coefficient, l1_warm_up_steps=WARM_UP)
+        return StandardTrainingSAE(config)
+    if teacher.family == "jumprelu":
+        config = JumpReLUTrainingSAEConfig(
+            **common, l0_coefficient=teacher.coefficient, jumprelu_bandwidth=0.2, l0_warm_up_steps=WARM_UP
         )
-    return TopKTrainingSAE(TopKTrainingSAEConfig(**common, k=32))
+        return JumpReLUTrainingSAE(config)
+    return TopKTrainingSAE(TopKTrainingSAEConfig(**common, k=teacher.l0))
 
 
-def train(family: str, x: torch.Tensor, out: Path) -> None:
+def train(plan: Plan, name: str, x: torch.Tensor, bos: bool, out: Path) -> None:
+    teacher = plan.teachers[name]
     torch.manual_seed(SEED)
-    sae = training_sae(family)
+    sae = training_sae(plan, teacher, x.shape[1], bos)
     config = SAETrainerConfig(
-        total_training_samples=STEPS * BATCH,
+        total_training_samples=plan.steps * BATCH,
         train_batch_size_samples=BATCH,
         lr=4e-4,
         lr_end=4e-5,
         lr_warm_up_steps=200,
-        lr_decay_steps=STEPS // 5,
+        lr_decay_steps=plan.steps // 5,
         dead_feature_window=300,
         n_batches_for_norm_estimate=50,
         logger=LoggingConfig(log_to_wandb=False),
     )
-    SAETrainer(config, sae, batches(x)).fit()
+    batches = Batches(x, None if teacher.family == "topk" else teacher.l0, plan.steps)
+    batches.trainer = SAETrainer(config, sae, iter(batches))
+    batches.trainer.fit()
     provenance = {
         "trained_by": f"SAELens {sae_lens.__version__}, demo/train_teachers.py",
-        "training_tokens": TOKENS,
-        "training_passes": PASSES,
+        "training_tokens": plan.tokens,
+        "training_passes": plan.passes,
         "training_split": "train",
         "seed": SEED,
         "licence": "Apache-2.0",
     }
-    for name, value in provenance.items():
-        setattr(sae.cfg.metadata, name, value)
+    for key, value in provenance.items():
+        setattr(sae.cfg.metadata, key, value)
     sae.to(torch.bfloat16)
     sae.cfg.dtype = "bfloat16"
-    sae.save_inference_model(out / family)
-    config_path = out / family / "cfg.json"
+    partial = out / f"{name}.partial"
+    sae.save_inference_model(partial)
+    config_path = partial / "cfg.json"
     config_path.write_text(json.dumps(json.loads(config_path.read_text()), indent=2) + "\n")
+    partial.rename(out / name)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plans", type=Path, help="YAML: a list of plans, one a model")
     parser.add_argument("--out", type=Path, default=Path("demo/teachers"))
-    parser.add_argument("--harvest", type=Path, help="keep or reuse the harvested activations in this file")
-    parser.add_argument("--family", nargs="+", default=["topk", "jumprelu", "relu"])
+    parser.add_argument("--harvest", type=Path, help="keep or reuse the harvested activations in this folder")
+    parser.add_argument("--only", nargs="+", help="names of teachers; the others are left out")
     args = parser.parse_args()
-    x = harvest(args.harvest)
-    for family in args.family:
-        train(family, x, args.out)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for plan in [Plan.model_validate(one) for one in yaml.safe_load(args.plans.read_text())]:
+        wanted = [n for n in plan.teachers if (not args.only or n in args.only) and not (args.out / n).exists()]
+        if not wanted:
+            continue
+        x = harvest(plan, args.harvest)
+        bos = "gemma" in plan.model
+        for name in wanted:
+            train(plan, name, x[plan.teachers[name].hook], bos, args.out)
 
 
 if __name__ == "__main__":

@@ -167,3 +167,29 @@ def test_a_real_sample_has_no_first_position_norms(host: Host, news: Text) -> No
     (batch, *_) = reader.held_out("calibration", 400)
     sink = host.residual(batch.input_ids, reader.hook)[:, 0].norm(dim=1)
     assert sink.min() > 20 * norms.median()  # what was left out is indeed massive
+
+
+def test_tokens_that_fit_in_one_window_are_read_once_and_come_in_the_same_order_again(reader: Reader) -> None:
+    batches = training(reader)
+    once = first(batches, 25)
+    read: list[int] = []
+    batches.progress = read.append
+    assert equal(first(batches, 25), once)
+    assert read == []
+    assert batches.distinct_tokens == 640
+
+
+def test_a_run_that_stops_with_the_last_token_has_read_everything_too(reader: Reader) -> None:
+    batches = training(reader)
+    once = first(batches, 10)
+    batches.progress = lambda _tokens: pytest.fail("read again")
+    assert equal(first(batches, 10), once)
+
+
+def test_several_windows_are_read_again(reader: Reader) -> None:
+    batches = training(reader, buffer_bytes=256 * ROW_BYTES)
+    first(batches, 8)
+    read: list[int] = []
+    batches.progress = read.append
+    first(batches, 2)
+    assert read

@@ -85,8 +85,9 @@ def test_the_exported_sae_evaluates_to_the_reports_figures(upgraded: Path) -> No
 
 
 def test_settings_rerun_the_job_to_the_same_bits(upgraded: Path, tmp_path: Path) -> None:
-    from rational_sae.upgrade.job import upgrade, write
+    from rational_sae.upgrade.job import upgrade
     from rational_sae.upgrade.settings import Settings
+    from rational_sae.upgrade.write import write
 
     settings = Settings.model_validate(yaml.safe_load((upgraded / "settings.yaml").read_text()))
     write(upgrade(settings), tmp_path / "again")
@@ -173,18 +174,19 @@ def test_an_occupied_out_is_refused_before_any_work(tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_nothing(upgraded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rational_sae.errors import OutputError
-    from rational_sae.upgrade import job
+    from rational_sae.upgrade import write
+    from rational_sae.upgrade.job import upgrade
     from rational_sae.upgrade.settings import Settings
 
     settings = Settings.model_validate(yaml.safe_load((upgraded / "settings.yaml").read_text()))
-    done = job.upgrade(settings.model_copy(update={"steps": 2, "train_tokens": 1024}))
+    done = upgrade(settings.model_copy(update={"steps": 2, "train_tokens": 1024}))
 
     def full(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(job, "save", full)
+    monkeypatch.setattr(write, "save", full)
     with pytest.raises(OutputError, match="No space left on device"):
-        job.write(done, tmp_path / "out")
+        write.write(done, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

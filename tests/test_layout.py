@@ -35,6 +35,7 @@ ORDER = [
     "report",
     "upgrade",
     "headroom",
+    "sweep",
     "bars",
     "demo",
     "cli",

@@ -89,6 +89,8 @@ class TrainingBatches:
     """Tokens harvested in the first pass so far."""
     mean: Tensor = field(init=False)
     """x̄: [d_in] float32 of the tokens harvested in the first pass so far."""
+    _whole: Tensor | None = field(default=None, init=False, repr=False)
+    """All tokens asked for, if they fitted in one window: iterating again then reads nothing."""
 
     def __post_init__(self) -> None:
         self.mean = torch.zeros(self.reader.host.d_model)
@@ -97,21 +99,17 @@ class TrainingBatches:
         """Endless x: [batch_tokens, d_in] float32. Raises TextError if the split has less than one batch."""
         order = torch.Generator().manual_seed(self.seed)
         passes = 0
-        last = torch.empty(0)
-        while True:
-            windows = 0
+        while self._whole is None:
             for window in self._windows(self.seed + passes, first=passes == 0):
-                windows += 1
-                last = window
                 yield from self._shuffled(window, order)
-            while windows == 1:
-                yield from self._shuffled(last, order)
             passes += 1
+        while True:
+            yield from self._shuffled(self._whole, order)
 
     def _windows(self, seed: int, *, first: bool) -> Iterator[Tensor]:
         capacity = max(self.batch_tokens, self.buffer_bytes // (4 * self.reader.host.d_model))
         buffer = torch.empty(min(capacity, self.train_tokens), self.reader.host.d_model)
-        filled, harvested = 0, 0
+        filled, harvested, several = 0, 0, len(buffer) < self.train_tokens
         for x in self.reader.vectors("train", self.train_tokens, seed=seed):
             harvested += len(x)
             if first:
@@ -123,11 +121,13 @@ class TrainingBatches:
                 buffer[filled : filled + len(part)] = part
                 filled += len(part)
                 if filled == len(buffer):
+                    self._whole = None if several else buffer
                     yield buffer
                     filled = 0
         if first:
             require_tokens(harvested, self.batch_tokens, "train", self.reader.text)
         if filled >= self.batch_tokens:
+            self._whole = buffer[:filled] if harvested == filled else None
             yield buffer[:filled]
 
     def _shuffled(self, window: Tensor, order: torch.Generator) -> Iterator[Tensor]:

@@ -241,6 +241,35 @@ def report(folder: Annotated[Path, typer.Argument(help="An --out folder.")]) -> 
 
 
 @app.command()
+def sweep(
+    grid: Annotated[Path, typer.Argument(metavar="GRID.yaml", help="Cells: teachers and their settings.")],
+    out: Annotated[Path, typer.Option(help="Where cells, sweep.json and sweep.html go.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a sweep into --out stopped.")] = False,
+) -> None:
+    """Many upgrades into one table; learning rates of every row are chosen in pilot cells.
+
+    Each finished cell is kept, whatever happens to the others; `--resume` does what is missing.
+
+    Example: rsae sweep configs/grid.yaml --out runs/grid --resume
+    """
+    from rational_sae.report import print_sweep
+    from rational_sae.sweep import read_plan
+    from rational_sae.sweep import sweep as run
+
+    plan = read_plan(grid)
+    with _bars() as bars:
+        found = run(
+            plan, out, bars, resume=resume, tell=lambda line: console.print(line, highlight=False, markup=False)
+        )
+    print_sweep(found, console)
+    console.print(f"wrote {out}/sweep.html and {out}/sweep.json", highlight=False)
+    if found["failed"]:
+        for name, reason in found["failed"].items():
+            console.print(f"[red]failed:[/] {name}: {reason}", highlight=False)
+        raise typer.Exit(1)
+
+
+@app.command()
 def theory(
     out: Annotated[Path, typer.Option(help="Where theory.json and the figures go.")],
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
@@ -275,7 +304,8 @@ def main() -> None:
 
 
 def _upgrade(settings: Any, out: Path, *, force: bool) -> None:
-    from rational_sae.upgrade.job import check_out, upgrade, write
+    from rational_sae.upgrade.job import upgrade
+    from rational_sae.upgrade.write import check_out, write
 
     check_out(out, force=force)
     with _bars() as bars:

@@ -7,13 +7,14 @@ Nothing is measured here: every number is read from the dictionary that `schema.
 and rich are imported when a page, a figure or a table is asked for, so importing this package is cheap.
 """
 
-from .figures import save_figures
-from .files import read_report, write_report
+from .figures import save_figures, save_pareto
+from .files import read_report, write_report, write_sweep
 from .numbers import format_difference, format_interval, format_value, relative_difference
-from .page import render
+from .page import render, render_sweep
 from .schema import SCHEMA, Report
+from .sweep_table import sweep_sheets
 from .table import difference_rows, table_rows
-from .terminal import print_table
+from .terminal import print_sweep, print_table
 
 __all__ = [
     "SCHEMA",
@@ -22,11 +23,16 @@ __all__ = [
     "format_difference",
     "format_interval",
     "format_value",
+    "print_sweep",
     "print_table",
     "read_report",
     "relative_difference",
     "render",
+    "render_sweep",
     "save_figures",
+    "save_pareto",
+    "sweep_sheets",
     "table_rows",
     "write_report",
+    "write_sweep",
 ]

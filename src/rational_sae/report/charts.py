@@ -64,7 +64,7 @@ def gate_group(report: Mapping[str, Any]) -> Group | None:
         if value is not None
     ]
     domain = alt.Scale(domain=[min(gate["t"], default=-1), max(gate["t"], default=1)], nice=False)
-    lines = _lines(points, "t", "line", GATES).encode(x=alt.X("t:Q", title="t = h / scale", scale=domain))
+    lines = lines_of(points, "t", "line", GATES).encode(x=alt.X("t:Q", title="t = h / scale", scale=domain))
     threshold = gate.get("threshold")
     rule = [_rule(alt.X("at:Q", scale=domain), threshold)] if threshold is not None else []
     value = lines.encode(y=alt.Y("value:Q", title="gate value"))
@@ -125,7 +125,7 @@ def firing_group(report: Mapping[str, Any]) -> Group | None:
         if count is not None
     ]
     labels = {row_label(name): stroke for name, stroke in styles.items()}
-    chart = _lines(points, "frequency", "line", labels, interpolate="step-after").encode(
+    chart = lines_of(points, "frequency", "line", labels, interpolate="step-after").encode(
         x=alt.X(
             "frequency:Q",
             title="share of tokens on which a latent is active",
@@ -190,7 +190,7 @@ def _curve(
     points: Sequence[Mapping[str, Any]], styles: Mapping[str, Stroke], title: str, mark: str = "line"
 ) -> alt.Chart:
     labels = {row_label(name): stroke for name, stroke in styles.items()}
-    chart = _lines([{k: v for k, v in p.items() if k != "name"} for p in points], "step", "line", labels)
+    chart = lines_of([{k: v for k, v in p.items() if k != "name"} for p in points], "step", "line", labels)
     if mark == "point":
         chart = chart.mark_point(size=22, strokeWidth=1.3)
     elif mark == "diamond":
@@ -200,7 +200,7 @@ def _curve(
     )
 
 
-def _lines(
+def lines_of(
     points: Sequence[Mapping[str, Any]], order: str, line: str, styles: Mapping[str, Stroke], **mark: Any
 ) -> alt.Chart:
     """Lines in their rows' colours and dashes."""

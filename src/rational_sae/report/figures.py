@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,19 @@ def save_figures(report: Mapping[str, Any], folder: Path) -> list[Path]:
         charts.firing_group(plain),
         charts.comparison_group(plain),
     )
+    return _save(filter(None, groups), folder)
+
+
+def save_pareto(found: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Writes pareto-MODEL-HOOK-FAMILY.png for a sweep's summary."""
+    from .pareto import pareto_groups
+
+    return _save(pareto_groups(found), folder)
+
+
+def _save(groups: Iterable[Group], folder: Path) -> list[Path]:
     written = []
-    for group in filter(None, groups):
+    for group in groups:
         path = Path(folder) / f"{group.name}.png"
         picture = _picture(group)
         try:

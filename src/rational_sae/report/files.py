@@ -11,7 +11,7 @@ from typing import Any
 
 from rational_sae.errors import OutputError
 
-from .page import render
+from .page import render, render_sweep
 from .schema import check_report, to_plain
 
 JSON_NAME = "report.json"
@@ -25,6 +25,12 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
     """
     _write(Path(folder) / JSON_NAME, json.dumps(to_plain(report), indent=1, ensure_ascii=False, allow_nan=False))
     _write(Path(folder) / HTML_NAME, render(report))
+
+
+def write_sweep(found: Mapping[str, Any], folder: Path) -> None:
+    """Writes sweep.json, then sweep.html. Raises OutputError if a file cannot be written."""
+    _write(Path(folder) / "sweep.json", json.dumps(to_plain(found), indent=1, ensure_ascii=False, allow_nan=False))
+    _write(Path(folder) / "sweep.html", render_sweep(found))
 
 
 def read_report(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from importlib import resources
 from typing import Any
 
 from .numbers import format_value
-from .schema import check_report
+from .schema import check_report, to_plain
+from .sweep_table import sweep_sheets
 from .table import Row, difference_rows, table_rows
 from .vocabulary import HEADLINE, METRICS, ROWS, in_order, metric, row_label
 
@@ -29,8 +30,6 @@ DETAILS = (
 
 def render(report: Mapping[str, Any]) -> str:
     """The page for a report; OutputError where the report is malformed."""
-    import jinja2
-
     from . import charts
 
     plain = check_report(report)
@@ -44,15 +43,8 @@ def render(report: Mapping[str, Any]) -> str:
             charts.firing_group(plain),
         ),
     )
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=jinja2.FunctionLoader(_asset),
-    )
     drawn = {group.name: group for group in groups}
-    return environment.get_template("page.html").render(
+    return _template("page.html").render(
         report=plain,
         warnings=plain.get("warnings") or [],
         css=_asset("page.css"),
@@ -69,6 +61,35 @@ def render(report: Mapping[str, Any]) -> str:
         row_meanings=[(row.label, ROWS[row.name]) for row in rows if row.name in ROWS],
         metric=metric,
     )
+
+
+def render_sweep(found: Mapping[str, Any]) -> str:
+    """The page for a sweep's summary (sweep.json)."""
+    from .pareto import pareto_groups
+
+    plain = to_plain(found)
+    groups = pareto_groups(plain)
+    return _template("sweep.html").render(
+        found=plain,
+        sheets=sweep_sheets(plain),
+        groups=groups,
+        specs={panel.name: _spec(panel.chart) for group in groups for panel in group.panels},
+        css=_asset("page.css"),
+        script=_asset("page.js"),
+        bundle=_bundle() if groups else "",
+    )
+
+
+def _template(name: str) -> Any:
+    import jinja2
+
+    return jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(_asset),
+    ).get_template(name)
 
 
 def _asset(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .sweep_table import sweep_sheets
 from .table import Cell, Row, difference_rows, table_rows
 from .vocabulary import HEADLINE, metric
 
@@ -29,6 +30,21 @@ def print_table(report: Mapping[str, Any], console: Console) -> None:
         _print(rows, console, "results, 95 % intervals" if intervals else "results", intervals=intervals)
     if differences:
         _print(differences, console, "differences, 95 % intervals", intervals=True)
+
+
+def print_sweep(found: Mapping[str, Any], console: Console) -> None:
+    """A sweep's tables, each as wide as it needs."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for sheet in sweep_sheets(found):
+        table = Table(title=Text(sheet.title), title_justify="left", title_style="italic", box=None)
+        for index, heading in enumerate(sheet.headings):
+            table.add_column(Text(heading), justify="right" if index else "left", overflow="fold")
+        for line in sheet.lines:
+            table.add_row(*map(Text, line))
+        console.print(table)
+        console.print()
 
 
 def _print(rows: list[Row], console: Console, title: str, *, intervals: bool) -> None:

@@ -40,8 +40,9 @@ class Curve:
 class Candidate:
     """An SAE that is fine-tuned at a target L0."""
 
-    def __init__(self, name: str, sae: SAE, settings: Settings, x: Tensor, target_l0: float) -> None:
-        """sae: in canonical units; x: [n, d_in] calibration activations, also canonical."""
+    def __init__(self, name: str, sae: SAE, settings: Settings, x: Tensor, target_l0: float, rate: float = 1.0) -> None:
+        """sae: in canonical units; x: [n, d_in] calibration activations, also canonical; rate: factor on all learning
+        rates."""
         self.name, self.sae, self.target_l0 = name, sae, target_l0
         self.variance = float((x - x.mean(0)).pow(2).sum(-1).mean())
         self.sparse = sparse_pays(sae, x[:CHUNK])
@@ -49,7 +50,7 @@ class Candidate:
         self.optimizer = torch.optim.Adam(
             [{"params": p, "lr": lr} for p, lr, _ in self.groups], betas=(0.9, 0.99), fused=True
         )
-        self.rates = [lr for _, lr, _ in self.groups]
+        self.rates = [rate * lr for _, lr, _ in self.groups]
         self.uses_l1 = not (isinstance(sae.gate, ThresholdGate) or _is_hard(sae)) and sae.gate.elementwise
         self.controller = SparsityController(target_l0, self._first_weight(x[:CHUNK]))
         self.curve = Curve()

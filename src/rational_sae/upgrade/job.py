@@ -1,23 +1,17 @@
-"""The main job: load, verify, initialise, fine-tune beside the controls, measure, report, write."""
+"""The main job, in memory: load, verify, initialise, fine-tune beside the controls, measure. See `write.py`."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-import os
-import shutil
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from rational_sae.activations import TrainingBatches
-from rational_sae.errors import OutputError
+from rational_sae.activations import Reader, TrainingBatches
 from rational_sae.evaluate import Measurements, Results, measure, results
-from rational_sae.export import save
 from rational_sae.gate import SUPPORT_POINTS, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.matched import can_shift, solve_shift
 from rational_sae.progress import Progress, Silent
@@ -56,7 +50,7 @@ class Upgrade:
     warnings: list[str] = field(default_factory=list)
 
 
-class _Clock:
+class Clock:
     """Seconds per stage, told to the progress display as well."""
 
     def __init__(self, progress: Progress) -> None:
@@ -74,70 +68,128 @@ class _Clock:
         self._name = ""
 
 
-def upgrade(settings: Settings, *, force: bool = False, progress: Progress | None = None) -> Upgrade:
-    """Run the whole job. Nothing is written; see `write`.
+@dataclass(frozen=True)
+class Harvest:
+    """The model and the activations of one hook, which upgrades that read alike can share."""
 
-    Raises RationalSAEError with a one-line reason if an input cannot be used.
+    reader: Reader
+    calibration_x: Tensor
+    """[n, d_in] activations of the calibration split, as the model gives them."""
+    validation_x: Tensor
+    """[n, d_in], the same of the validation split."""
+    batches: TrainingBatches
+
+
+def harvest(settings: Settings, teacher: SAE) -> Harvest:
+    """Open model and text, and read what calibration and validation need; training tokens are read when asked for.
+
+    settings: resolved. Raises RationalSAEError if the model or the text cannot be used.
     """
-    progress = progress or Silent()
-    clock = _Clock(progress)
-    torch.manual_seed(settings.seed)
-    clock.stage("load teacher and model")
-    teacher = load(settings.teacher)
-    settings = settings.resolved(teacher)
     reader = settings.open(teacher)
-
     half = max(1, settings.eval_tokens // 2)
-    clock.stage("calibrate")
-    calibration_x = reader.sample("calibration", half)
-    validation_x = reader.sample("validation", half)
-    verification = verify(teacher, calibration_x, force=force)
-    sae, units = canonical(teacher, calibration_x)
-    x, validation = calibration_x * units.input, validation_x * units.input
-    target_l0 = settings.target_l0 or verify(teacher, validation_x, force=force).l0
-    start, hard, calibration = _starts(sae, x, settings)
+    calibration_x, validation_x = (reader.sample(split, half) for split in ("calibration", "validation"))
+    tokens = settings.train_tokens or settings.steps * settings.batch_tokens
+    batches = TrainingBatches(reader, tokens, settings.batch_tokens, settings.seed)
+    return Harvest(reader, calibration_x, validation_x, batches)
 
-    candidates = _candidates(sae, hard, settings, x, target_l0)
-    batches = TrainingBatches(
-        reader,
-        settings.train_tokens or settings.steps * settings.batch_tokens,
-        settings.batch_tokens,
-        settings.seed,
-        progress=progress.advance,
-    )
+
+@dataclass(frozen=True)
+class Prepared:
+    """A teacher in canonical units and the gates that it starts from."""
+
+    teacher: SAE
+    sae: SAE
+    """The teacher in canonical units."""
+    units: Units
+    verification: Verification
+    x: Tensor
+    """[n, d_in] calibration activations in canonical units."""
+    validation: Tensor
+    """[n, d_in], the same of the validation split."""
+    target_l0: float
+    start: Start
+    """The row `init`."""
+    hard: Start
+    """What is trained; element-wise for a TopK."""
+    calibration: Calibration
+
+
+def prepare(settings: Settings, teacher: SAE, shared: Harvest, *, force: bool = False) -> Prepared:
+    """Verify the teacher and design its gates. settings: resolved."""
+    verification = verify(teacher, shared.calibration_x, force=force)
+    sae, units = canonical(teacher, shared.calibration_x)
+    x, validation = shared.calibration_x * units.input, shared.validation_x * units.input
+    target_l0 = settings.target_l0 or verify(teacher, shared.validation_x, force=force).l0
+    start, hard, calibration = _starts(sae, x, settings)
+    return Prepared(teacher, sae, units, verification, x, validation, target_l0, start, hard, calibration)
+
+
+def train(
+    candidates: dict[str, Candidate], prepared: Prepared, shared: Harvest, settings: Settings, clock: Clock
+) -> None:
+    """Harvest and fine-tune all candidates in lockstep."""
+    progress, batches = clock.progress, shared.batches
+    batches.progress = progress.advance
     clock.stage("harvest", batches.train_tokens)
-    scaled = (part * units.input for part in batches)
+    scaled = (part * prepared.units.input for part in batches)
     first = next(scaled)
     clock.stage("fine-tune " + ", ".join(candidates), settings.steps)
     finetune(
         list(candidates.values()),
         itertools.chain([first], scaled),
-        validation,
+        prepared.validation,
         settings.steps,
         progress=lambda _step: progress.advance(),
     )
 
+
+def upgrade(
+    settings: Settings, *, shared: Harvest | None = None, force: bool = False, progress: Progress | None = None
+) -> Upgrade:
+    """Run the whole job. Nothing is written; see `write.py`.
+
+    shared: a harvest with the same reading options, token counts and seed, from another upgrade at this hook.
+    Raises RationalSAEError with a one-line reason if an input cannot be used.
+    """
+    clock = Clock(progress or Silent())
+    torch.manual_seed(settings.seed)
+    clock.stage("load teacher and model")
+    teacher = load(settings.teacher)
+    settings = settings.resolved(teacher)
+    shared = shared or harvest(settings, teacher)
+    teacher.to(shared.calibration_x.device)
+    clock.stage("calibrate")
+    prepared = prepare(settings, teacher, shared, force=force)
+    candidates = {
+        name: Candidate(name, sae, settings, prepared.x, prepared.target_l0, settings.rates.get(name, 1.0))
+        for name, sae in starting_saes(prepared, settings).items()
+    }
+    train(candidates, prepared, shared, settings, clock)
+
     clock.stage("measure")
-    saes = _rows(teacher, sae, start, hard, candidates, units, x, validation, target_l0)
-    sums = measure(reader, saes, settings.eval_tokens, batches.mean, progress=lambda _d, _t: progress.advance())
+    saes = _rows(prepared, candidates)
+    batches = shared.batches
+    sums = measure(
+        shared.reader, saes, settings.eval_tokens, batches.mean, progress=lambda _d, _t: clock.progress.advance()
+    )
     compare = [("rsae", base) for base in saes if base != "rsae"]
     found = results(sums, compare, seed=settings.seed)
     clock.stop()
     return Upgrade(
         settings,
         saes,
-        start if hard is start else hard,
-        calibration,
-        verification,
+        prepared.hard,
+        prepared.calibration,
+        prepared.verification,
         candidates,
         sums,
         found,
-        units,
-        target_l0,
+        prepared.units,
+        prepared.target_l0,
         batches.distinct_tokens,
-        calibration_x,
+        shared.calibration_x,
         clock.timing,
-        list(verification.warnings),
+        list(prepared.verification.warnings),
     )
 
 
@@ -163,8 +215,9 @@ def _calibrated(start: Start, sae: SAE, x: Tensor, settings: Settings) -> Calibr
     return calibration
 
 
-def _candidates(sae: SAE, hard: Start, settings: Settings, x: Tensor, target_l0: float) -> dict[str, Candidate]:
-    """The RSAE and its controls, all from the same weights."""
+def starting_saes(prepared: Prepared, settings: Settings) -> dict[str, SAE]:
+    """The RSAE and its controls before training, all from the same weights."""
+    sae, hard = prepared.sae, prepared.hard
     saes = {"rsae": sae.with_gate(copy.deepcopy(hard.init))}
     for control in settings.controls:
         if control == "identity":
@@ -177,81 +230,22 @@ def _candidates(sae: SAE, hard: Start, settings: Settings, x: Tensor, target_l0:
             if isinstance(native, ThresholdGate):
                 native.transition = rectangle(hard.transition.half_width)
             saes["control_native"] = sae.with_gate(native)
-    return {name: Candidate(name, one, settings, x, target_l0) for name, one in saes.items()}
+    return saes
 
 
-def _rows(
-    teacher: SAE,
-    sae: SAE,
-    start: Start,
-    hard: Start,
-    candidates: dict[str, Candidate],
-    units: Units,
-    x: Tensor,
-    validation: Tensor,
-    target_l0: float,
-) -> dict[str, SAE]:
+def _rows(prepared: Prepared, candidates: dict[str, Candidate]) -> dict[str, SAE]:
     """Every row of the report as an SAE in the teacher's units."""
-    rows = {"teacher": teacher, "teacher_rescaled": rescaled(teacher, x / units.input)}
-    rows["init"] = units.undo_(sae.with_gate(copy.deepcopy(start.init)))
-    if hard is not start:
-        rows["init_hard"] = units.undo_(sae.with_gate(copy.deepcopy(hard.init)))
+    teacher, sae, units = prepared.teacher, prepared.sae, prepared.units
+    rows = {"teacher": teacher, "teacher_rescaled": rescaled(teacher, prepared.x / units.input)}
+    rows["init"] = units.undo_(sae.with_gate(copy.deepcopy(prepared.start.init)))
+    if prepared.hard is not prepared.start:
+        rows["init_hard"] = units.undo_(sae.with_gate(copy.deepcopy(prepared.hard.init)))
     for name, candidate in candidates.items():
         finished = candidate.finish()
         if can_shift(finished):
-            finished.gate.shift_(solve_shift(finished, validation, target_l0))
+            finished.gate.shift_(solve_shift(finished, prepared.validation, prepared.target_l0))
         if isinstance(finished.gate, RationalGate):
             finished.gate.project_(SUPPORT_POINTS)
         rows[name] = units.undo_(finished)
         rows[name].metadata.family = "rational" if name == "rsae" else finished.metadata.family
     return rows
-
-
-def write(done: Upgrade, out: Path, *, force: bool = False) -> dict[str, Any]:
-    """Write `--out`: SAEs, report.json, report.html, settings.yaml, log.jsonl; all of it or nothing.
-
-    Returns the report. Raises OutputError if `out` holds something already (unless `force`) or cannot be written.
-    """
-    import json
-
-    import yaml
-
-    from rational_sae.report import write_report
-    from rational_sae.upgrade.summary import report_of
-
-    check_out(out, force=force)
-    partial = out.with_name(out.name + ".partial")
-    report = report_of(done)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for name, sae in done.saes.items():
-            if name in done.candidates:
-                save(sae, partial / ("sae" if name == "rsae" else name.replace("_", "-")))
-        write_report(report, partial)
-        (partial / "settings.yaml").write_text(yaml.safe_dump(done.settings.model_dump(mode="json"), sort_keys=False))
-        with (partial / "log.jsonl").open("w") as log:
-            for name, candidate in done.candidates.items():
-                curve = candidate.curve
-                for step, mse, l0, weight in zip(curve.step, curve.mse, curve.l0, curve.sparsity_weight, strict=True):
-                    row = {"row": name, "step": step, "mse": mse, "l0": l0, "sparsity_weight": weight}
-                    log.write(json.dumps(row) + "\n")
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(partial, out)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {out} ({error.strerror or error})", "free space or choose another --out"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return report
-
-
-def check_out(out: Path, *, force: bool = False) -> None:
-    """Raise OutputError early if `out` cannot take a result."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
-        raise OutputError(f"{out} exists and is not empty", "choose another --out, or give --force to replace it")
-    parent = next(p for p in [out.absolute(), *out.absolute().parents] if p.exists())
-    if not os.access(parent, os.W_OK):
-        raise OutputError(f"{parent} is not writable", "choose another --out")

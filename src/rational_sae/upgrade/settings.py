@@ -42,6 +42,9 @@ class Settings(Reading):
     """Of thresholds and log-scales."""
     lr_shape: float = Field(default=1e-4, ge=0)
     """Of the shape coefficients; 0 freezes them."""
+    rates: dict[str, float] = Field(default_factory=dict)
+    """Factors on all learning rates of single rows (`rsae`, `identity`, `control_native`, `control_jumprelu`), where a
+    pilot chose one; default 1."""
     seed: int = 0
     """Of the data order, calibration and bootstrap."""
 

@@ -1,0 +1,39 @@
+"""Which learning rate each row gets: the best of one list for all, on validation, in one cell a model and family."""
+
+from __future__ import annotations
+
+import torch
+
+from rational_sae.progress import Progress
+from rational_sae.sae import SAE
+from rational_sae.upgrade.candidate import Candidate
+from rational_sae.upgrade.job import Clock, Harvest, prepare, starting_saes, train
+from rational_sae.upgrade.settings import Settings
+
+
+def pilot(
+    settings: Settings, teacher: SAE, shared: Harvest, rates: tuple[float, ...], progress: Progress
+) -> dict[str, dict[float, float]]:
+    """Fine-tune every row at every factor on its learning rates, all on the same batches. settings: resolved.
+
+    Returns row → factor → FVU of the kept step on validation, at the target L0.
+    """
+    torch.manual_seed(settings.seed)
+    clock = Clock(progress)
+    prepared = prepare(settings, teacher, shared)
+    candidates = {
+        f"{row} ×{rate:g}": Candidate(row, sae, settings, prepared.x, prepared.target_l0, rate)
+        for rate in rates
+        for row, sae in starting_saes(prepared, settings).items()
+    }
+    train(candidates, prepared, shared, settings, clock)
+    clock.stop()
+    found: dict[str, dict[float, float]] = {}
+    for key, candidate in candidates.items():
+        found.setdefault(candidate.name, {})[float(key.rpartition("×")[2])] = candidate.best_fvu
+    return found
+
+
+def best_rates(tried: dict[str, dict[float, float]]) -> dict[str, float]:
+    """The factor with the lowest FVU for each row; of equals the one nearest to 1."""
+    return {row: min(found, key=lambda rate: (found[rate], abs(rate - 1))) for row, found in tried.items()}

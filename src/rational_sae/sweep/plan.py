@@ -1,0 +1,72 @@
+"""GRID.yaml: which teachers are upgraded, with which settings, and where learning rates are chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from rational_sae.errors import OutputError
+from rational_sae.upgrade.settings import Settings
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""A cell's name is a folder's too."""
+
+
+class Cell(BaseModel):
+    """One teacher."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    teacher: str
+    """An SAE's folder."""
+    pilot: bool = False
+    """Whether the learning rates of its model and family are chosen here, on validation."""
+    development: bool = False
+    """Whether design choices were made on it, so that it stays out of the headline."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """What differs from the plan's defaults."""
+
+
+class Plan(BaseModel):
+    """A whole sweep."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    defaults: dict[str, Any] = Field(default_factory=dict)
+    """Settings of every cell."""
+    rates: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Factors on the learning rates that every row tries in a pilot cell; none: no pilots."""
+    cells: dict[Name, Cell] = Field(min_length=1)
+
+    @field_validator("defaults")
+    @classmethod
+    def _no_teacher(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if "teacher" in value:
+            raise ValueError("a teacher belongs to a cell")
+        return value
+
+    def settings(self, name: str) -> Settings:
+        """Settings of one cell, before its learning rates are known."""
+        cell = self.cells[name]
+        return Settings.model_validate({**self.defaults, **cell.settings, "teacher": cell.teacher})
+
+
+def read_plan(path: Path) -> Plan:
+    """Read GRID.yaml, and check the settings of every cell. Raises OutputError with the place that is wrong."""
+    remedy = "see configs/grid.yaml for an example"
+    try:
+        plan = Plan.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        for name in plan.cells:
+            plan.settings(name)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read ({error.strerror})", "check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise OutputError(f"{path} is not YAML ({' '.join(str(error).split())})", remedy) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        raise OutputError(f"{path}: {place}: {first['msg']}", remedy) from error
+    return plan

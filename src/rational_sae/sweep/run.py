@@ -1,0 +1,161 @@
+"""The sweep: pilots, then cells; upgrades at one hook share a harvest; what is finished is never done again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rational_sae.errors import OutputError, RationalSAEError
+from rational_sae.progress import Progress
+from rational_sae.report import read_report, write_sweep
+from rational_sae.sae import SAE
+from rational_sae.sources import load
+from rational_sae.sweep.pilot import best_rates, pilot
+from rational_sae.sweep.plan import Plan
+from rational_sae.sweep.summary import summary
+from rational_sae.upgrade.job import Harvest, harvest, upgrade
+from rational_sae.upgrade.settings import Settings
+from rational_sae.upgrade.write import check_out, write
+
+SHARED = ("model", "hook", "text", "context", "bos", "sink", "device", "eval_tokens", "batch_tokens", "seed")
+"""Settings that decide a harvest, beside its number of training tokens."""
+
+
+class _Named:
+    """Progress with the cell's name in front of every stage."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress, self._name = progress, name
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self._progress.stage(f"{self._name}: {name}", total)
+
+    def advance(self, amount: int = 1) -> None:
+        self._progress.advance(amount)
+
+
+class _Harvests:
+    """The latest harvest, handed to every upgrade that reads alike."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] = ()
+        self._held: Harvest | None = None
+
+    def get(self, settings: Settings, teacher: SAE) -> Harvest:
+        key = harvest_key(settings)
+        if self._held is None or key != self._key:
+            self._held = None  # freed before the next is made
+            self._key, self._held = key, harvest(settings, teacher)
+        return self._held
+
+
+def harvest_key(settings: Settings) -> tuple[Any, ...]:
+    """What two upgrades must have in common to share a harvest. settings: resolved."""
+    tokens = settings.train_tokens or settings.steps * settings.batch_tokens
+    return (tokens, *(getattr(settings, name) for name in SHARED))
+
+
+def sweep(
+    plan: Plan,
+    out: Path,
+    progress: Progress,
+    *,
+    resume: bool = False,
+    tell: Callable[[str], None] = lambda _line: None,
+) -> dict[str, Any]:
+    """Run every cell of a plan into out/cells/NAME, and write out/sweep.json and out/sweep.html after each.
+
+    tell: hears one line a cell. A cell that is refused is noted, and the others go on. Raises OutputError if `out`
+    holds something and `resume` is not given, or holds cells of other settings.
+    """
+    if not resume:
+        check_out(out)
+    resolved = {name: plan.settings(name) for name in plan.cells}
+    failed: dict[str, str] = {}
+    for name, settings in list(resolved.items()):
+        try:
+            resolved[name] = settings.resolved(load(settings.teacher))
+        except RationalSAEError as error:
+            failed[name] = str(error)
+            del resolved[name]
+    order = sorted(resolved, key=lambda name: list(map(str, harvest_key(resolved[name]))))
+    harvests = _Harvests()
+    chosen = _pilots(plan, resolved, order, out / "pilots", harvests, progress)
+    for name in order:
+        folder = out / "cells" / name
+        rates = chosen.get(_group(resolved[name]), {}) | resolved[name].rates
+        settings = resolved[name].model_copy(update={"rates": rates})
+        try:
+            if _finished(folder, settings):
+                tell(f"{name}: finished before")
+            else:
+                shared = harvests.get(settings, load(settings.teacher))
+                report = write(upgrade(settings, shared=shared, progress=_Named(progress, name)), folder, force=True)
+                tell(f"{name}: {report['verdict']}")
+        except OutputError:
+            raise
+        except RationalSAEError as error:
+            failed[name] = str(error)
+            tell(f"{name}: failed: {error}")
+        _summarise(plan, order, failed, chosen, out)
+    return _summarise(plan, order, failed, chosen, out)
+
+
+def _summarise(
+    plan: Plan, order: list[str], failed: dict[str, str], chosen: dict[str, dict[str, float]], out: Path
+) -> dict[str, Any]:
+    """What is finished so far, in out/sweep.json and out/sweep.html."""
+    folders = {name: out / "cells" / name for name in order}
+    reports = {name: read_report(folder) for name, folder in folders.items() if (folder / "report.json").exists()}
+    found = summary(plan, reports, failed, chosen)
+    write_sweep(found, out)
+    return found
+
+
+def _pilots(
+    plan: Plan, resolved: dict[str, Settings], order: list[str], folder: Path, harvests: _Harvests, progress: Progress
+) -> dict[str, dict[str, float]]:
+    """Group → row → factor, from the pilot cells; each kept in a file of its own."""
+    chosen: dict[str, dict[str, float]] = {}
+    for name in order if plan.rates else []:
+        if not plan.cells[name].pilot:
+            continue
+        path, settings = folder / f"{name}.json", resolved[name]
+        asked = {"settings": settings.model_dump(mode="json"), "rates": list(plan.rates)}
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        if kept and {key: kept[key] for key in asked} != asked:
+            raise OutputError(f"{path} is of other settings", "choose another --out")
+        if not kept:
+            teacher = load(settings.teacher)
+            shared = harvests.get(settings, teacher)
+            tried = pilot(settings, teacher, shared, plan.rates, _Named(progress, f"pilot {name}"))
+            kept = {**asked, "validation_fvu": tried, "chosen": best_rates(tried)}
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(kept, indent=1))
+            partial.replace(path)
+        chosen[_group(settings)] = kept["chosen"]
+    return chosen
+
+
+def _group(settings: Settings) -> str:
+    """Model and family: what shares learning rates."""
+    return f"{settings.model} {load(settings.teacher).metadata.family}"
+
+
+def _finished(folder: Path, settings: Settings) -> bool:
+    """Whether a cell is there, with these settings. Raises OutputError naming a setting that differs."""
+    path = folder / "settings.yaml"
+    if not path.exists():
+        return False
+    there, asked = yaml.safe_load(path.read_text()), settings.model_dump(mode="json")
+    for key in asked:
+        if there.get(key) != asked[key]:
+            raise OutputError(
+                f"{folder} was made with {key} {there.get(key)!r}, now it is {asked[key]!r}", "choose another --out"
+            )
+    return True

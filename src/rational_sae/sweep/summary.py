@@ -1,0 +1,71 @@
+"""Reports of cells → the dictionary of sweep.json: one table, and what holds over all cells."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rational_sae.report import SCHEMA
+from rational_sae.sweep.plan import Plan
+
+BASES = ("teacher", "control_native", "control_jumprelu", "identity")
+RATIOS = ("fvu_at_l0", "delta_ce_at_l0")
+"""Compared at the teacher's L0, as ratios: below 1 is a gain."""
+
+
+def summary(
+    plan: Plan, reports: dict[str, dict[str, Any]], failed: dict[str, str], rates: dict[str, dict[str, float]]
+) -> dict[str, Any]:
+    """Cells with their rows, the ratios over headline cells and over development cells, and what failed."""
+    cells = {name: _cell(plan, name, report) for name, report in reports.items()}
+    headline = {name: cell for name, cell in cells.items() if not cell["development"]}
+    development = {name: cell for name, cell in cells.items() if cell["development"]}
+    return {
+        "schema": SCHEMA,
+        "cells": cells,
+        "ratios": {"headline": ratios(headline), "development": ratios(development)},
+        "rates": rates,
+        "failed": failed,
+        "missing": [name for name in plan.cells if name not in cells and name not in failed],
+    }
+
+
+def _cell(plan: Plan, name: str, report: dict[str, Any]) -> dict[str, Any]:
+    teacher = report["teacher"]
+    return {
+        "model": teacher["model"],
+        "hook": teacher["hook"],
+        "family": teacher["family"],
+        "d_sae": teacher["d_sae"],
+        "development": plan.cells[name].development,
+        "rows": report["rows"],
+        "intervals": report["intervals"],
+        "differences": report["differences"],
+        "verdict": report["verdict"],
+        "seconds": sum(report["timing"].values()),
+    }
+
+
+def ratios(cells: dict[str, dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """rsae over each base: geometric mean over cells, the worst cell, and how many are clearly better or worse."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for base in BASES:
+        having = {name: cell for name, cell in cells.items() if base in cell["rows"]}
+        if having:
+            found[base] = {key: _ratio(having, base, key) for key in RATIOS}
+    return found
+
+
+def _ratio(cells: dict[str, dict[str, Any]], base: str, key: str) -> dict[str, Any]:
+    each = {name: cell["rows"]["rsae"][key] / cell["rows"][base][key] for name, cell in cells.items()}
+    intervals = [cell["differences"][f"rsae - {base}"][key]["interval"] for cell in cells.values()]
+    worst = max(each, key=lambda name: each[name])
+    positive = all(ratio > 0 for ratio in each.values())
+    return {
+        "geometric_mean": math.exp(sum(map(math.log, each.values())) / len(each)) if positive else None,
+        "worst": each[worst],
+        "worst_cell": worst,
+        "cells": len(each),
+        "clearly_better": sum(high < 0 for _, high in intervals),
+        "clearly_worse": sum(low > 0 for low, _ in intervals),
+    }

@@ -1,0 +1,60 @@
+"""A finished upgrade → its folder: SAEs, report, settings and log; all of it or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rational_sae.errors import OutputError
+from rational_sae.export import save
+from rational_sae.report import write_report
+from rational_sae.upgrade.job import Upgrade
+from rational_sae.upgrade.summary import report_of
+
+
+def write(done: Upgrade, out: Path, *, force: bool = False) -> dict[str, Any]:
+    """Write `--out`: SAEs, report.json, report.html, settings.yaml, log.jsonl; all of it or nothing.
+
+    Returns the report. Raises OutputError if `out` holds something already (unless `force`) or cannot be written.
+    """
+    check_out(out, force=force)
+    partial = out.with_name(out.name + ".partial")
+    report = report_of(done)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name, sae in done.saes.items():
+            if name in done.candidates:
+                save(sae, partial / ("sae" if name == "rsae" else name.replace("_", "-")))
+        write_report(report, partial)
+        (partial / "settings.yaml").write_text(yaml.safe_dump(done.settings.model_dump(mode="json"), sort_keys=False))
+        with (partial / "log.jsonl").open("w") as log:
+            for name, candidate in done.candidates.items():
+                curve = candidate.curve
+                for step, mse, l0, weight in zip(curve.step, curve.mse, curve.l0, curve.sparsity_weight, strict=True):
+                    row = {"row": name, "step": step, "mse": mse, "l0": l0, "sparsity_weight": weight}
+                    log.write(json.dumps(row) + "\n")
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(partial, out)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {out} ({error.strerror or error})", "free space or choose another --out"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return report
+
+
+def check_out(out: Path, *, force: bool = False) -> None:
+    """Raise OutputError early if `out` cannot take a result."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
+        raise OutputError(f"{out} exists and is not empty", "choose another --out, or give --force to replace it")
+    parent = next(p for p in [out.absolute(), *out.absolute().parents] if p.exists())
+    if not os.access(parent, os.W_OK):
+        raise OutputError(f"{parent} is not writable", "choose another --out")
