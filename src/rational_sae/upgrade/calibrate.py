@@ -34,8 +34,8 @@ class Calibration:
     after: float
 
 
-def calibrate(gate: RationalGate, teacher: SAE, x: Tensor, *, seed: int = 0) -> Calibration:
-    """Refit the shape of a gate in place. x: [n, d_in] in canonical units."""
+def calibrate(gate: RationalGate, teacher: SAE, x: Tensor, *, seed: int = 0, apply: bool = True) -> Calibration:
+    """Refit the shape of a gate in place, unless only its present error is asked for. x: [n, d_in], canonical units."""
     t, wanted, weight = _points(gate, teacher, x, seed)
     start = gate.shape.detach().double().numpy()
     free = np.array([i for i in range(len(start)) if i != LINEAR - 1])  # the right slope lies outside the domain
@@ -46,8 +46,11 @@ def calibrate(gate: RationalGate, teacher: SAE, x: Tensor, *, seed: int = 0) -> 
         value = rational(torch.from_numpy(t), torch.from_numpy(shape))[0].numpy()
         return weight * (value - wanted)
 
+    before = float(np.sqrt(np.mean(residual(start[free]) ** 2)))
+    if not apply:
+        return Calibration(before, before)
     fitted = least_squares(residual, start[free], method="trf", x_scale="jac", max_nfev=60)
-    before, after = (float(np.sqrt(np.mean(residual(p) ** 2))) for p in (start[free], fitted.x))
+    after = float(np.sqrt(np.mean(residual(fitted.x) ** 2)))
     if np.isfinite(fitted.x).all() and after < before:
         with torch.no_grad():
             gate.shape[torch.from_numpy(free)] = torch.from_numpy(fitted.x).float()

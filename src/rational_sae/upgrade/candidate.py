@@ -17,6 +17,7 @@ from rational_sae.gate import RationalGate, ThresholdGate
 from rational_sae.matched import CHUNK, can_shift, shifted, solve_shift
 from rational_sae.sae import SAE
 from rational_sae.sparse import Reconstruction, reconstruct, sparse_pays
+from rational_sae.upgrade.closed_form import solve_shape_
 from rational_sae.upgrade.settings import Settings
 from rational_sae.upgrade.sparsity import SparsityController
 
@@ -43,7 +44,8 @@ class Candidate:
     def __init__(self, name: str, sae: SAE, settings: Settings, x: Tensor, target_l0: float, rate: float = 1.0) -> None:
         """sae: in canonical units; x: [n, d_in] calibration activations, also canonical; rate: factor on all learning
         rates."""
-        self.name, self.sae, self.target_l0 = name, sae, target_l0
+        self.name, self.sae, self.target_l0, self.settings = name, sae, target_l0, settings
+        self.calibration_x = x
         self.variance = float((x - x.mean(0)).pow(2).sum(-1).mean())
         self.sparse = sparse_pays(sae, x[:CHUNK])
         self.groups = _groups(sae, settings)
@@ -51,7 +53,8 @@ class Candidate:
             [{"params": p, "lr": lr} for p, lr, _ in self.groups], betas=(0.9, 0.99), fused=True
         )
         self.rates = [rate * lr for _, lr, _ in self.groups]
-        self.uses_l1 = not (isinstance(sae.gate, ThresholdGate) or _is_hard(sae)) and sae.gate.elementwise
+        has_thresholds = isinstance(sae.gate, ThresholdGate) or _is_hard(sae)
+        self.uses_l1 = sae.gate.elementwise and (settings.penalty == "l1" or not has_thresholds)
         self.controller = SparsityController(target_l0, self._first_weight(x[:CHUNK]))
         self.curve = Curve()
         self.validation: dict[str, list[float]] = {"step": [], "fvu": [], "l0": []}
@@ -65,19 +68,24 @@ class Candidate:
         found = reconstruct(self.sae, x, sparse=self.sparse)
         l0 = float(found.l0.detach())
         error = (x - found.x_hat).pow(2).sum(-1).mean()
-        weight = self.controller.weight
+        weight = self.controller.weight if self.settings.hold_l0 else self.controller.start
         loss = error / self.variance + weight * self._penalty(found, len(x))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        gate = self.sae.gate
+        if isinstance(gate, RationalGate) and self.settings.scales == "one" and gate.log_scale.grad is not None:
+            gate.log_scale.grad.fill_(float(gate.log_scale.grad.mean()))
         if not self._clip():
             self.skipped += 1
             return
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * fraction
         self.optimizer.step()
-        if isinstance(self.sae.gate, RationalGate):
-            self.sae.gate.project_()
-        if self.controller.update(l0) and can_shift(self.sae):
+        if isinstance(gate, RationalGate):
+            gate.project_()
+            if self.settings.solve_every and number % self.settings.solve_every == 0 and gate.exact_zeros:
+                solve_shape_(gate, self.sae, self.calibration_x)
+        if self.controller.update(l0) and can_shift(self.sae) and self.settings.hold_l0:
             self.sae.gate.shift_(solve_shift(self.sae, x, self.target_l0))
             self.controller.reset()
         self._log(number, float(error.detach()), l0, weight)

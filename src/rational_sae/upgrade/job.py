@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -196,20 +196,31 @@ def upgrade(
 def _starts(sae: SAE, x: Tensor, settings: Settings) -> tuple[Start, Start, Calibration]:
     """The row `init`, and the start that is trained: element-wise for a TopK under the default gate."""
     mode = settings.gate
-    start = rational_start(sae, x, settings.type, mode)
+    start = _with_options(rational_start(sae, x, settings.type, mode), settings)
     if not isinstance(sae.gate, TopKGate) or mode == "topk":
         calibration = _calibrated(start, sae, x, settings)
         return start, start, calibration
     separating = solve_shift(sae.with_gate(ReLUGate()), x, verify(sae, x, force=True).l0)
     threshold = torch.full((sae.d_sae,), separating, device=x.device)
     element_wise = sae.with_gate(ThresholdGate(threshold))
-    hard = threshold_start(threshold, element_wise, x, settings.type, mode)
+    hard = _with_options(threshold_start(threshold, element_wise, x, settings.type, mode), settings)
     return start, hard, _calibrated(hard, element_wise, x, settings)
+
+
+def _with_options(start: Start, settings: Settings) -> Start:
+    """The start with one scale for all latents and a one-sided band, where the settings say so."""
+    gate = start.init
+    if settings.scales == "one":
+        with torch.no_grad():
+            gate.log_scale.fill_(float(gate.log_scale.median()))
+    if settings.band == "above":
+        gate.transition = start.transition.above()
+    return replace(start, transition=gate.transition)
 
 
 def _calibrated(start: Start, sae: SAE, x: Tensor, settings: Settings) -> Calibration:
     """Calibrate a start in place, to the teacher's gate and then to x if the settings say so."""
-    calibration = calibrate(start.init, sae, x, seed=settings.seed)
+    calibration = calibrate(start.init, sae, x, seed=settings.seed, apply=settings.calibrate != "none")
     if settings.calibrate == "reconstruction" and start.mode != "smooth":
         solve_shape_(start.init, sae, x)
     return calibration

@@ -21,9 +21,19 @@ class Settings(Reading):
     """hard, smooth or topk."""
     type: tuple[int, int] = (9, 8)
     """Degrees (p, q) of the rational function; (q + 1, q) with q even."""
-    calibrate: Literal["teacher", "reconstruction"] = "teacher"
-    """What the first shape is fitted to: the teacher's gate, or x itself (in closed form; `init` then no longer
-    reproduces the teacher)."""
+    calibrate: Literal["teacher", "reconstruction", "none"] = "teacher"
+    """What the first shape is fitted to: the teacher's gate, x itself (in closed form; `init` then no longer
+    reproduces the teacher), or nothing beyond the design."""
+    scales: Literal["latent", "one"] = "latent"
+    """Whether each latent has its own s_j, or all share one."""
+    penalty: Literal["l0", "l1"] = "l0"
+    """What is penalised where the gate lets thresholds move: the surrogate of L0, or ‖z‖₁ weighted by decoder norms."""
+    band: Literal["both", "above"] = "both"
+    """Sides of a threshold on which entries pass gradient to it."""
+    hold_l0: bool = True
+    """Whether a controller holds L0 during training; if not, the penalty keeps its first weight."""
+    solve_every: int | None = Field(default=None, ge=1)
+    """Steps between closed-form solutions of the shape (variable projection); default: Adam alone moves it."""
     controls: tuple[Control, ...] = ("native", "identity")
     """What the upgrade is compared with, beside the teacher."""
     steps: int = Field(default=600, ge=1)

@@ -1,0 +1,145 @@
+"""What each part of the upgrade is worth: one factor at a time, on one teacher, by FVU at the teacher's L0.
+
+    python benchmarks/ablation.py demo/teachers/topk --out runs/ablation-topk.json
+
+All arms share a harvest and see the same batches; each is measured on the same test tokens with its thresholds moved
+to the teacher's L0 there, so figures differ by the arm alone. An arm within 1 % of the default is run with two more
+seeds of the data order. About ten minutes for a demo teacher on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rational_sae.demo import DEMO_EVAL_TOKENS, DEMO_TRAIN_TOKENS
+from rational_sae.errors import TrainingError
+from rational_sae.evaluate import mean_l0
+from rational_sae.matched import can_shift, shifted, solve_shift
+from rational_sae.progress import Silent
+from rational_sae.sae import SAE
+from rational_sae.sources import load
+from rational_sae.upgrade.candidate import Candidate
+from rational_sae.upgrade.job import Clock, Harvest, harvest, prepare, starting_saes, train
+from rational_sae.upgrade.settings import Settings
+
+STEPS, CLOSE, MORE_SEEDS = 300, 0.01, (1, 2)
+
+ARMS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "frozen shape": {"lr_shape": 0.0},
+    "free shape, lr 1e-3": {"lr_shape": 1e-3},
+    "least-squares shape every 25 steps": {"lr_shape": 0.0, "solve_every": 25},
+    "one scale for all latents": {"scales": "one"},
+    "type (3,2)": {"type": (3, 2)},
+    "type (5,4)": {"type": (5, 4)},
+    "L1 penalty": {"penalty": "l1"},
+    "smooth gate": {"gate": "smooth"},
+    "topk gate": {"gate": "topk"},
+    "no calibration": {"calibrate": "none"},
+    "calibrated to reconstruction": {"calibrate": "reconstruction"},
+    "no L0 controller": {"hold_l0": False},
+    "band above only": {"band": "above"},
+}
+CONTROLS = {"identity", "control_native", "control_jumprelu"}
+
+
+def arms_of(family: str) -> dict[str, dict[str, Any]]:
+    """The arms that mean something for a family."""
+    return {name: changes for name, changes in ARMS.items() if name != "topk gate" or family == "topk"}
+
+
+def run(
+    arms: dict[str, dict[str, Any]], base: Settings, teacher: SAE, shared: Harvest, test: Tensor, *, controls: bool
+) -> dict[str, dict[str, float]]:
+    """arm → fvu_at_l0 and l0 in training, on test tokens."""
+    found: dict[str, dict[str, float]] = {}
+    target_l0 = mean_l0(teacher, test)
+    for arm, changes in arms.items():
+        torch.manual_seed(base.seed)
+        settings = base.model_copy(update=changes)
+        prepared = prepare(settings, teacher, shared)
+        starts = starting_saes(prepared, settings)
+        if not (controls and arm == "default"):
+            starts = {"rsae": starts["rsae"]}
+        candidates = {
+            name: Candidate(name, sae, settings, prepared.x, prepared.target_l0) for name, sae in starts.items()
+        }
+        try:
+            train(candidates, prepared, shared, settings, Clock(Silent()))
+        except TrainingError as error:
+            found[arm] = {"failed": 1.0}
+            print(f"{arm}: {error}", flush=True)
+            continue
+        for name, candidate in candidates.items():
+            key = arm if name == "rsae" else name
+            found[key] = measured(candidate, test * prepared.units.input, target_l0)
+            print(f"{key:40} {found[key]}", flush=True)
+    return found
+
+
+@torch.no_grad()
+def measured(candidate: Candidate, test: Tensor, target_l0: float) -> dict[str, float]:
+    steps = candidate.curve.l0
+    sae = candidate.finish()
+    with shifted(sae, solve_shift(sae, test, target_l0) if can_shift(sae) else 0.0):
+        squared = sum(float((x - sae(x)[0]).pow(2).sum(dtype=torch.float64)) for x in test.split(2048))
+        l0 = float(sae(test)[2]) if sae.gate.exact_zeros is False else mean_l0(sae, test)
+    variance = float((test - test.mean(0)).pow(2).sum(dtype=torch.float64))
+    worst = max(abs(l0 / candidate.target_l0 - 1) for l0 in steps)
+    return {
+        "fvu": squared / variance,
+        "l0": l0,
+        "kept_step": candidate.kept_step,
+        "skipped": candidate.skipped,
+        "worst_l0_excursion": worst,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("teacher")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    args = parser.parse_args()
+    teacher = load(args.teacher)
+    base = Settings(
+        teacher=args.teacher,
+        steps=args.steps,
+        train_tokens=DEMO_TRAIN_TOKENS,
+        eval_tokens=DEMO_EVAL_TOKENS,
+        controls=("native", "jumprelu", "identity"),
+    ).resolved(teacher)
+    shared = harvest(base, teacher)
+    test = shared.reader.sample("test", 2 * DEMO_EVAL_TOKENS)
+    arms = arms_of(teacher.metadata.family)
+    found = {"0": run(arms, base, teacher, shared, test, controls=True)}
+    best = found["0"]["default"]["fvu"]
+    close = {
+        arm: changes
+        for arm, changes in arms.items()
+        if "fvu" in found["0"][arm] and abs(found["0"][arm]["fvu"] / best - 1) <= CLOSE
+    }
+    for seed in MORE_SEEDS:
+        shared.batches.seed = seed
+        again = base.model_copy(update={"seed": seed})
+        found[str(seed)] = run(close, again, teacher, shared, test, controls=True)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    result = {"teacher": args.teacher, "steps": args.steps, "test_tokens": len(test), "seeds": found}
+    args.out.write_text(json.dumps(result, indent=1))
+    for arm in [*arms, *CONTROLS]:
+        values = [one[arm]["fvu"] for one in found.values() if "fvu" in one.get(arm, {})]
+        if values:
+            ratios = [one[arm]["fvu"] / one["default"]["fvu"] for one in found.values() if "fvu" in one.get(arm, {})]
+            spread = f" (of {len(ratios)}: {min(ratios):.4f} to {max(ratios):.4f})" if len(ratios) > 1 else ""
+            print(f"{arm:40} FVU {values[0]:.4f}, over default {statistics.mean(ratios):.4f}{spread}")
+
+
+if __name__ == "__main__":
+    main()
