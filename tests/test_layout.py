@@ -19,6 +19,7 @@ ORDER = [
     "progress",
     "theory",
     "kernels",
+    "selection",
     "transition",
     "gate",
     "sae",

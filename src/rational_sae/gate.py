@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from rational_sae.kernels import LINEAR, rational, shape_gradient
 from rational_sae.rational import PartialFractions
+from rational_sae.selection import where_above, where_largest
 from rational_sae.transition import Transition, rectangle
 
 Mode = Literal["hard", "smooth", "topk"]
@@ -102,7 +103,7 @@ class ReLUGate(Gate):
         self.register_buffer("offset", torch.zeros(()))
 
     def places(self, h: Tensor) -> Tensor:
-        return _true(h > self.offset)
+        return where_above(h, self.offset)
 
     def codes(self, value: Tensor, latent: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
         code = (value - self.offset).relu()
@@ -125,7 +126,7 @@ class TopKGate(Gate):
         self.k = k
 
     def places(self, h: Tensor) -> Tensor:
-        return _largest(h, self.k)
+        return where_largest(h, self.k)
 
     def codes(self, value: Tensor, latent: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
         code = value.relu()
@@ -222,7 +223,7 @@ class RationalGate(Gate):
             return _above(h, self.threshold, self.transition)
         if self.k is None or not self.exact_zeros:
             raise NotImplementedError("a smooth gate has no exact zeros")
-        return _largest(h, self.k)
+        return where_largest(h, self.k)
 
     def codes(self, value: Tensor, latent: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
         gain = self.log_gain.exp()
@@ -284,22 +285,11 @@ def pack(shape: PartialFractions, right_slope: float) -> Tensor:
     return torch.tensor([shape.e0, shape.e1, right_slope, *poles], dtype=torch.float32)
 
 
-def _true(mask: Tensor) -> Tensor:
-    """[m] int64: where a mask of any shape is true, flat and ascending."""
-    return mask.flatten().nonzero()[:, 0]
-
-
 def _above(h: Tensor, threshold: Tensor, transition: Transition) -> Tensor:
     """Entries above their threshold; while gradients are recorded, those in the band below it too."""
     if torch.is_grad_enabled() and threshold.requires_grad:
-        return _true(h > threshold - transition.half_width)
-    return _true(h > threshold)
-
-
-def _largest(h: Tensor, k: int) -> Tensor:
-    """The k largest of each token, ascending."""
-    latent = h.topk(k, dim=-1, sorted=False).indices.sort(dim=-1).values
-    return (latent + torch.arange(len(h), device=h.device)[:, None] * h.shape[-1]).flatten()
+        return where_above(h, threshold - transition.half_width)
+    return where_above(h, threshold)
 
 
 def _l0(code: Tensor, tokens: int) -> Tensor:

@@ -7,7 +7,6 @@ are sparse products over those entries (NUMERICS §3). Gradients equal those of 
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from rational_sae.sae import SAE
+from rational_sae.selection import stable_order, where_true
 
 MOST_DENSE = 0.1
 """Share of entries above which dense products are quicker. On two cores (benchmarks/density.py; d_in 576, d_sae 4608,
@@ -67,12 +67,11 @@ def sparse_pays(sae: SAE, x: Tensor) -> bool:
 
 
 def _supported(device: torch.device) -> bool:
-    """Whether this build of torch multiplies sparse matrices on this device."""
+    """Whether this build of torch has the sparse products on this device."""
     try:
-        entries = Entries(torch.tensor([0, 3], device=device), torch.Size([2, 2]))
+        entries, one = Entries(torch.tensor([0, 3], device=device), torch.Size([2, 2])), torch.ones(2, device=device)
         square = torch.eye(2, device=device)
-        torch.sparse.sampled_addmm(entries.matrix(torch.ones(2, device=device)), square, square, beta=0.0)
-        entries.transposed_product(torch.ones(2, device=device), square)
+        entries.product(one, square), entries.transposed_product(one, square), entries.dots(square, square)
     except (RuntimeError, NotImplementedError):
         return False
     return True
@@ -80,11 +79,18 @@ def _supported(device: torch.device) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """Listed entries of an [n, d_sae] matrix, row by row. The order by latent is worked out when a gradient asks."""
+    """Listed entries of an [n, d_sae] matrix, row by row. The order by latent is worked out when a gradient asks.
+
+    Every product is a sum of bags, `embedding_bag`, forward only: no atomics, so the same bits at every run.
+    """
 
     places: Tensor
     """[m] int64, flat and ascending."""
     shape: torch.Size
+
+    def select(self, index: Tensor) -> Entries:
+        """Some of them. index: [k] int64, ascending."""
+        return Entries(self.places[index], self.shape)
 
     @cached_property
     def row(self) -> Tensor:
@@ -97,43 +103,41 @@ class Entries:
         return self.places - self.row * self.shape[1]
 
     @cached_property
-    def rows(self) -> Tensor:
-        """[n + 1] int64: where each row starts."""
-        return _starts(self.row, self.shape[0])
-
-    @cached_property
-    def by_latent(self) -> Tensor:
-        """[m] int64: the order that sorts entries by latent, then by row."""
-        return self.latent.argsort(stable=True)
-
-    @cached_property
-    def latents(self) -> Tensor:
-        """[d_sae + 1] int64: where each latent starts in that order."""
-        return _starts(self.latent, self.shape[1])
-
-    def matrix(self, value: Tensor) -> Tensor:
-        """[n, d_sae] sparse, with these values: [m]."""
-        return _csr(self.rows, self.latent, value, self.shape)
+    def _by_latent(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Ordered by latent, then by row: [m] int64 the order, [m] int64 rows, [d_sae] int64 each latent's start."""
+        order = stable_order(self.latent, self.shape[1])
+        return order, self.row[order], _starts(self.latent, self.shape[1])
 
     def product(self, value: Tensor, dense: Tensor) -> Tensor:
-        """matrix(value) · dense: [n, d] of dense: [d_sae, d]."""
-        return embedding_bag(self.latent, dense, self.rows[:-1], mode="sum", per_sample_weights=value)
+        """The matrix with these values times dense: [n, d]. value: [m]; dense: [d_sae, d]."""
+        return _bags(dense, self.latent, _starts(self.row, self.shape[0]), value)
 
     def transposed_product(self, value: Tensor, dense: Tensor) -> Tensor:
-        """matrix(value)ᵀ · dense: [d_sae, d] of dense: [n, d]."""
-        order = self.by_latent
-        shape = torch.Size([self.shape[1], self.shape[0]])
-        return _csr(self.latents, self.row[order], value[order], shape) @ dense
+        """The transposed matrix with these values times dense: [d_sae, d]. value: [m]; dense: [n, d]."""
+        order, row, starts = self._by_latent
+        return _bags(dense, row, starts, value[order])
+
+    def dots(self, left: Tensor, right: Tensor) -> Tensor:
+        """left[row] · right[latent] of each entry: [m]. left: [n, d]; right: [d_sae, d].
+
+        The gradient of a bag's weights; latent by latent, so that the batch, the smaller of the two, stays in cache.
+        """
+        order, row, starts = self._by_latent
+        found = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+            right, left, row, starts, self.latent[order], mode=0
+        )
+        return torch.empty_like(found).index_copy_(0, order, found)
 
 
 def _starts(index: Tensor, size: int) -> Tensor:
-    return torch.nn.functional.pad(torch.bincount(index, minlength=size).cumsum(0), (1, 0))
+    """[size] int64: where each value starts among sorted ones. index: [m] int64, in any order."""
+    ends = torch.bincount(index, minlength=size).cumsum(0)
+    return torch.nn.functional.pad(ends[:-1], (1, 0))
 
 
-def _csr(starts: Tensor, columns: Tensor, value: Tensor, shape: torch.Size) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch calls the whole layout beta, once
-        return torch.sparse_csr_tensor(starts, columns, value, shape)
+def _bags(dense: Tensor, rows: Tensor, starts: Tensor, value: Tensor) -> Tensor:
+    """Σ value · dense[row] over each bag: [bags, d]."""
+    return embedding_bag(rows, dense, starts, mode="sum", per_sample_weights=value)
 
 
 class _Encode(torch.autograd.Function):
@@ -156,25 +160,27 @@ class _Encode(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         centred, W_enc = ctx.saved_tensors
-        entries: Entries = ctx.entries
-        by_bias = torch.zeros(entries.shape[1], device=centred.device).index_add_(0, entries.latent, grads[0])
+        # Entries in the band of a threshold alone have none.
+        chosen = where_true(grads[0] != 0)
+        entries, g = ctx.entries.select(chosen), grads[0][chosen]
+        by_bias = torch.zeros(entries.shape[1], device=centred.device).index_add_(0, entries.latent, g)
         by_offset = -(W_enc @ by_bias) if ctx.subtracts else None
-        return None, None, None, entries.transposed_product(grads[0], centred).T, by_bias, by_offset
+        return None, None, None, entries.transposed_product(g, centred).T, by_bias, by_offset
 
 
 class _Decode(torch.autograd.Function):
-    """Σ_j z_j W_dec[j] over listed codes."""
+    """Σ_j z_j W_dec[j] over listed codes; those that are 0 get their gradient, and cost no more than that."""
 
     @staticmethod
     def forward(ctx: Any, code: Tensor, entries: Entries, W_dec: Tensor) -> Tensor:
-        ctx.save_for_backward(code, W_dec)
-        ctx.entries = entries
-        return entries.product(code, W_dec)
+        chosen = where_true(code != 0)
+        active, z = entries.select(chosen), code[chosen]
+        ctx.save_for_backward(z, W_dec)
+        ctx.entries, ctx.active = entries, active
+        return active.product(z, W_dec)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor]:
-        code, W_dec = ctx.saved_tensors
-        entries: Entries = ctx.entries
+        z, W_dec = ctx.saved_tensors
         g = grads[0].contiguous()
-        by_code = torch.sparse.sampled_addmm(entries.matrix(torch.zeros_like(code)), g, W_dec.T, beta=0.0).values()
-        return by_code, None, entries.transposed_product(code, g)
+        return ctx.entries.dots(g, W_dec), None, ctx.active.transposed_product(z, g)

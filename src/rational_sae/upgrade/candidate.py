@@ -151,7 +151,8 @@ class Candidate:
         if not all(bool(torch.isfinite(norm)) for norm in norms):
             return False
         for (parameters, _, clip), norm in zip(self.groups, norms, strict=True):
-            nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+            if float(norm) > clip:  # a pass over all gradients, and mostly for nothing
+                nn.utils.clip_grads_with_norm_(parameters, clip, norm)
         return True
 
     def _log(self, number: int, error: float, l0: float, weight: float) -> None:
