@@ -35,8 +35,8 @@ from rational_sae.tokens import Tokeniser
 BATCH, SEED, CONTEXT, WARM_UP = 1024, 0, 128, 500
 STEER_FROM, STEER_EVERY, STEER_POWER, STEER_RANGE = 550, 20, 0.06, 6.0
 """From the end of warm-up until the learning rate decays, the coefficient of sparsity is multiplied by
-(L0 / target)^STEER_POWER every so many steps, never further than a factor of STEER_RANGE from where it began: L0 answers
-hundreds of steps late, so a stronger or an unbounded correction winds up."""
+(L0 / target)^STEER_POWER every so many steps, never further than a factor of STEER_RANGE from where it began: L0
+answers hundreds of steps late, so a stronger or an unbounded correction winds up."""
 
 
 class Teacher(BaseModel):

@@ -20,6 +20,7 @@ ORDER = [
     "theory",
     "kernels",
     "selection",
+    "token_scale",
     "transition",
     "gate",
     "sae",

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import uuid
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,7 @@ def _numbers(gate: RationalGate) -> dict[str, Any]:
         "right_slope": gate.right_slope,
         "mode": gate.mode,
         "k": gate.k,
+        "token_scale": asdict(gate.token) if gate.token else None,
     }
 
 

@@ -16,6 +16,7 @@ from typing_extensions import override
 from rational_sae.errors import MissingExtraError, OutputError
 from rational_sae.gate import Mode, RationalGate
 from rational_sae.rational import PartialFractions
+from rational_sae.token_scale import TokenScale
 
 try:
     from sae_lens.registry import SAE_CLASS_REGISTRY, register_sae_class
@@ -40,6 +41,8 @@ class RationalSAEConfig(SAEConfig):
     mode: Mode = "hard"
     k: int | None = None
     """For mode topk."""
+    token_scale: dict[str, Any] | None = None
+    """k, power and level of the scale for each token (`rational_sae.token_scale`); None: 1."""
 
     @override
     @classmethod
@@ -72,6 +75,7 @@ class RationalSAE(SAE[RationalSAEConfig]):
             k=self.cfg.k,
             gain=self.cfg.gain,
             right_slope=self.cfg.right_slope,
+            token=TokenScale(**self.cfg.token_scale) if self.cfg.token_scale else None,
         )
         return gate.to(self.scale.device).requires_grad_(False)
 

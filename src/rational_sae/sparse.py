@@ -47,10 +47,16 @@ def reconstruct(sae: SAE, x: Tensor, *, sparse: bool) -> Reconstruction:
     with torch.no_grad():
         centred = normalised if offset is None else normalised - offset
         h = torch.addmm(sae.b_enc, centred, sae.W_enc)
-    places = sae.gate.places(h)
+    c = sae.gate.token_scale(h)
+    places = sae.gate.places(h if c is None else h / c)
     entries = Entries(places, h.shape)
     value = _Encode.apply(h.flatten()[places], centred, entries, sae.W_enc, sae.b_enc, offset)
-    code, l0 = sae.gate.codes(value, entries.latent, len(h))
+    if c is None:
+        code, l0 = sae.gate.codes(value, entries.latent, len(h))
+    else:
+        own = c[entries.row, 0]
+        code, l0 = sae.gate.codes(value / own, entries.latent, len(h))
+        code = code * own
     x_hat = sae.denormalise(_Decode.apply(code, entries, sae.W_dec) + sae.b_dec, state)
     return Reconstruction(x_hat, code, entries.latent, l0)
 
@@ -61,8 +67,9 @@ def sparse_pays(sae: SAE, x: Tensor) -> bool:
     if not sae.gate.exact_zeros:
         return False
     h = sae.preactivations(x)
+    c = sae.gate.token_scale(h)
     with torch.enable_grad():
-        places = sae.gate.places(h)
+        places = sae.gate.places(h if c is None else h / c)
     return len(places) <= MOST_DENSE * h.numel() and _supported(x.device)
 
 

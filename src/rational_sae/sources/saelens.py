@@ -20,6 +20,7 @@ from rational_sae.errors import FitError, SourceError
 from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.rational import PartialFractions
 from rational_sae.sae import SAE, Metadata, Normalisation
+from rational_sae.token_scale import TokenScale
 
 CONFIG = "cfg.json"
 WEIGHTS = "sae_weights.safetensors"
@@ -287,7 +288,21 @@ def _rational(config: _Config, tensors: _Tensors) -> RationalGate:
         k=_k(config, tensors.d_sae) if mode == "topk" else None,
         gain=gain,
         right_slope=config.number("right_slope", 1.0),
+        token=_token_scale(config, tensors.d_sae) if mode == "hard" else None,
     )
+
+
+def _token_scale(config: _Config, d_sae: int) -> TokenScale | None:
+    given = config.numbers.get("token_scale")
+    if given is None:
+        return None
+    try:
+        found = TokenScale(k=int(given["k"]), power=float(given["power"]), level=float(given["level"]))
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
+        raise config.wrong("token_scale", "an object with k, power and level") from error
+    if not (1 <= found.k <= d_sae and 0 <= found.power <= 1 and math.isfinite(found.level)):
+        raise config.wrong("token_scale", f"k from 1 to {d_sae}, a power from 0 to 1 and a finite level")
+    return found
 
 
 def _normalisation(config: _Config) -> tuple[Normalisation, dict[str, Any]]:

@@ -23,7 +23,15 @@ from rational_sae.upgrade.calibrate import Calibration, calibrate
 from rational_sae.upgrade.candidate import Candidate
 from rational_sae.upgrade.closed_form import rescaled, solve_shape_
 from rational_sae.upgrade.finetune import finetune
-from rational_sae.upgrade.initialise import Start, Units, canonical, rational_start, threshold_start
+from rational_sae.upgrade.initialise import (
+    Start,
+    Units,
+    canonical,
+    identity_gate,
+    rational_start,
+    threshold_start,
+    with_token_scale,
+)
 from rational_sae.upgrade.settings import Settings
 
 
@@ -194,17 +202,22 @@ def upgrade(
 
 
 def _starts(sae: SAE, x: Tensor, settings: Settings) -> tuple[Start, Start, Calibration]:
-    """The row `init`, and the start that is trained: element-wise for a TopK under the default gate."""
+    """The row `init`, and the start that is trained: under the default gate with a scale for each token, and
+    element-wise for a TopK."""
     mode = settings.gate
+    l0 = settings.target_l0 or verify(sae, x, force=True).l0
     start = _with_options(rational_start(sae, x, settings.type, mode), settings)
-    if not isinstance(sae.gate, TopKGate) or mode == "topk":
-        calibration = _calibrated(start, sae, x, settings)
-        return start, start, calibration
-    separating = solve_shift(sae.with_gate(ReLUGate()), x, verify(sae, x, force=True).l0)
-    threshold = torch.full((sae.d_sae,), separating, device=x.device)
-    element_wise = sae.with_gate(ThresholdGate(threshold))
-    hard = _with_options(threshold_start(threshold, element_wise, x, settings.type, mode), settings)
-    return start, hard, _calibrated(hard, element_wise, x, settings)
+    hard, element_wise = start, sae
+    if isinstance(sae.gate, TopKGate) and mode != "topk":
+        threshold = torch.full((sae.d_sae,), solve_shift(sae.with_gate(ReLUGate()), x, l0), device=x.device)
+        element_wise = sae.with_gate(ThresholdGate(threshold))
+        hard = _with_options(threshold_start(threshold, element_wise, x, settings.type, mode), settings)
+    calibration = calibrate(hard.init, element_wise, x, seed=settings.seed, apply=settings.calibrate != "none")
+    if mode == "hard" and settings.token_scale:
+        hard = with_token_scale(hard, sae, x, settings.token_scale, l0)
+    if mode != "smooth" and settings.calibrate == "reconstruction":
+        solve_shape_(hard.init, sae, x)
+    return start, hard, calibration
 
 
 def _with_options(start: Start, settings: Settings) -> Start:
@@ -218,21 +231,13 @@ def _with_options(start: Start, settings: Settings) -> Start:
     return replace(start, transition=gate.transition)
 
 
-def _calibrated(start: Start, sae: SAE, x: Tensor, settings: Settings) -> Calibration:
-    """Calibrate a start in place, to the teacher's gate and then to x if the settings say so."""
-    calibration = calibrate(start.init, sae, x, seed=settings.seed, apply=settings.calibrate != "none")
-    if settings.calibrate == "reconstruction" and start.mode != "smooth":
-        solve_shape_(start.init, sae, x)
-    return calibration
-
-
 def starting_saes(prepared: Prepared, settings: Settings) -> dict[str, SAE]:
     """The RSAE and its controls before training, all from the same weights."""
     sae, hard = prepared.sae, prepared.hard
     saes = {"rsae": sae.with_gate(copy.deepcopy(hard.init))}
     for control in settings.controls:
         if control == "identity":
-            saes["identity"] = sae.with_gate(ThresholdGate(hard.threshold, hard.transition))
+            saes["identity"] = sae.with_gate(identity_gate(hard.init))
         elif control == "jumprelu":
             transition = rectangle(hard.transition.half_width)
             saes["control_jumprelu"] = sae.with_gate(ThresholdGate(hard.threshold, transition))

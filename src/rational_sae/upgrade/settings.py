@@ -26,6 +26,8 @@ class Settings(Reading):
     reproduces the teacher), or nothing beyond the design."""
     scales: Literal["latent", "one"] = "latent"
     """Whether each latent has its own s_j, or all share one."""
+    token_scale: float = Field(default=0.4, ge=0, le=1)
+    """ρ of the hard gate's scale for each token; 0: none."""
     penalty: Literal["l0", "l1"] = "l0"
     """What is penalised where the gate lets thresholds move: the surrogate of L0, or ‖z‖₁ weighted by decoder norms."""
     band: Literal["both", "above"] = "both"
