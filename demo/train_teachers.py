@@ -33,7 +33,7 @@ from rational_sae.text import open_text
 from rational_sae.tokens import Tokeniser
 
 BATCH, SEED, CONTEXT, WARM_UP = 1024, 0, 128, 500
-STEER_FROM, STEER_EVERY, STEER_POWER, STEER_RANGE = 550, 20, 0.06, 6.0
+STEER_FROM, STEER_EVERY, STEER_POWER, STEER_RANGE = 550, 20, 0.1, 8.0
 """From the end of warm-up until the learning rate decays, the coefficient of sparsity is multiplied by
 (L0 / target)^STEER_POWER every so many steps, never further than a factor of STEER_RANGE from where it began: L0
 answers hundreds of steps late, so a stronger or an unbounded correction winds up."""
@@ -64,8 +64,8 @@ class Plan(BaseModel):
     tokens: int
     passes: int
     lr: float = 4e-4
-    ste_to_input: bool = False
-    """Whether a JumpReLU's L0 moves its encoder as well; its thresholds alone take thousands of steps to get there."""
+    init_threshold: float = 0.01
+    """Of a JumpReLU, before its L0 loss moves it: a short training does not get far from it."""
     lm_dtype: str
     teachers: dict[str, Teacher]
 
@@ -169,7 +169,7 @@ def training_sae(plan: Plan, teacher: Teacher, d_in: int, bos: bool):
             **common,
             l0_coefficient=teacher.coefficient,
             jumprelu_bandwidth=0.2,
-            jumprelu_ste_to_input=plan.ste_to_input,
+            jumprelu_init_threshold=plan.init_threshold,
             l0_warm_up_steps=WARM_UP,
         )
         return JumpReLUTrainingSAE(config)

@@ -1,9 +1,9 @@
 """A scale for each token: between a fixed threshold and a quota.
 
 A TopK gives every token the same number of latents, a threshold every latent the same bar. On SAEs of either kind the
-best selection lies between: t = h / (s_j·c(x)), where c(x) follows the token's own k-th largest pre-activation u(x)
-with a power ρ: c(x) = (u(x) / ū)^ρ. ρ = 0 is a threshold; under ρ = 1 the k-th largest meets one bar in all tokens. c(x)
-depends on nothing that a threshold's shift moves, so matched sparsity is solved as exactly as without it.
+best selection lies between: t = h / (s_j·c(x)), where c(x) = (u(x) / ū)^ρ follows the token's k-th largest
+pre-activation u(x). ρ = 0 is a threshold; under ρ = 1 the k-th largest meets the same bar in all tokens. c(x) depends
+on nothing that a threshold's shift moves, so matched sparsity is solved as exactly as without it.
 """
 
 from __future__ import annotations
