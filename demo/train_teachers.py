@@ -33,7 +33,7 @@ from rational_sae.text import open_text
 from rational_sae.tokens import Tokeniser
 
 BATCH, SEED, CONTEXT, WARM_UP = 1024, 0, 128, 500
-STEER_FROM, STEER_EVERY, STEER_POWER, STEER_RANGE = 550, 20, 0.1, 8.0
+STEER_FROM, STEER_EVERY, STEER_POWER, STEER_RANGE = 550, 20, 0.1, 4.0
 """From the end of warm-up until the learning rate decays, the coefficient of sparsity is multiplied by
 (L0 / target)^STEER_POWER every so many steps, never further than a factor of STEER_RANGE from where it began: L0
 answers hundreds of steps late, so a stronger or an unbounded correction winds up."""
@@ -64,8 +64,9 @@ class Plan(BaseModel):
     tokens: int
     passes: int
     lr: float = 4e-4
-    init_threshold: float = 0.01
-    """Of a JumpReLU, before its L0 loss moves it: a short training does not get far from it."""
+    jumprelu: dict[str, float] = {"jumprelu_bandwidth": 0.2}
+    """SAELens' options of a JumpReLU. Adam moves a threshold by at most `lr` a step, so a short training must start
+    near the thresholds that it needs: with decoder rows of norm 1 these are about 2."""
     lm_dtype: str
     teachers: dict[str, Teacher]
 
@@ -168,9 +169,8 @@ def training_sae(plan: Plan, teacher: Teacher, d_in: int, bos: bool):
         config = JumpReLUTrainingSAEConfig(
             **common,
             l0_coefficient=teacher.coefficient,
-            jumprelu_bandwidth=0.2,
-            jumprelu_init_threshold=plan.init_threshold,
             l0_warm_up_steps=WARM_UP,
+            **plan.jumprelu,
         )
         return JumpReLUTrainingSAE(config)
     return TopKTrainingSAE(TopKTrainingSAEConfig(**common, k=teacher.l0))
