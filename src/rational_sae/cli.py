@@ -116,18 +116,31 @@ def evaluate(
     context: Annotated[int | None, typer.Option()] = None,
     bos: Bos = "auto",
     json_file: Json = None,
+    out: Annotated[Path | None, typer.Option(help="Where report.json and report.html go. [default: nowhere]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write into an --out that holds something.")] = False,
 ) -> None:
     """Measure SAEs on the same held-out tokens: reconstruction, ΔCE, loss recovered, KL, with intervals.
 
-    Example: rsae evaluate demo/teachers/topk runs/demo/sae --text news --json -
+    Example: rsae evaluate demo/teachers/topk runs/demo/sae --text news --out runs/compared
     """
     from rational_sae.evaluate import evaluate as run
     from rational_sae.reading import Reading
+    from rational_sae.report import evaluation_report, write_report
+    from rational_sae.upgrade.write import check_out
 
+    if out is not None:
+        check_out(out, force=force)
     reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos)
     with _bars() as bars:
         found = run(saes, reading, eval_tokens=eval_tokens, progress=bars)
-    _show_results(found, json_file)
+    tables = {"rows": found.rows, "intervals": found.intervals, "differences": found.differences}
+    report = evaluation_report(tables, {"saes": saes, "eval_tokens": eval_tokens, **reading.model_dump(mode="json")})
+    if out is not None:
+        write_report(report, out)
+    _emit(report, json_file)
+    _print_table(report)
+    if out is not None:
+        console.print(f"wrote {out}/report.html and {out}/report.json", highlight=False, markup=False)
 
 
 @app.command()
@@ -228,12 +241,18 @@ def inspect(sae: Annotated[str, typer.Argument(help="An SAE folder.")], json_fil
 
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="An --out folder.")]) -> None:
-    """Rebuild report.html from report.json.
+    """Rebuild report.html from report.json, or a sweep's sweep.html from its sweep.json.
 
     Example: rsae report runs/demo
     """
-    from rational_sae.report import read_report, write_report
+    from rational_sae.report import print_sweep, read_report, read_sweep, write_report, write_sweep
 
+    if (folder / "sweep.json").exists():
+        swept = read_sweep(folder)
+        write_sweep(swept, folder)
+        print_sweep(swept, console)
+        console.print(f"wrote {folder / 'sweep.html'}", highlight=False, markup=False)
+        return
     found = read_report(folder)
     write_report(found, folder)
     _print_table(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +23,7 @@ HISTOGRAM_BINS = 100
 
 def report_of(done: Upgrade) -> dict[str, Any]:
     """report.json (DESIGN §4), schema 1."""
-    from rational_sae.report import SCHEMA
+    from rational_sae.report import SCHEMA, environment
 
     settings = done.settings
     passes = settings.steps * settings.batch_tokens / max(1, done.distinct_tokens)
@@ -99,18 +98,6 @@ def verdict(rows: dict[str, dict[str, float]], differences: dict[str, Any]) -> s
             parts.append(f"{abs(relative):.1%} {'lower' if relative < 0 else 'higher'} than {words}")
     start = f"At the teacher's L0 of {rows['teacher']['l0']:.1f}, the rational SAE's FVU is "
     return start + "; ".join(parts) + "."
-
-
-def environment() -> dict[str, str]:
-    """Versions that decide a result."""
-    from importlib.metadata import version
-
-    packages = ("rational-sae", "torch", "transformers", "numpy", "scipy", "safetensors")
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "threads": str(torch.get_num_threads()),
-    } | {package: version(package) for package in packages}
 
 
 @torch.no_grad()
