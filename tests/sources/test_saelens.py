@@ -190,13 +190,11 @@ def edit(folder: Path, **changes: Any) -> None:
 
 def test_refuses_what_is_not_there(folder: Path) -> None:
     refused(folder / "nowhere", "no such folder")
-    refused("hub:someone/sae", "download the folder")
-    refused("saelens:gpt2-small-res-jb/x", "download the folder")
     (folder / "other.txt").write_text("")
     refused(folder / "other.txt", "not the weights")
-    (folder / WEIGHTS).rename(folder / "moved")
-    refused(folder, WEIGHTS, "no such file")
-    (folder / "moved").rename(folder / WEIGHTS)
+    moved = (folder / WEIGHTS).rename(folder.parent / "moved")
+    refused(folder, "no such file", "weights")
+    moved.rename(folder / WEIGHTS)
     (folder / CONFIG).unlink()
     refused(folder, CONFIG, "no such file")
 
