@@ -155,11 +155,11 @@ class TrainingBatches:
 
     def __post_init__(self) -> None:
         self.mean = torch.zeros(self.reader.host.d_model)
-        self.cursor = self._beginning()
+        self.cursor = self.beginning()
 
     def __iter__(self) -> Iterator[Tensor]:
         """Endless x: [batch_tokens, d_in] float32. Raises TextError if the split has less than one batch."""
-        return self.following(self._beginning())
+        return self.following(self.beginning())
 
     def following(self, cursor: Cursor) -> Iterator[Tensor]:
         """The same from a cursor on; the window that it stands in is harvested again, those before it are not."""
@@ -184,7 +184,8 @@ class TrainingBatches:
             if self._whole is None:
                 cursor = Cursor(Place(start.passes + 1), 0, order.get_state(), self.mean.clone(), self.distinct_tokens)
 
-    def _beginning(self) -> Cursor:
+    def beginning(self) -> Cursor:
+        """Before the first batch."""
         order = torch.Generator().manual_seed(self.seed)
         return Cursor(Place(), 0, order.get_state(), torch.zeros(self.reader.host.d_model), 0)
 
