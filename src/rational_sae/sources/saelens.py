@@ -6,6 +6,7 @@ What it cannot represent, it refuses by name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast

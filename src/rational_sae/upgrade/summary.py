@@ -10,6 +10,7 @@ import torch
 from rational_sae.gate import RationalGate
 from rational_sae.kernels import rational
 from rational_sae.matched import CHUNK
+from rational_sae.upgrade.keeper import digest
 
 if TYPE_CHECKING:
     from rational_sae.upgrade.job import Upgrade
@@ -70,11 +71,23 @@ def report_of(done: Upgrade) -> dict[str, Any]:
             "excluded_positions": "special tokens"
             + (" and the first of each sequence" if settings.sink == "exclude" else ""),
             "bos": settings.bos,
+            "skipped_steps": {name: candidate.skipped for name, candidate in done.candidates.items()},
+            "sha256": _hashes(done),
         },
         "settings": settings.model_dump(mode="json"),
         "environment": environment(),
         "timing": done.timing,
     }
+
+
+def _hashes(done: Upgrade) -> dict[str, str]:
+    """What went in: the teacher's tensors, and the token sequences of each split in the order read."""
+    seeds = {"train": done.settings.seed}
+    found = {"teacher": digest(done.saes["teacher"].state_dict())}
+    for (split, seed), value in done.digests.items():
+        if seed == seeds.get(split):
+            found[f"{split} tokens"] = value
+    return found
 
 
 def verdict(rows: dict[str, dict[str, float]], differences: dict[str, Any]) -> str:
