@@ -41,6 +41,11 @@ HEADLINE: dict[str, Metric] = {
         "higher",
     ),
     "kl": Metric("KL", "KL(clean ‖ SAE) between next-token distributions, in nats. Lower is better.", "lower"),
+    "top1_agreement": Metric(
+        "Top-1 agreement",
+        "Share of positions whose most probable next token is the clean model's. Higher is better.",
+        "higher",
+    ),
     "alive_fraction": Metric(
         "Alive",
         "Share of latents that are non-zero at least once on the evaluated tokens. Higher is better.",
