@@ -26,6 +26,14 @@ HookName = Annotated[
     str | None, typer.Option(help="model.layers.11 or blocks.11.hook_resid_post. [default: the SAE's]")
 ]
 TextName = Annotated[str, typer.Option(help=".txt, .jsonl[.gz], a folder, hf:NAME[:SPLIT], or news.")]
+Probe = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Task to probe on, any number: a .jsonl[.gz] with text and label, hf:NAME[:SPLIT], question-type, "
+        "movie-sentiment, sms-spam, language, or first-letter (absorption)."
+    ),
+]
+ProbeTrain = Annotated[int, typer.Option(min=40, help="Most training texts of a probe; fewer are quicker.")]
 Bos = Annotated[Literal["auto", "yes", "no"], typer.Option(help="Start sequences with BOS.")]
 
 
@@ -64,6 +72,8 @@ def upgrade(
     context: Annotated[int | None, typer.Option(help="Sequence length. [default: the SAE's, at most 128]")] = None,
     bos: Bos = "auto",
     target_l0: Annotated[str, typer.Option(help="teacher, or a number.")] = "teacher",
+    probe: Probe = None,
+    probe_train: ProbeTrain = 4000,
     control: Annotated[str, typer.Option(help="native, jumprelu, identity, all or none; commas join.")] = (
         "native,identity"
     ),
@@ -91,6 +101,8 @@ def upgrade(
         "context": context,
         "bos": bos,
         "target_l0": _target(target_l0),
+        "probes": tuple(probe or ()),
+        "probe_train": probe_train,
         "seed": seed,
         "device": device,
     }
@@ -115,14 +127,17 @@ def evaluate(
     eval_tokens: Annotated[int, typer.Option(help="Test tokens.")] = 16384,
     context: Annotated[int | None, typer.Option()] = None,
     bos: Bos = "auto",
+    probe: Probe = None,
+    probe_train: ProbeTrain = 4000,
     json_file: Json = None,
     out: Annotated[Path | None, typer.Option(help="Where report.json and report.html go. [default: nowhere]")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write into an --out that holds something.")] = False,
 ) -> None:
-    """Measure SAEs on the same held-out tokens: reconstruction, ΔCE, loss recovered, KL, with intervals.
+    """Measure SAEs on the same held-out tokens: reconstruction, ΔCE, loss recovered, KL, probes, with intervals.
 
-    Example: rsae evaluate demo/teachers/topk runs/demo/sae --text news --out runs/compared
+    Example: rsae evaluate demo/teachers/topk runs/demo/sae --text news --probe sms-spam --out runs/compared
     """
+    from rational_sae.evaluate import Protocol
     from rational_sae.evaluate import evaluate as run
     from rational_sae.reading import Reading
     from rational_sae.report import evaluation_report, write_report
@@ -132,9 +147,12 @@ def evaluate(
         check_out(out, force=force)
     reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos)
     with _bars() as bars:
-        found = run(saes, reading, eval_tokens=eval_tokens, progress=bars)
-    tables = {"rows": found.rows, "intervals": found.intervals, "differences": found.differences}
-    report = evaluation_report(tables, {"saes": saes, "eval_tokens": eval_tokens, **reading.model_dump(mode="json")})
+        found = run(
+            saes, reading, eval_tokens=eval_tokens, probes=probe or [], protocol=Protocol(probe_train), progress=bars
+        )
+    report = evaluation_report(
+        found.report(), {"saes": saes, "eval_tokens": eval_tokens, **reading.model_dump(mode="json")}
+    )
     if out is not None:
         write_report(report, out)
     _emit(report, json_file)
@@ -344,7 +362,7 @@ def _bars() -> Any:
 
 
 def _show_results(found: Any, json_file: str | None) -> dict[str, Any]:
-    report = {"rows": found.rows, "intervals": found.intervals, "differences": found.differences}
+    report = found.report()
     _emit(report, json_file)
     _print_table({"schema": 1, "title": "", "verdict": "", **report})
     return report

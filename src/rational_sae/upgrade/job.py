@@ -12,7 +12,8 @@ from torch import Tensor
 
 from rational_sae.activations import Reader, TrainingBatches
 from rational_sae.errors import RationalSAEError
-from rational_sae.evaluate import Measurements, Results, measure, results
+from rational_sae.evaluate import Measurements, Protocol, Results, add_probes, features, measure, results
+from rational_sae.evaluate.run import require_probes
 from rational_sae.gate import SUPPORT_POINTS, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.matched import can_shift, solve_shift
 from rational_sae.progress import Progress, Silent
@@ -74,6 +75,9 @@ class Clock:
         self.stop()
         self._name, self._since = name, time.perf_counter()
         self.progress.stage(name, total)
+
+    def advance(self, amount: int = 1) -> None:
+        self.progress.advance(amount)
 
     def stop(self) -> None:
         if self._name:
@@ -196,6 +200,7 @@ def upgrade(
     """
     clock, keeper = Clock(progress or Silent()), keeper or Keeper()
     torch.manual_seed(settings.seed)
+    require_probes(settings.probes)
     clock.stage("load teacher and model")
     teacher = load(settings.teacher)
     settings = settings.resolved(teacher)
@@ -218,6 +223,24 @@ def upgrade(
     )
     compare = [("rsae", base) for base in saes if base != "rsae"]
     found = results(sums, compare, seed=settings.seed)
+    clock.stage("features")
+    found.further["features"] = features(
+        shared.reader,
+        {name: saes[name] for name in ("teacher", "rsae")},
+        settings.eval_tokens,
+        seed=settings.seed,
+        progress=lambda _d, _t: clock.progress.advance(),
+    )
+    probed = {name: sae for name, sae in saes.items() if name == "teacher" or name in candidates}
+    add_probes(
+        found,
+        shared.reader,
+        probed,
+        settings.probes,
+        Protocol(settings.probe_train),
+        seed=settings.seed,
+        progress=clock,
+    )
     clock.stop()
     return Upgrade(
         settings,

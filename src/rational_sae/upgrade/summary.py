@@ -15,9 +15,6 @@ from rational_sae.upgrade.keeper import digest
 if TYPE_CHECKING:
     from rational_sae.upgrade.job import Upgrade
 
-FIRING_EDGES = np.linspace(-5, 0, 41)
-"""log10 of the share of tokens on which a latent is active."""
-
 GATE_POINTS = 401
 HISTOGRAM_BINS = 100
 
@@ -34,12 +31,9 @@ def report_of(done: Upgrade) -> dict[str, Any]:
         "title": f"Rational upgrade of {settings.teacher}",
         "verdict": verdict(done.results.rows, done.results.differences),
         "warnings": done.warnings,
-        "rows": done.results.rows,
-        "intervals": done.results.intervals,
-        "differences": done.results.differences,
+        **done.results.report(),
         "gate": _gate(done),
         "curves": _curves(done),
-        "firing": _firing(done),
         "fit": {
             "target": done.start.fit.target.name,
             "type": list(done.start.fit.type),
@@ -109,6 +103,11 @@ def verdict(rows: dict[str, dict[str, float]], differences: dict[str, Any]) -> s
             parts.append(f"no clear difference from {words} ({relative:+.1%})")
         else:
             parts.append(f"{abs(relative):.1%} {'lower' if relative < 0 else 'higher'} than {words}")
+    if not parts:
+        return (
+            f"The rational SAE's L0 of {rows['rsae']['l0']:.1f} cannot be moved to the teacher's "
+            f"{rows['teacher']['l0']:.1f}, so that nothing was compared at equal sparsity."
+        )
     start = f"At the teacher's L0 of {rows['teacher']['l0']:.1f}, the rational SAE's FVU is "
     return start + "; ".join(parts) + "."
 
@@ -159,13 +158,3 @@ def _curves(done: Upgrade) -> dict[str, Any]:
         },
         "validation": {name: {**c.validation, "kept_step": c.kept_step} for name, c in done.candidates.items()},
     }
-
-
-def _firing(done: Upgrade) -> dict[str, Any]:
-    tokens = float(done.sums.tokens.sum())
-    counts, dead = {}, {}
-    for name, row in done.sums.rows.items():
-        share = row.fired.numpy() / tokens
-        dead[name] = int((share == 0).sum())
-        counts[name] = np.histogram(np.log10(share[share > 0]), FIRING_EDGES)[0].tolist()
-    return {"edges_log10": FIRING_EDGES.tolist(), "counts": counts, "dead": dead}
