@@ -17,6 +17,7 @@ from rational_sae.distil import distil, exactly, fit_lines, refit_decoder_
 from rational_sae.errors import SourceError
 from rational_sae.export import save
 from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.hosts import Host
 from rational_sae.rational import PartialFractions
 from rational_sae.reading import Reading
 from rational_sae.sae import SAE, Metadata
@@ -28,6 +29,7 @@ with warnings.catch_warnings():
     import sae_lens
 
 D_IN, D_SAE = 12, 30
+HOOK = "model.layers.1"
 LINE = PartialFractions(0.07, 0.9, alpha=[], beta=[], x=[], eta=[])
 WAVY = PartialFractions(0.03, 0.9, alpha=[0.02, -0.03], beta=[0.06, 0.04], x=[0.2, 0.5], eta=[-1.5, -1.0])
 
@@ -142,15 +144,20 @@ def test_the_decoder_is_refitted_and_stops_where_validation_is_best(normalisatio
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_result_loads_in_plain_saelens_and_states_its_loss(
-    tmp_path: Path, tiny_folders: dict[str, Path], tiny_text: Text
+    tmp_path: Path, tiny_folders: dict[str, Path], tiny_hosts: dict[str, Host], tiny_text: Text
 ) -> None:
     text = tmp_path / "text.jsonl"
-    text.write_text("\n".join(json.dumps({"text": one}) for one in tiny_text.documents("train")))
+    splits: list[Any] = ["train", "validation", "test"]
+    documents = [one for split in splits for one in tiny_text.documents(split)]
+    text.write_text("\n".join(json.dumps({"text": one}) for one in documents))
     host_width, generator = 32, torch.Generator().manual_seed(0)
-    W = torch.randn(host_width, 64, generator=generator)
-    gate = RationalGate(WAVY, 8.0 * torch.ones(64), 0.5 * torch.ones(64), mode="hard", right_slope=0.9)
-    metadata = Metadata(model_name=str(tiny_folders["llama"]), hook_name="model.layers.1", context_size=32)
-    sae = SAE(W, torch.zeros(64), 0.02 * W.T, torch.zeros(host_width), gate, metadata=metadata)
+    square = torch.linalg.qr(torch.randn(host_width, host_width, generator=generator)).Q
+    W = torch.cat([square, -square], dim=1)  # each coordinate by a pair of latents
+    size = 3 * float(tiny_hosts["llama"].residual(torch.arange(4, 36)[None], tiny_hosts["llama"].hook(HOOK)).std())
+    bent = PartialFractions(0.0, 0.9, alpha=[0.05], beta=[0.0], x=[0.4], eta=[-1.5])
+    gate = RationalGate(bent, size * torch.ones(64), 0.15 * size * torch.ones(64), mode="hard", right_slope=0.9)
+    metadata = Metadata(model_name=str(tiny_folders["llama"]), hook_name=HOOK, context_size=32)
+    sae = SAE(W, torch.zeros(64), 0.9 * W.T, torch.zeros(host_width), gate, metadata=metadata)
     save(sae, tmp_path / "sae")
     out = tmp_path / "jumprelu"
     command = [sys.executable, "-m", "rational_sae", "export", str(tmp_path / "sae"), "--as", "jumprelu"]

@@ -126,8 +126,11 @@ def _magnitude(sae: SAE, x: Tensor) -> tuple[Gate, Tensor]:
     cut = max(0.0, solve_shift(sae.with_gate(ReLUGate()), x, mean_l0(sae, x)))
     threshold = torch.full((sae.d_sae,), cut, device=sae.device)
     if isinstance(gate, RationalGate):
-        numbers = {"gain": float(gate.log_gain.exp()), "right_slope": gate.right_slope}
-        return RationalGate(gate.partial_fractions, gate.scale, threshold, mode="hard", **numbers), threshold
+        gain = float(gate.log_gain.exp())
+        hard = RationalGate(
+            gate.partial_fractions, gate.scale, threshold, mode="hard", gain=gain, right_slope=gate.right_slope
+        )
+        return hard, threshold
     return ThresholdGate(threshold), threshold
 
 

@@ -24,7 +24,6 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
     folder: an SAE's folder, or an upgrade's with `sae/` in it. The SAE is loaded first, so a broken one is not pushed.
     Raises SourceError if it cannot be read, OutputError with a one-line reason if the hub does not take it.
     """
-    import httpx
     from huggingface_hub import CommitOperationAdd, HfApi
 
     folder = folder if (folder / CONFIG).exists() else folder / "sae"
@@ -37,7 +36,9 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
         api = HfApi(library_name="rational-sae")
         created = api.create_repo(repo, private=private, exist_ok=True)
         commit = api.create_commit(created.repo_id, operations, commit_message="Add the SAE and its card")
-    except (OSError, ValueError, httpx.HTTPError) as error:
+    except Exception as error:
+        # Every release of huggingface_hub has raised its own client's errors (requests, httpx, httpx2), and none may be
+        # shown as it is: a traceback of a request can hold the token.
         raise OutputError(f"{repo}: not pushed ({_without_token(error)})", _remedy(error)) from None
     return str(commit.commit_url)
 
