@@ -258,6 +258,69 @@ def inspect(sae: Annotated[str, typer.Argument(help="An SAE folder.")], json_fil
 
 
 @app.command()
+def export(
+    sae: Annotated[str, typer.Argument(help="An SAE folder.")],
+    form: Annotated[Literal["saelens", "jumprelu", "safetensors"], typer.Option("--as", help="What to write.")],
+    out: Annotated[Path, typer.Option(help="Where it goes.")],
+    text: Annotated[str | None, typer.Option(help="jumprelu: activations to fit on, as for evaluate.")] = None,
+    model: Model = None,
+    hook: HookName = None,
+    eval_tokens: Annotated[int, typer.Option(help="jumprelu: test tokens, and as many to fit on.")] = 16384,
+    context: Annotated[int | None, typer.Option()] = None,
+    bos: Bos = "auto",
+    json_file: Json = None,
+) -> None:
+    """Write an SAE for other tools.
+
+    saelens: a folder that SAELens 6 reads (a rational one while rational_sae is imported).
+    jumprelu: the same without any custom class; the gate is distilled on --text, and the loss is measured.
+    safetensors: one plain file, with a forty-line loader in docs/format.md.
+
+    Example: rsae export runs/demo --as jumprelu --text news --out runs/demo-jumprelu
+    """
+    from rational_sae.card import model_card
+    from rational_sae.distil import distil, exactly
+    from rational_sae.export import save, save_plain
+    from rational_sae.reading import Reading
+    from rational_sae.sources import load
+
+    written = load(sae)
+    if form == "jumprelu":
+        if text is None and exactly(written) is None:
+            raise typer.BadParameter("--as jumprelu fits this gate on activations: give --text")
+        reading = Reading(text=text or "", model=model, hook=hook, context=context, bos=bos)
+        with _bars() as bars:
+            found = distil(sae, reading, eval_tokens=eval_tokens, progress=bars)
+        written = found.sae
+        if found.results is not None:
+            _show_results(found.results, json_file)
+            change = found.results.differences["jumprelu - sae"]["fvu"]
+            low, high = cast(list[float], change["interval"])
+            line = f"FVU {found.results.rows['jumprelu']['fvu']:.4f}, {change['value']:+.4f} [{low:+.4f}, {high:+.4f}]"
+            console.print(f"JumpReLU: {line} against the SAE, on test tokens", highlight=False, markup=False)
+    if form == "safetensors":
+        save_plain(written, out)
+    else:
+        save(written, out, model_card(written))
+    console.print(f"wrote {out}", highlight=False)
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An SAE folder, or an --out folder with sae/ in it.")],
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the hub; created if it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Create it private.")] = False,
+) -> None:
+    """Upload an SAE and its model card to the Hugging Face hub, with the token of `hf auth login`.
+
+    Example: rsae push runs/demo me/smollm2-rational-sae --private
+    """
+    from rational_sae.push import push as run
+
+    console.print(f"pushed: {run(folder, repo, private=private)}", highlight=False, markup=False)
+
+
+@app.command()
 def report(folder: Annotated[Path, typer.Argument(help="An --out folder.")]) -> None:
     """Rebuild report.html from report.json, or a sweep's sweep.html from its sweep.json.
 

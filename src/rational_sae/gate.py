@@ -43,6 +43,9 @@ NARROWEST_POLE = -6.0
 class Gate(nn.Module):
     """What every gate offers. h: [n, d_sae]."""
 
+    architecture: str
+    """What SAELens calls an SAE with this gate."""
+
     elementwise: bool = True
     """Whether a latent's code depends on its own pre-activation alone."""
 
@@ -107,6 +110,7 @@ class Gate(nn.Module):
 class ReLUGate(Gate):
     """z = max(h, 0). Its threshold is moved by an offset, which the SAE folds into b_enc."""
 
+    architecture = "standard"
     offset: Tensor
 
     def __init__(self) -> None:
@@ -130,6 +134,7 @@ class ReLUGate(Gate):
 class TopKGate(Gate):
     """The k largest pre-activations of each token, then ReLU."""
 
+    architecture = "topk"
     elementwise = False
 
     def __init__(self, k: int) -> None:
@@ -147,6 +152,7 @@ class TopKGate(Gate):
 class ThresholdGate(Gate):
     """JumpReLU: z = h where h > τ_j, exactly 0 elsewhere; τ_j ≥ 0."""
 
+    architecture = "jumprelu"
     identity: Tensor
 
     def __init__(self, threshold: Tensor, transition: Transition | None = None) -> None:
@@ -178,6 +184,8 @@ class ThresholdGate(Gate):
 
 class RationalGate(Gate):
     """A trainable rational function on a support chosen by the pre-activation (DESIGN §2)."""
+
+    architecture = "rational"
 
     def __init__(
         self,

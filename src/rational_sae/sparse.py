@@ -2,7 +2,7 @@
 
 Of n · d_sae pre-activations under 2 % are active or in the band of the threshold's gradient. The encoder product is
 dense, because the selection needs every entry; the decoder, both of its gradients and the encoder's weight gradient
-are sparse products over those entries (NUMERICS §3). Gradients equal those of `SAE.forward` to rounding.
+are sparse products over those entries (NUMERICS §3). Gradients equal those of `SAE.outputs` to rounding.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Reconstruction:
 def reconstruct(sae: SAE, x: Tensor, *, sparse: bool) -> Reconstruction:
     """x̂ and the codes of x: [n, d_in], by sparse or by dense products."""
     if not sparse:
-        x_hat, z, l0 = sae(x)
+        x_hat, z, l0 = sae.outputs(x)
         return Reconstruction(x_hat, z, torch.arange(sae.d_sae, device=z.device), l0)
     normalised, state = sae.normalise(x.float())
     offset = sae.b_dec if sae.apply_b_dec_to_input else None

@@ -176,7 +176,7 @@ def _measure_batch(
     _add(sums.ce["mean"], predicted, cross_entropy(replaced(mean.to(x).expand_as(x))))
 
     def run(sae: SAE, row: RowSums) -> None:
-        x_hat, z, _ = sae(x)
+        x_hat, z, _ = sae.outputs(x)
         active = z != 0
         row.fired += active.sum(0).cpu()
         _add(row.squared_error, document, (x - x_hat).double().pow(2).sum(-1))

@@ -67,7 +67,7 @@ def reconstruction(sae: SAE, x: Tensor) -> tuple[float, float]:
     """FVU and L0 over x: [n, d_in]."""
     squared, active = 0.0, 0
     for part in x.split(CHUNK):
-        x_hat, z, _ = sae(part)
+        x_hat, z, _ = sae.outputs(part)
         squared += float((part - x_hat).pow(2).sum(dtype=torch.float64))
         active += int((z != 0).sum())
     return squared / float((x - x.mean(0)).pow(2).sum(dtype=torch.float64)), active / len(x)

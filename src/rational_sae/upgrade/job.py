@@ -15,6 +15,7 @@ from rational_sae.errors import RationalSAEError
 from rational_sae.evaluate import Measurements, Protocol, Results, add_probes, features, measure, results
 from rational_sae.evaluate.run import require_probes
 from rational_sae.gate import SUPPORT_POINTS, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.labels import label_flags
 from rational_sae.matched import can_shift, solve_shift
 from rational_sae.progress import Progress, Silent
 from rational_sae.sae import SAE
@@ -334,4 +335,5 @@ def _rows(prepared: Prepared, candidates: dict[str, Candidate]) -> dict[str, SAE
             finished.gate.project_(SUPPORT_POINTS)
         rows[name] = units.undo_(finished)
         rows[name].metadata.family = "rational" if name == "rsae" else finished.metadata.family
+        rows[name].metadata.extra["labels"] = label_flags(rows[name], teacher)
     return rows
