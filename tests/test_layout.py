@@ -37,6 +37,7 @@ ORDER = [
     "upgrade",
     "headroom",
     "sweep",
+    "bench",
     "bars",
     "demo",
     "cli",
