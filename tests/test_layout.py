@@ -45,6 +45,7 @@ ORDER = [
     "upgrade",
     "headroom",
     "sweep",
+    "bench",
     "bars",
     "demo",
     "cli",

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from rational_sae.kernels import LINEAR, rational, shape_gradient
+from rational_sae.kernels import LINEAR, apply_rational, rational_value, value_slope_sums
 from rational_sae.rational import PartialFractions
 from rational_sae.selection import where_above, where_largest
 from rational_sae.token_scale import TokenScale
@@ -239,7 +239,7 @@ class RationalGate(Gate):
         if self.exact_zeros:
             return super().forward(h)
         scale = self.scale
-        z = _Rational.apply((h.float() / scale).flatten(), self.shape).view_as(h) * scale * self.log_gain.exp()
+        z = apply_rational(h.float() / scale, self.shape) * scale * self.log_gain.exp()
         return z, (z.detach().abs() > SMOOTH_EPSILON * scale).sum() / len(h)
 
     def token_scale(self, h: Tensor) -> Tensor | None:
@@ -260,7 +260,7 @@ class RationalGate(Gate):
             )
             return code * gain, l0
         scale = self.scale[latent]
-        r = _Rational.apply(value / scale, self.shape)
+        r = apply_rational(value / scale, self.shape)
         code = torch.where(value > 0, r.clamp_min(POSITIVE_FLOOR) * scale * gain, 0.0)
         return code, _l0(code, tokens)
 
@@ -304,7 +304,7 @@ class RationalGate(Gate):
         near = torch.linspace(-4, 4, 129, dtype=torch.float64)
         around = (x[:, None] + eta.exp()[:, None] * near).flatten().clamp_max(end)
         t = torch.cat([even[1:], around[around > start]])
-        r = rational(t, shape)[0]
+        r = rational_value(t, shape)
         worst = int(r.argmin())
         return float(t[worst]), float(r[worst])
 
@@ -331,21 +331,6 @@ def _unit(threshold: Tensor) -> Tensor:
     return threshold.detach().clamp_min(1e-3 * float(threshold.detach().mean()) + 1e-12)
 
 
-class _Rational(torch.autograd.Function):
-    """r(t) for every t: [n]; nothing but t is saved."""
-
-    @staticmethod
-    def forward(ctx: Any, t: Tensor, shape: Tensor) -> Tensor:
-        ctx.save_for_backward(t, shape)
-        return rational(t, shape)[0]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        t, shape = ctx.saved_tensors
-        g = grads[0].contiguous()
-        return g * rational(t, shape)[1], shape_gradient(t, g, shape)
-
-
 class _HardCodes(torch.autograd.Function):
     """s_j·r(h/s_j) where h > τ_j, exactly 0 elsewhere, on listed entries.
 
@@ -367,25 +352,25 @@ class _HardCodes(torch.autograd.Function):
         tokens: int,
     ) -> tuple[Tensor, Tensor]:
         s = scale[latent]
-        r, slope = rational(value / s, shape)
+        r = rational_value(value / s, shape)
         active = value > threshold[latent]
-        ctx.save_for_backward(value, latent, slope, r, active & (r >= floor), shape, scale, threshold)
+        ctx.save_for_backward(value, latent, active & (r >= floor), shape, scale, threshold)
         ctx.transition, ctx.tokens = transition, tokens
         return torch.where(active, s * r.clamp_min(floor), 0.0), active.sum() / tokens
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        value, latent, slope, r, exact, shape, scale, threshold = ctx.saved_tensors
+        value, latent, exact, shape, scale, threshold = ctx.saved_tensors
         g = torch.where(exact, grads[0], 0.0)
         s, tau = scale[latent], threshold[latent]
         t = value / s
-        jump = (scale * rational(threshold / scale, shape)[0].clamp_min(0.0))[latent]
+        r, slope, by_shape = value_slope_sums(t, g * s, shape)
+        jump = (scale * rational_value(threshold / scale, shape).clamp_min(0.0))[latent]
         kernel = ctx.transition.kernel(value, tau, latent)
         step = (grads[0] * jump + grads[1] / ctx.tokens) * kernel
         by_value = g * slope + (step if ctx.transition.to_input else 0.0)
         by_threshold = torch.zeros_like(threshold).index_add_(0, latent, -step)
-        by_shape = shape_gradient(t, g * s, shape) if ctx.needs_input_grad[2] else None
         by_scale = None
         if ctx.needs_input_grad[3]:
             by_scale = torch.zeros_like(scale).index_add_(0, latent, g * (r - t * slope))
-        return by_value, None, by_shape, by_scale, by_threshold, None, None, None
+        return by_value, None, by_shape if ctx.needs_input_grad[2] else None, by_scale, by_threshold, None, None, None

@@ -97,6 +97,7 @@ class Candidate:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * fraction
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)  # not held while the other candidates step
         if isinstance(gate, RationalGate):
             gate.project_()
             if self.settings.solve_every and number % self.settings.solve_every == 0 and gate.exact_zeros:

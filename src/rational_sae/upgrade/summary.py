@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from rational_sae.gate import RationalGate
-from rational_sae.kernels import rational
+from rational_sae.kernels import rational_value
 from rational_sae.matched import CHUNK
 from rational_sae.upgrade.keeper import digest
 
@@ -130,7 +130,7 @@ def _gate(done: Upgrade) -> dict[str, Any]:
         total += len(sample)
 
     def curve(shape: torch.Tensor, threshold: torch.Tensor) -> list[float]:
-        value = rational(t, shape)[0]
+        value = rational_value(t, shape)
         return (value if gate.mode == "smooth" else torch.where(t > threshold, value, 0.0)).tolist()
 
     return {
