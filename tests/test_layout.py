@@ -12,6 +12,9 @@ import rational_sae
 
 ORDER = [
     "errors",
+    "safe_text",
+    "files",
+    "interrupt",
     "paths",
     "embedded",
     "text",
@@ -36,6 +39,8 @@ ORDER = [
     "upgrade",
     "headroom",
     "sweep",
+    "status",
+    "trackers",
     "bars",
     "demo",
     "cli",
