@@ -12,6 +12,9 @@ import rational_sae
 
 ORDER = [
     "errors",
+    "safe_text",
+    "files",
+    "interrupt",
     "paths",
     "embedded",
     "text",
@@ -46,6 +49,8 @@ ORDER = [
     "headroom",
     "sweep",
     "bench",
+    "status",
+    "trackers",
     "bars",
     "demo",
     "cli",

@@ -167,9 +167,12 @@ def _replace_hidden_states(x: Tensor):
     return replace
 
 
-def load_host(name: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Host:
+def load_host(
+    name: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32, trust_remote_code: bool = False
+) -> Host:
     """MODEL of the command line: an embedded name, a `.gguf` file, a folder, or a hub id.
 
+    trust_remote_code: whether Python files that come with the model may run; only for one whose code you have read.
     Raises HostError if it cannot be loaded.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -177,9 +180,14 @@ def load_host(name: str, *, device: str = "cpu", dtype: torch.dtype = torch.floa
     folder = _local_folder(name)
     try:
         with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trust_remote_code)
     except LOAD_ERRORS as error:
+        if "trust_remote_code" in str(error):
+            raise HostError(
+                f"the model {name} needs code of its own, which was not run",
+                "read that code, then give --trust-remote-code",
+            ) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise HostError(
             f"cannot load the model {name} ({reason})",

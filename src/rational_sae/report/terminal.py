@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rational_sae.safe_text import printable
+
 from .decision import Decision, Fact, decisions
 from .sweep_table import sweep_sheets
 from .table import Cell, Row, difference_rows, having, table_rows
@@ -46,7 +48,7 @@ def print_sweep(found: Mapping[str, Any], console: Console) -> None:
         for index, heading in enumerate(sheet.headings):
             table.add_column(Text(heading), justify="right" if index else "left", overflow="fold")
         for line in sheet.lines:
-            table.add_row(*(Text(field.text) for field in line))
+            table.add_row(*(Text(printable(field.text)) for field in line))
         console.print(table)
         console.print()
 
@@ -87,7 +89,9 @@ def _print(rows: list[Row], console: Console, title: str, *, intervals: bool) ->
         table = Table(title=Text(title), title_justify="left", title_style="italic", box=None, width=width)
         table.add_column("", width=LABEL_WIDTH, no_wrap=True)
         for row in block:
-            table.add_column(Text(row.label), justify="right", width=_cell_width(rows, intervals), overflow="fold")
+            table.add_column(
+                Text(printable(row.label)), justify="right", width=_cell_width(rows, intervals), overflow="fold"
+            )
         for key in keys:
             table.add_row(Text(metric(key).label), *(_cell(row.cells[key], intervals) for row in block))
         console.print(table, crop=False)

@@ -205,7 +205,7 @@ def upgrade(
     clock.stage("load teacher and model")
     teacher = load(settings.teacher)
     settings = settings.resolved(teacher)
-    keeper.check(settings.model_dump(mode="json"))
+    keeper.check(settings.to_store())
     shared = shared or harvest(settings, teacher)
     teacher.to(shared.calibration_x.device)
     clock.stage("calibrate")
