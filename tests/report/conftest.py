@@ -37,6 +37,7 @@ def _row(
         "loss_recovered": recovered,
         "loss_recovered_mean": recovered - 0.018,
         "kl": kl,
+        "top1_agreement": 1 - kl / 2,
         "fvu_at_l0": fvu + (l0 - 32.0) * 0.0011,
         "delta_ce_at_l0": delta + (l0 - 32.0) * 0.003,
     }
