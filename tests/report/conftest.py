@@ -200,7 +200,7 @@ def add_everything(report: dict[str, Any], latents: int) -> dict[str, Any]:
     }
     report["features"] = _features(latents)
     report["absorption"] = {
-        row: {"mean_absorption": _around(value, 0.01), "letters": 26}
+        row: {"absorption_fraction": _around(value, 0.01), "letters": 26}
         for row, value in (("teacher", 0.114), ("rsae", 0.097))
     }
     return report
