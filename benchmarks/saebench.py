@@ -19,7 +19,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from saebench_env import ROOT, interpreter
+from saebench_env import VARIABLES, interpreter
 
 from rational_sae.evaluate.tasks import open_task
 from rational_sae.hosts import Host, load_host
@@ -61,10 +61,8 @@ def main() -> None:
 
 def run_saebench(folder: Path) -> None:
     """Run `saebench_run.py` on a prepared folder."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"}
-    subprocess.run(
-        [interpreter(), str(Path(__file__).with_name("saebench_run.py"))], cwd=folder, env=environment, check=True
-    )
+    script = str(Path(__file__).with_name("saebench_run.py"))
+    subprocess.run([interpreter(), script], cwd=folder, env={**os.environ, **VARIABLES}, check=True)
 
 
 def write_model(host: Host, folder: Path) -> str:

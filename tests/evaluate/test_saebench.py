@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from saebench_env import interpreter
+from saebench_env import VARIABLES, interpreter
 
 from rational_sae.activations import Reader
 from rational_sae.errors import RationalSAEError
@@ -69,7 +70,15 @@ def test_accuracies_equal_those_of_saebenchs_own_probe_code(
         for name, rows in members.items()
     }
     np.savez(tmp_path / "codes.npz", **arrays)  # type: ignore[arg-type]
-    subprocess.run([saebench, "-c", THEIRS, json.dumps(KS), str(SEED)], cwd=tmp_path, check=True, capture_output=True)
+    run = subprocess.run(
+        [saebench, "-c", THEIRS, json.dumps(KS), str(SEED)],
+        cwd=tmp_path,
+        env={**os.environ, **VARIABLES},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
     theirs = json.loads((tmp_path / "theirs.json").read_text())
     generator = torch.Generator().manual_seed(SEED)
     for name in texts:
