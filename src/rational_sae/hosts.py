@@ -107,7 +107,7 @@ class Host:
         skipped = self.blocks[: hook.boundary]
         for block in skipped:
             block.forward = _pass_through
-        handle = self._entry(hook).register_forward_pre_hook(_replace_hidden_states(x), with_kwargs=True)
+        handle = self.entry(hook).register_forward_pre_hook(_replace_hidden_states(x), with_kwargs=True)
         try:
             return self._forward(input_ids)
         finally:
@@ -115,7 +115,7 @@ class Host:
             for block in skipped:
                 del block.forward
 
-    def _entry(self, hook: Hook) -> nn.Module:
+    def entry(self, hook: Hook) -> nn.Module:
         """The module that the stream enters just after the hook."""
         blocks = self.blocks
         return blocks[hook.boundary] if hook.boundary < len(blocks) else self._final_norm()
@@ -135,7 +135,7 @@ class Host:
             if stop:
                 raise _StopForwardError
 
-        handle = self._entry(hook).register_forward_pre_hook(catch, with_kwargs=True)
+        handle = self.entry(hook).register_forward_pre_hook(catch, with_kwargs=True)
         try:
             yield
         finally:
@@ -167,9 +167,12 @@ def _replace_hidden_states(x: Tensor):
     return replace
 
 
-def load_host(name: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Host:
+def load_host(
+    name: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32, trust_remote_code: bool = False
+) -> Host:
     """MODEL of the command line: an embedded name, a `.gguf` file, a folder, or a hub id.
 
+    trust_remote_code: whether Python files that come with the model may run; only for one whose code you have read.
     Raises HostError if it cannot be loaded.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -177,9 +180,14 @@ def load_host(name: str, *, device: str = "cpu", dtype: torch.dtype = torch.floa
     folder = _local_folder(name)
     try:
         with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trust_remote_code)
     except LOAD_ERRORS as error:
+        if "trust_remote_code" in str(error):
+            raise HostError(
+                f"the model {name} needs code of its own, which was not run",
+                "read that code, then give --trust-remote-code",
+            ) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise HostError(
             f"cannot load the model {name} ({reason})",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rational_sae.activations import Reader
+from rational_sae.evaluate.behaviour import Predictions
 from rational_sae.gate import SMOOTH_EPSILON, RationalGate
 from rational_sae.matched import can_shift, shifted, solve_shift
 from rational_sae.sae import SAE
@@ -87,21 +88,26 @@ def measure(
     batches = list(reader.held_out(split, tokens))
     found = sum(int(batch.keep.sum()) for batch in batches)
     require_tokens(found, needed or max(1, tokens // 4), split, reader.text, reader.tokeniser)
-    shifts = _shifts_to(reference, reader, saes, batches)
-    sums = _empty(saes, shifts, 1 + max(int(batch.document.max()) for batch in batches), len(mean), reference)
     small = [part for batch in batches for part in _split(batch)]
-    for done, batch in enumerate(small):
-        _measure_batch(reader, saes, shifts, batch, mean, sums)
+    # The stream is read once, and every forward starts at the hook. [tokens, d_in]: small beside the logits.
+    streams = [reader.host.residual(part.input_ids, reader.hook) for part in small]
+    shifts = _shifts_to(reference, reader, saes, small, streams)
+    sums = _empty(saes, shifts, 1 + max(int(batch.document.max()) for batch in batches), len(mean), reference)
+    for done, (batch, stream) in enumerate(zip(small, streams, strict=True)):
+        _measure_batch(reader, saes, shifts, batch, stream, mean, sums)
         progress(done + 1, len(small))
     return _only_measured(sums)
 
 
-def _shifts_to(reference: str, reader: Reader, saes: dict[str, SAE], batches: list[Sequences]) -> dict[str, float]:
+def _shifts_to(
+    reference: str, reader: Reader, saes: dict[str, SAE], batches: list[Sequences], streams: list[Tensor]
+) -> dict[str, float]:
     """For each row whose L0 can move and is not the reference's already: the move to it on these very tokens."""
     movable = [name for name, sae in saes.items() if name != reference and can_shift(sae)]
     if reference not in saes or not movable:
         return {}
-    x = torch.cat([reader.at(batch) for batch in batches])
+    pairs = zip(batches, streams, strict=True)
+    x = torch.cat([stream[reader.kept(stream, batch)].float() for batch, stream in pairs])
     target = mean_l0(saes[reference], x)
     apart = [name for name in movable if abs(mean_l0(saes[name], x) / target - 1) > EQUAL_L0]
     return {name: solve_shift(saes[name], x, target) for name in apart}
@@ -141,51 +147,49 @@ def _split(batch: Sequences) -> list[Sequences]:
 
 @torch.no_grad()
 def _measure_batch(
-    reader: Reader, saes: dict[str, SAE], shifts: dict[str, float], batch: Sequences, mean: Tensor, sums: Measurements
+    reader: Reader,
+    saes: dict[str, SAE],
+    shifts: dict[str, float],
+    batch: Sequences,
+    stream: Tensor,
+    mean: Tensor,
+    sums: Measurements,
 ) -> None:
-    host, hook = reader.host, reader.hook
-    stream, logits = host.residual_and_logits(batch.input_ids, hook)
     keep = reader.kept(stream, batch)
     x = stream[keep].float()
     owner = batch.document[:, None].expand_as(batch.keep)
     document = owner[keep.cpu()]
     # A kept position predicts if its next token is real; padding is special and never predicted.
-    where = keep[:, :-1] & _real_next(reader, batch).to(keep.device)
-    predicted = owner[:, :-1][where.cpu()]
-    labels = batch.input_ids.to(host.device)[:, 1:][where]
+    where = torch.zeros_like(keep)
+    where[:, :-1] = keep[:, :-1] & _real_next(reader, batch).to(keep.device)
+    predicted = owner[where.cpu()]
+    labels = batch.input_ids.to(stream.device)[where.roll(1, 1)]
 
-    def log_probabilities(logits: Tensor) -> Tensor:
-        return logits[:, :-1][where].float().log_softmax(-1)
-
-    def cross_entropy(log_p: Tensor) -> Tensor:
-        return -log_p.gather(-1, labels[:, None])[:, 0]
-
-    def replaced(x_hat: Tensor) -> Tensor:
+    def logits(x_hat: Tensor) -> Tensor:
         edited = stream.clone()
         edited[keep] = x_hat.to(stream.dtype)
-        return log_probabilities(host.logits_from(batch.input_ids, hook, edited))
+        return reader.host.logits_from(batch.input_ids, reader.hook, edited)
 
     _add(sums.tokens, document, torch.ones(len(x)))
     _add(sums.predictions, predicted, torch.ones(len(labels)))
     _add(sums.x_squared, document, x.double().pow(2).sum(-1))
     sums.x.index_add_(0, document, x.double().cpu())
-    clean = log_probabilities(logits)
-    likeliest = clean.argmax(-1)
-    _add(sums.ce["clean"], predicted, cross_entropy(clean))
-    _add(sums.ce["zero"], predicted, cross_entropy(replaced(torch.zeros_like(x))))
-    _add(sums.ce["mean"], predicted, cross_entropy(replaced(mean.to(x).expand_as(x))))
+    clean = Predictions.of(logits(x), where.flatten().nonzero()[:, 0], labels)
+    _add(sums.ce["clean"], predicted, clean.cross_entropy())
+    for name, ablated in {"zero": torch.zeros_like(x), "mean": mean.to(x).expand_as(x)}.items():
+        _add(sums.ce[name], predicted, clean.compared(logits(ablated)).ce)
 
     def run(sae: SAE, row: RowSums) -> None:
-        x_hat, z, _ = sae(x)
+        x_hat, z, _ = sae.outputs(x)
         active = z != 0
         row.fired += active.sum(0).cpu()
         _add(row.squared_error, document, (x - x_hat).double().pow(2).sum(-1))
         _add(row.l0, document, active.sum(-1))
         _add(row.l0_eps, document, _above_epsilon(sae, z))
-        log_p = replaced(x_hat)
-        _add(row.ce, predicted, cross_entropy(log_p))
-        _add(row.kl, predicted, (clean.exp() * (clean - log_p)).sum(-1))
-        _add(row.agreed, predicted, log_p.argmax(-1) == likeliest)
+        found = clean.compared(logits(x_hat))
+        _add(row.ce, predicted, found.ce)
+        _add(row.kl, predicted, found.kl)
+        _add(row.agreed, predicted, found.agreed)
 
     for name, sae in saes.items():
         run(sae, sums.rows[name])

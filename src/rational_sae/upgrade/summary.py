@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from rational_sae.gate import RationalGate
-from rational_sae.kernels import rational
+from rational_sae.kernels import rational_value
 from rational_sae.matched import CHUNK
+from rational_sae.safe_text import redact, redacted
+from rational_sae.upgrade.keeper import digest
 
 if TYPE_CHECKING:
     from rational_sae.upgrade.job import Upgrade
@@ -21,16 +22,16 @@ HISTOGRAM_BINS = 100
 
 def report_of(done: Upgrade) -> dict[str, Any]:
     """report.json (DESIGN §4), schema 1."""
-    from rational_sae.report import SCHEMA
+    from rational_sae.report import SCHEMA, environment
 
     settings = done.settings
     passes = settings.steps * settings.batch_tokens / max(1, done.distinct_tokens)
     teacher = done.saes["teacher"]
     return {
         "schema": SCHEMA,
-        "title": f"Rational upgrade of {settings.teacher}",
+        "title": redact(f"Rational upgrade of {settings.teacher}"),
         "verdict": verdict(done.results.rows, done.results.differences),
-        "warnings": done.warnings,
+        "warnings": redacted(done.warnings),
         **done.results.report(),
         "gate": _gate(done),
         "curves": _curves(done),
@@ -45,17 +46,17 @@ def report_of(done: Upgrade) -> dict[str, Any]:
             "out_of_range": done.start.out_of_range,
         },
         "teacher": {
-            "source": teacher.metadata.source,
+            "source": redact(teacher.metadata.source),
             "family": teacher.metadata.family,
             "d_in": teacher.d_in,
             "d_sae": teacher.d_sae,
             "hook": settings.hook,
-            "model": settings.model,
+            "model": redacted(settings.model),
             "fvu_calibration": done.verification.fvu,
             "l0_calibration": done.verification.l0,
         },
         "data": {
-            "text": settings.text,
+            "text": redact(settings.text),
             "train_tokens_distinct": done.distinct_tokens,
             "train_tokens_used": settings.steps * settings.batch_tokens,
             "train_passes": passes,
@@ -65,11 +66,23 @@ def report_of(done: Upgrade) -> dict[str, Any]:
             "excluded_positions": "special tokens"
             + (" and the first of each sequence" if settings.sink == "exclude" else ""),
             "bos": settings.bos,
+            "skipped_steps": {name: candidate.skipped for name, candidate in done.candidates.items()},
+            "sha256": _hashes(done),
         },
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.to_store(),
         "environment": environment(),
         "timing": done.timing,
     }
+
+
+def _hashes(done: Upgrade) -> dict[str, str]:
+    """What went in: the teacher's tensors, and the token sequences of each split in the order read."""
+    seeds = {"train": done.settings.seed}
+    found = {"teacher": digest(done.saes["teacher"].state_dict())}
+    for (split, seed), value in done.digests.items():
+        if seed == seeds.get(split):
+            found[f"{split} tokens"] = value
+    return found
 
 
 def verdict(rows: dict[str, dict[str, float]], differences: dict[str, Any]) -> str:
@@ -100,18 +113,6 @@ def verdict(rows: dict[str, dict[str, float]], differences: dict[str, Any]) -> s
     return start + "; ".join(parts) + "."
 
 
-def environment() -> dict[str, str]:
-    """Versions that decide a result."""
-    from importlib.metadata import version
-
-    packages = ("rational-sae", "torch", "transformers", "numpy", "scipy", "safetensors")
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "threads": str(torch.get_num_threads()),
-    } | {package: version(package) for package in packages}
-
-
 @torch.no_grad()
 def _gate(done: Upgrade) -> dict[str, Any]:
     """Both gates on one grid of t, over the histogram of the upgraded SAE's pre-activations."""
@@ -130,7 +131,7 @@ def _gate(done: Upgrade) -> dict[str, Any]:
         total += len(sample)
 
     def curve(shape: torch.Tensor, threshold: torch.Tensor) -> list[float]:
-        value = rational(t, shape)[0]
+        value = rational_value(t, shape)
         return (value if gate.mode == "smooth" else torch.where(t > threshold, value, 0.0)).tolist()
 
     return {
