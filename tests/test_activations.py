@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rational_sae.activations import Reader, TrainingBatches
-from rational_sae.errors import TextError
+from rational_sae.activations import Place, Reader, TrainingBatches
+from rational_sae.errors import HostError, TextError
 from rational_sae.hosts import Host
 from rational_sae.text import Text
 from rational_sae.tokens import EVAL_TOKENS_PER_DOCUMENT, Tokeniser
@@ -112,9 +112,9 @@ def test_a_small_buffer_is_filled_again_and_again(reader: Reader) -> None:
 
 def test_memory_is_bounded_by_the_buffer(reader: Reader) -> None:
     batches = training(reader, tokens=EVERYTHING, buffer_bytes=3 * BATCH * ROW_BYTES)
-    sizes = [len(window) for window in islice(batches._windows(0, first=True), 5)]
+    sizes = [len(window) for window, _ in islice(batches._windows(Place()), 5)]
     assert sizes == [3 * BATCH] * 5
-    storage = next(iter(batches._windows(0, first=True))).untyped_storage()
+    storage = next(iter(batches._windows(Place())))[0].untyped_storage()
     assert storage.nbytes() == 3 * BATCH * ROW_BYTES
 
 
@@ -193,3 +193,80 @@ def test_several_windows_are_read_again(reader: Reader) -> None:
     batches.progress = read.append
     first(batches, 2)
     assert read
+
+
+@pytest.mark.parametrize("window_vectors", [10_000, 2 * BATCH, 150])  # all in one; whole batches; a cut in mid-batch
+def test_batches_go_on_from_any_cursor_as_if_never_stopped(reader: Reader, window_vectors: int) -> None:
+    options = {"buffer_bytes": window_vectors * ROW_BYTES, "tokens": 700}
+    straight = training(reader, **options)
+    steps, cursors, found, counts, means = iter(straight), [], [], [], []
+    for _ in range(40):
+        found.append(next(steps))
+        cursors.append(straight.cursor)
+        counts.append(straight.distinct_tokens)
+        means.append(straight.mean.clone())
+    digest = reader.digests["train", 0]
+    for at in range(0, 39, 3):
+        resumed = training(reader, **options)
+        rest = resumed.following(cursors[at])
+        assert all(torch.equal(next(rest), x) for x in found[at + 1 :])
+        assert resumed.distinct_tokens == counts[-1]
+        assert torch.equal(resumed.mean, means[-1])
+    assert reader.digests["train", 0] == digest
+
+
+def test_windows_before_a_cursor_are_not_harvested_again(reader: Reader) -> None:
+    options = {"buffer_bytes": 2 * BATCH * ROW_BYTES}
+    straight = training(reader, **options)
+    first(straight, 7)
+    read: list[int] = []
+    first_of = next(training(reader, progress=read.append, **options).following(straight.cursor))
+    assert len(first_of) == BATCH
+    assert sum(read) < 4 * BATCH  # the fourth window alone
+
+
+def test_several_windows_are_counted_once(reader: Reader) -> None:
+    batches = training(reader, buffer_bytes=256 * ROW_BYTES)
+    first(batches, 8)
+    counted, mean = batches.distinct_tokens, batches.mean.clone()
+    first(batches, 8)
+    assert batches.distinct_tokens == counted
+    assert torch.equal(batches.mean, mean)
+
+
+def test_nan_is_noticed_sinks_beside_it_are_still_left_out_and_the_mean_is_of_the_rest(reader: Reader) -> None:
+    batch = next(iter(reader.held_out("test", 300)))
+    stream = reader.host.residual(batch.input_ids, reader.hook)
+    stream[1, 3] = torch.nan
+    stream[1, 4] = torch.inf
+    stream[2, 5] *= 100
+    kept = reader.kept(stream, batch)
+    assert bool(kept[1, 3] & kept[1, 4])
+    assert not bool(kept[2, 5])
+    batches = training(reader)
+    x = torch.tensor([[1.0] * D_IN, [torch.nan] * D_IN, [3.0] * D_IN])
+    batches._count(x)
+    assert torch.equal(batches.mean, torch.full((D_IN,), 2.0))
+    assert batches.distinct_tokens == 2
+
+
+def test_a_held_out_sample_with_nan_is_refused(tiny_folders: dict[str, Any], tiny_text: Text) -> None:
+    from rational_sae.hosts import load_host
+
+    host = load_host(str(tiny_folders["llama"]))
+    reader = Reader(host, host.hook("model.layers.1"), tiny_text, Tokeniser(host.tokenizer, CONTEXT))
+    host.blocks[0].register_forward_hook(
+        lambda _module, _inputs, output: output.index_fill(1, torch.tensor(3), torch.nan)
+    )
+    with pytest.raises(HostError, match=r"NaN or infinity at model\.layers\.1: \d+ of \d+ test vectors"):
+        reader.sample("test", 200)
+
+
+def test_data_is_named_by_a_hash_of_its_sequences(reader: Reader) -> None:
+    fresh = replace(reader, digests={})
+    fresh.sample("test", 300)
+    again = replace(reader, digests={})
+    again.sample("test", 300)
+    assert fresh.digests == again.digests
+    again.sample("test", 400)
+    assert fresh.digests != again.digests

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rational_sae.errors import HostError
 from rational_sae.hosts import Hook, Host
 from rational_sae.text import Split, Text
 from rational_sae.tokens import EVAL_TOKENS_PER_DOCUMENT, Sequences, Tokeniser, require_tokens
@@ -28,18 +31,33 @@ class Reader:
     hook: Hook
     text: Text
     tokeniser: Tokeniser
+    digests: dict[tuple[Split, int | None], str] = field(default_factory=dict)
+    """sha256 of the sequences read so far, in order, by split and seed: which data a result comes from."""
 
-    def vectors(self, split: Split, max_tokens: int, *, seed: int | None = None) -> Iterator[Tensor]:
+    def vectors(self, split: Split, max_tokens: int, *, seed: int | None = None, skip: int = 0) -> Iterator[Tensor]:
         """Residual vectors of kept positions, a batch of sequences at a time.
 
-        Yields x: [n, d_in] float32; the total over the pass is at most max_tokens.
+        skip: batches of sequences that are passed over without running the model. Yields x: [n, d_in] float32; the
+        total over the pass is at most max_tokens.
         """
-        for batch in self.tokeniser.batches(self.text, split, max_tokens, seed=seed):
-            yield self.at(batch)
+        batches = self.tokeniser.batches(self.text, split, max_tokens, seed=seed)
+        for number, batch in enumerate(self._digested((split, seed), batches)):
+            if number >= skip:
+                yield self.at(batch)
 
     def held_out(self, split: Split, max_tokens: int) -> Iterator[Sequences]:
         """Sequences for measuring: a fixed order, and a bounded share for each document."""
-        return self.tokeniser.batches(self.text, split, max_tokens, per_document=EVAL_TOKENS_PER_DOCUMENT)
+        batches = self.tokeniser.batches(self.text, split, max_tokens, per_document=EVAL_TOKENS_PER_DOCUMENT)
+        return self._digested((split, None), batches)
+
+    def _digested(self, key: tuple[Split, int | None], batches: Iterator[Sequences]) -> Iterator[Sequences]:
+        """A chain of hashes, so that its state is 32 bytes wherever a pass stops."""
+        digest = b""
+        for batch in batches:
+            content = batch.input_ids.numpy().tobytes() + batch.keep.numpy().tobytes()
+            digest = hashlib.sha256(digest + content).digest()
+            self.digests[key] = digest.hex()
+            yield batch
 
     def at(self, batch: Sequences) -> Tensor:
         """x: [n_kept, d_in] float32 of one batch of sequences."""
@@ -57,17 +75,58 @@ class Reader:
         if self.tokeniser.sink == "keep" or not bool(keep.any()):
             return keep
         norm = stream.float().norm(dim=-1)
-        return keep & ~(norm > SINK_NORM * norm[keep].median())  # NaN is kept, so that it is noticed
+        finite = norm.isfinite()  # a position that is not is kept, so that it is noticed
+        if not bool((keep & finite).any()):
+            return keep
+        return keep & ~(finite & (norm > SINK_NORM * norm[keep & finite].median()))
 
     def sample(self, split: Split, tokens: int, *, needed: int | None = None) -> Tensor:
         """About `tokens` vectors of a split, for calibration and validation. x: [n, d_in] float32.
 
-        Raises TextError if fewer than `needed` (default: a quarter of `tokens`) can be had.
+        Raises TextError if fewer than `needed` (default: a quarter of `tokens`) can be had, and HostError if the model
+        gives NaN or infinity.
         """
         parts = [self.at(batch) for batch in self.held_out(split, tokens)]
         x = torch.cat(parts) if parts else torch.empty(0, self.host.d_model)
-        require_tokens(len(x), needed if needed is not None else max(1, tokens // 4), split, self.text)
+        require_tokens(len(x), needed if needed is not None else max(1, tokens // 4), split, self.text, self.tokeniser)
+        self.require_finite(x, split)
         return x
+
+    def require_finite(self, x: Tensor, split: Split) -> None:
+        """Raise HostError if any of x: [n, d_in] is NaN or infinite."""
+        wrong = int((~x.isfinite().all(-1)).sum())
+        if wrong:
+            raise HostError(
+                f"{self.host.name} gives NaN or infinity at {self.hook.name}: {wrong} of {len(x)} {split} vectors",
+                "check the model's files and precision, or use an earlier hook",
+            )
+
+
+class Place(NamedTuple):
+    """Where a window of training vectors begins."""
+
+    passes: int = 0
+    """Passes over the text before."""
+    sequences: int = 0
+    """Batches of sequences of this pass before."""
+    vectors: int = 0
+    """Vectors of the next batch of sequences that belong to the window before."""
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far training batches were handed out: enough for the next one to be the same after a restart."""
+
+    place: Place
+    """Of the present window."""
+    taken: int
+    """Training batches of it that were handed out."""
+    order: Tensor
+    """[5056] uint8: the generator's state before the window was shuffled."""
+    mean: Tensor
+    """[d_in] float32: x̄ of the tokens harvested before the window."""
+    distinct_tokens: int
+    """How many those are."""
 
 
 @dataclass
@@ -88,50 +147,81 @@ class TrainingBatches:
     distinct_tokens: int = field(default=0, init=False)
     """Tokens harvested in the first pass so far."""
     mean: Tensor = field(init=False)
-    """x̄: [d_in] float32 of the tokens harvested in the first pass so far."""
+    """x̄: [d_in] float32 of the tokens harvested in the first pass so far; NaN and infinity left out."""
+    cursor: Cursor = field(init=False, repr=False)
+    """After the latest batch that was handed out."""
     _whole: Tensor | None = field(default=None, init=False, repr=False)
     """All tokens asked for, if they fitted in one window: iterating again then reads nothing."""
 
     def __post_init__(self) -> None:
         self.mean = torch.zeros(self.reader.host.d_model)
+        self.cursor = self.beginning()
 
     def __iter__(self) -> Iterator[Tensor]:
         """Endless x: [batch_tokens, d_in] float32. Raises TextError if the split has less than one batch."""
-        order = torch.Generator().manual_seed(self.seed)
-        passes = 0
-        while self._whole is None:
-            for window in self._windows(self.seed + passes, first=passes == 0):
-                yield from self._shuffled(window, order)
-            passes += 1
-        while True:
-            yield from self._shuffled(self._whole, order)
+        return self.following(self.beginning())
 
-    def _windows(self, seed: int, *, first: bool) -> Iterator[Tensor]:
+    def following(self, cursor: Cursor) -> Iterator[Tensor]:
+        """The same from a cursor on; the window that it stands in is harvested again, those before it are not."""
+        order = torch.Generator().manual_seed(self.seed)
+        order.set_state(cursor.order)
+        self.cursor = cursor
+        if self._whole is None:
+            self.mean, self.distinct_tokens = cursor.mean.clone(), cursor.distinct_tokens
+        while True:
+            start = cursor.place
+            for window, end in self._windows(start) if self._whole is None else [(self._whole, start)]:
+                places = torch.randperm(len(window), generator=order)
+                batches = [part for part in places.split(self.batch_tokens) if len(part) == self.batch_tokens]
+                after = replace(cursor, taken=0, order=order.get_state())
+                if self._whole is None:
+                    after = replace(after, place=end, mean=self.mean.clone(), distinct_tokens=self.distinct_tokens)
+                for number in range(cursor.taken, len(batches)):
+                    last = number + 1 == len(batches)
+                    self.cursor = after if last else replace(cursor, taken=number + 1)
+                    yield window[batches[number]]
+                cursor = after
+            if self._whole is None:
+                cursor = Cursor(Place(start.passes + 1), 0, order.get_state(), self.mean.clone(), self.distinct_tokens)
+
+    def beginning(self) -> Cursor:
+        """Before the first batch."""
+        order = torch.Generator().manual_seed(self.seed)
+        return Cursor(Place(), 0, order.get_state(), torch.zeros(self.reader.host.d_model), 0)
+
+    def _windows(self, start: Place) -> Iterator[tuple[Tensor, Place]]:
+        """Windows of one pass from a place on, each with the place where the next begins."""
+        passes, number, used = start
+        first, fresh = passes == 0, start == Place(passes)
         capacity = max(self.batch_tokens, self.buffer_bytes // (4 * self.reader.host.d_model))
         buffer = torch.empty(min(capacity, self.train_tokens), self.reader.host.d_model)
         filled, harvested, several = 0, 0, len(buffer) < self.train_tokens
-        for x in self.reader.vectors("train", self.train_tokens, seed=seed):
+        for x in self.reader.vectors("train", self.train_tokens, seed=self.seed + passes, skip=number):
+            if first and not used:
+                self._count(x)
+            place = used
+            x, used = x[used:], 0
             harvested += len(x)
-            if first:
-                self.distinct_tokens += len(x)
-                self.mean += (x.mean(0).cpu() - self.mean) * (len(x) / self.distinct_tokens)
             self.progress(len(x))
             while len(x):
                 part, x = x[: len(buffer) - filled], x[len(buffer) - filled :]
                 buffer[filled : filled + len(part)] = part
                 filled += len(part)
+                place += len(part)
                 if filled == len(buffer):
                     self._whole = None if several else buffer
-                    yield buffer
+                    yield buffer, Place(passes, number, place) if len(x) else Place(passes, number + 1)
                     filled = 0
-        if first:
-            require_tokens(harvested, self.batch_tokens, "train", self.reader.text)
+            number += 1
+        if first and fresh:
+            require_tokens(harvested, self.batch_tokens, "train", self.reader.text, self.reader.tokeniser)
         if filled >= self.batch_tokens:
-            self._whole = buffer[:filled] if harvested == filled else None
-            yield buffer[:filled]
+            self._whole = buffer[:filled] if fresh and harvested == filled else None
+            yield buffer[:filled], Place(passes + 1)
 
-    def _shuffled(self, window: Tensor, order: torch.Generator) -> Iterator[Tensor]:
-        places = torch.randperm(len(window), generator=order)
-        for chosen in places.split(self.batch_tokens):
-            if len(chosen) == self.batch_tokens:
-                yield window[chosen]
+    def _count(self, x: Tensor) -> None:
+        """Take vectors of the first pass into the mean. x: [n, d_in]."""
+        x = x[x.isfinite().all(-1)]
+        self.distinct_tokens += len(x)
+        if len(x):
+            self.mean += (x.mean(0).cpu() - self.mean) * (len(x) / self.distinct_tokens)

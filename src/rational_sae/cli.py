@@ -26,6 +26,14 @@ HookName = Annotated[
     str | None, typer.Option(help="model.layers.11 or blocks.11.hook_resid_post. [default: the SAE's]")
 ]
 TextName = Annotated[str, typer.Option(help=".txt, .jsonl[.gz], a folder, hf:NAME[:SPLIT], or news.")]
+Probe = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Task to probe on, any number: a .jsonl[.gz] with text and label, hf:NAME[:SPLIT], question-type, "
+        "movie-sentiment, sms-spam, language, or first-letter (absorption)."
+    ),
+]
+ProbeTrain = Annotated[int, typer.Option(min=40, help="Most training texts of a probe; fewer are quicker.")]
 Bos = Annotated[Literal["auto", "yes", "no"], typer.Option(help="Start sequences with BOS.")]
 
 
@@ -64,6 +72,8 @@ def upgrade(
     context: Annotated[int | None, typer.Option(help="Sequence length. [default: the SAE's, at most 128]")] = None,
     bos: Bos = "auto",
     target_l0: Annotated[str, typer.Option(help="teacher, or a number.")] = "teacher",
+    probe: Probe = None,
+    probe_train: ProbeTrain = 4000,
     control: Annotated[str, typer.Option(help="native, jumprelu, identity, all or none; commas join.")] = (
         "native,identity"
     ),
@@ -91,6 +101,8 @@ def upgrade(
         "context": context,
         "bos": bos,
         "target_l0": _target(target_l0),
+        "probes": tuple(probe or ()),
+        "probe_train": probe_train,
         "seed": seed,
         "device": device,
     }
@@ -115,19 +127,38 @@ def evaluate(
     eval_tokens: Annotated[int, typer.Option(help="Test tokens.")] = 16384,
     context: Annotated[int | None, typer.Option()] = None,
     bos: Bos = "auto",
+    probe: Probe = None,
+    probe_train: ProbeTrain = 4000,
     json_file: Json = None,
+    out: Annotated[Path | None, typer.Option(help="Where report.json and report.html go. [default: nowhere]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write into an --out that holds something.")] = False,
 ) -> None:
-    """Measure SAEs on the same held-out tokens: reconstruction, ΔCE, loss recovered, KL, with intervals.
+    """Measure SAEs on the same held-out tokens: reconstruction, ΔCE, loss recovered, KL, probes, with intervals.
 
-    Example: rsae evaluate demo/teachers/topk runs/demo/sae --text news --json -
+    Example: rsae evaluate demo/teachers/topk runs/demo/sae --text news --probe sms-spam --out runs/compared
     """
+    from rational_sae.evaluate import Protocol
     from rational_sae.evaluate import evaluate as run
     from rational_sae.reading import Reading
+    from rational_sae.report import evaluation_report, write_report
+    from rational_sae.upgrade.write import check_out
 
+    if out is not None:
+        check_out(out, force=force)
     reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos)
     with _bars() as bars:
-        found = run(saes, reading, eval_tokens=eval_tokens, progress=bars)
-    _show_results(found, json_file)
+        found = run(
+            saes, reading, eval_tokens=eval_tokens, probes=probe or [], protocol=Protocol(probe_train), progress=bars
+        )
+    report = evaluation_report(
+        found.report(), {"saes": saes, "eval_tokens": eval_tokens, **reading.model_dump(mode="json")}
+    )
+    if out is not None:
+        write_report(report, out)
+    _emit(report, json_file)
+    _print_table(report)
+    if out is not None:
+        console.print(f"wrote {out}/report.html and {out}/report.json", highlight=False, markup=False)
 
 
 @app.command()
@@ -227,13 +258,82 @@ def inspect(sae: Annotated[str, typer.Argument(help="An SAE folder.")], json_fil
 
 
 @app.command()
+def export(
+    sae: Annotated[str, typer.Argument(help="An SAE folder.")],
+    form: Annotated[Literal["saelens", "jumprelu", "safetensors"], typer.Option("--as", help="What to write.")],
+    out: Annotated[Path, typer.Option(help="Where it goes.")],
+    text: Annotated[str | None, typer.Option(help="jumprelu: activations to fit on, as for evaluate.")] = None,
+    model: Model = None,
+    hook: HookName = None,
+    eval_tokens: Annotated[int, typer.Option(help="jumprelu: test tokens, and as many to fit on.")] = 16384,
+    context: Annotated[int | None, typer.Option()] = None,
+    bos: Bos = "auto",
+    json_file: Json = None,
+) -> None:
+    """Write an SAE for other tools.
+
+    saelens: a folder that SAELens 6 reads (a rational one while rational_sae is imported).
+    jumprelu: the same without any custom class; the gate is distilled on --text, and the loss is measured.
+    safetensors: one plain file, with a forty-line loader in docs/format.md.
+
+    Example: rsae export runs/demo --as jumprelu --text news --out runs/demo-jumprelu
+    """
+    from rational_sae.card import model_card
+    from rational_sae.distil import distil, exactly
+    from rational_sae.export import save, save_plain
+    from rational_sae.reading import Reading
+    from rational_sae.sources import load
+
+    written = load(sae)
+    if form == "jumprelu":
+        if text is None and exactly(written) is None:
+            raise typer.BadParameter("--as jumprelu fits this gate on activations: give --text")
+        reading = Reading(text=text or "", model=model, hook=hook, context=context, bos=bos)
+        with _bars() as bars:
+            found = distil(sae, reading, eval_tokens=eval_tokens, progress=bars)
+        written = found.sae
+        if found.results is not None:
+            _show_results(found.results, json_file)
+            change = found.results.differences["jumprelu - sae"]["fvu"]
+            low, high = cast(list[float], change["interval"])
+            line = f"FVU {found.results.rows['jumprelu']['fvu']:.4f}, {change['value']:+.4f} [{low:+.4f}, {high:+.4f}]"
+            console.print(f"JumpReLU: {line} against the SAE, on test tokens", highlight=False, markup=False)
+    if form == "safetensors":
+        save_plain(written, out)
+    else:
+        save(written, out, model_card(written))
+    console.print(f"wrote {out}", highlight=False)
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An SAE folder, or an --out folder with sae/ in it.")],
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the hub; created if it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Create it private.")] = False,
+) -> None:
+    """Upload an SAE and its model card to the Hugging Face hub, with the token of `hf auth login`.
+
+    Example: rsae push runs/demo me/smollm2-rational-sae --private
+    """
+    from rational_sae.push import push as run
+
+    console.print(f"pushed: {run(folder, repo, private=private)}", highlight=False, markup=False)
+
+
+@app.command()
 def report(folder: Annotated[Path, typer.Argument(help="An --out folder.")]) -> None:
-    """Rebuild report.html from report.json.
+    """Rebuild report.html from report.json, or a sweep's sweep.html from its sweep.json.
 
     Example: rsae report runs/demo
     """
-    from rational_sae.report import read_report, write_report
+    from rational_sae.report import print_sweep, read_report, read_sweep, write_report, write_sweep
 
+    if (folder / "sweep.json").exists():
+        swept = read_sweep(folder)
+        write_sweep(swept, folder)
+        print_sweep(swept, console)
+        console.print(f"wrote {folder / 'sweep.html'}", highlight=False, markup=False)
+        return
     found = read_report(folder)
     write_report(found, folder)
     _print_table(found)
@@ -354,7 +454,7 @@ def _bars() -> Any:
 
 
 def _show_results(found: Any, json_file: str | None) -> dict[str, Any]:
-    report = {"rows": found.rows, "intervals": found.intervals, "differences": found.differences}
+    report = found.report()
     _emit(report, json_file)
     _print_table({"schema": 1, "title": "", "verdict": "", **report})
     return report

@@ -8,6 +8,7 @@ RationalSAEError              refused; the command line prints the line and exit
 ├── FitError                  a rational fit did not reach what was asked of it
 ├── TrainingError             fine-tuning diverged or an unsafe SAE would have been saved
 ├── OutputError               the output folder cannot be written, or holds something else
+├── SettingsError             a settings file cannot be used
 └── MissingExtraError         an optional dependency is not installed; names the install command
 """
 
@@ -49,6 +50,10 @@ class TrainingError(RationalSAEError):
 
 class OutputError(RationalSAEError):
     """The output folder cannot be written, or already holds another job."""
+
+
+class SettingsError(RationalSAEError):
+    """A settings file cannot be read, or holds what is no setting."""
 
 
 class MissingExtraError(RationalSAEError):

@@ -4,7 +4,8 @@ Gate
 ├── ReLUGate          z = max(h, 0)
 ├── TopKGate          the k largest h of a token, then ReLU
 ├── ThresholdGate     JumpReLU: z = h where h > τ_j
-└── RationalGate      z = φ_j(h), φ_j(h) = gain·s_j·r(h/s_j), on the support of its mode: hard, smooth or topk
+└── RationalGate      z = φ_j(h), φ_j(h) = gain·s_j·r(h/s_j), on the support of its mode: hard, smooth or topk;
+                      a hard one may have a scale for each token: z = c(x)·φ_j(h/c(x))
 
 Everything inside a gate is float32, whatever the autocast. A forward also returns the L0 of the batch, whose backward
 is the threshold's: it moves thresholds and pre-activations, never the shape.
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from rational_sae.kernels import LINEAR, apply_rational, rational_value, value_slope_sums
 from rational_sae.rational import PartialFractions
 from rational_sae.selection import where_above, where_largest
+from rational_sae.token_scale import TokenScale
 from rational_sae.transition import Transition, rectangle
 
 Mode = Literal["hard", "smooth", "topk"]
@@ -41,6 +43,9 @@ NARROWEST_POLE = -6.0
 class Gate(nn.Module):
     """What every gate offers. h: [n, d_sae]."""
 
+    architecture: str
+    """What SAELens calls an SAE with this gate."""
+
     elementwise: bool = True
     """Whether a latent's code depends on its own pre-activation alone."""
 
@@ -50,9 +55,17 @@ class Gate(nn.Module):
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """z: [n, d_sae] float32 and l0: scalar, the mean number of active latents."""
         h = h.float()
+        c = self.token_scale(h)
+        h = h if c is None else h / c
         places = self.places(h)
         code, l0 = self.codes(h.flatten().index_select(0, places), places % h.shape[-1], len(h))
-        return torch.zeros_like(h).flatten().scatter(0, places, code).view_as(h), l0
+        z = torch.zeros_like(h).flatten().scatter(0, places, code).view_as(h)
+        return z if c is None else z * c, l0
+
+    def token_scale(self, h: Tensor) -> Tensor | None:
+        """c(x): [n, 1], by which pre-activations h: [n, d_sae] are divided before `places`, `codes` and `margin`, and
+        codes multiplied afterwards; None where the gate has none."""
+        return None
 
     def places(self, h: Tensor) -> Tensor:
         """[m] int64, ascending flat indices into h of the entries that can have a code, or a gradient if it is
@@ -67,7 +80,8 @@ class Gate(nn.Module):
         raise NotImplementedError
 
     def margin(self, h: Tensor) -> Tensor:
-        """How far each entry is above its threshold, in the units of `shift_`: active where margin > 0."""
+        """How far each entry is above its threshold, in the units of `shift_`: active where margin > 0. h: [n, d_sae]
+        as the token scale leaves it."""
         raise NotImplementedError
 
     def shift_(self, amount: float) -> None:
@@ -96,6 +110,7 @@ class Gate(nn.Module):
 class ReLUGate(Gate):
     """z = max(h, 0). Its threshold is moved by an offset, which the SAE folds into b_enc."""
 
+    architecture = "standard"
     offset: Tensor
 
     def __init__(self) -> None:
@@ -119,6 +134,7 @@ class ReLUGate(Gate):
 class TopKGate(Gate):
     """The k largest pre-activations of each token, then ReLU."""
 
+    architecture = "topk"
     elementwise = False
 
     def __init__(self, k: int) -> None:
@@ -136,6 +152,7 @@ class TopKGate(Gate):
 class ThresholdGate(Gate):
     """JumpReLU: z = h where h > τ_j, exactly 0 elsewhere; τ_j ≥ 0."""
 
+    architecture = "jumprelu"
     identity: Tensor
 
     def __init__(self, threshold: Tensor, transition: Transition | None = None) -> None:
@@ -168,6 +185,8 @@ class ThresholdGate(Gate):
 class RationalGate(Gate):
     """A trainable rational function on a support chosen by the pre-activation (DESIGN §2)."""
 
+    architecture = "rational"
+
     def __init__(
         self,
         shape: PartialFractions,
@@ -179,13 +198,18 @@ class RationalGate(Gate):
         gain: float = 1.0,
         right_slope: float = 1.0,
         transition: Transition | None = None,
+        token: TokenScale | None = None,
     ) -> None:
-        """shape: r on [−1, 1]; scale, threshold: [d_sae]; k: for mode `topk`; gain: C_out / C_in."""
+        """shape: r on [−1, 1]; scale, threshold: [d_sae]; k: for mode `topk`; gain: C_out / C_in; token: for mode
+        `hard`, c(x) in z_j = c·φ_j(h_j/c)."""
         super().__init__()
         if mode == "topk" and k is None:
             raise ValueError("mode 'topk' needs k")
+        if mode != "hard" and token is not None:
+            raise ValueError(f"mode {mode!r} has no token scale")
         self.mode: Mode = mode
         self.k = k
+        self.token = token
         self.elementwise = mode != "topk"
         self.exact_zeros = mode != "smooth"
         self.shape = nn.Parameter(pack(shape, right_slope))
@@ -217,6 +241,9 @@ class RationalGate(Gate):
         scale = self.scale
         z = apply_rational(h.float() / scale, self.shape) * scale * self.log_gain.exp()
         return z, (z.detach().abs() > SMOOTH_EPSILON * scale).sum() / len(h)
+
+    def token_scale(self, h: Tensor) -> Tensor | None:
+        return None if self.token is None else self.token.of(h.detach() / self.scale.detach())
 
     def places(self, h: Tensor) -> Tensor:
         if self.mode == "hard":
@@ -253,7 +280,10 @@ class RationalGate(Gate):
     @torch.no_grad()
     def project_(self, points: int = 256) -> None:
         """Keep the shape where it is safe: poles off the real line, a right slope that does not fall, and r > 0 on the
-        support of a hard gate (the constant e₀ is lifted by what is missing, seen on so many points)."""
+        support of a hard gate (the constant e₀ is lifted by what is missing, seen on so many points). A shape that is
+        not trained stays as it is."""
+        if not self.shape.requires_grad:
+            return
         self.shape[-((self.shape.numel() - LINEAR) // 4) :].clamp_(min=NARROWEST_POLE)
         self.shape[LINEAR - 1].clamp_(min=0.0)
         if self.mode == "hard":

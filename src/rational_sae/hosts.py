@@ -107,7 +107,7 @@ class Host:
         skipped = self.blocks[: hook.boundary]
         for block in skipped:
             block.forward = _pass_through
-        handle = self._entry(hook).register_forward_pre_hook(_replace_hidden_states(x), with_kwargs=True)
+        handle = self.entry(hook).register_forward_pre_hook(_replace_hidden_states(x), with_kwargs=True)
         try:
             return self._forward(input_ids)
         finally:
@@ -115,7 +115,7 @@ class Host:
             for block in skipped:
                 del block.forward
 
-    def _entry(self, hook: Hook) -> nn.Module:
+    def entry(self, hook: Hook) -> nn.Module:
         """The module that the stream enters just after the hook."""
         blocks = self.blocks
         return blocks[hook.boundary] if hook.boundary < len(blocks) else self._final_norm()
@@ -135,7 +135,7 @@ class Host:
             if stop:
                 raise _StopForwardError
 
-        handle = self._entry(hook).register_forward_pre_hook(catch, with_kwargs=True)
+        handle = self.entry(hook).register_forward_pre_hook(catch, with_kwargs=True)
         try:
             yield
         finally:

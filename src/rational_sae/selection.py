@@ -30,7 +30,19 @@ def where_above(h: Tensor, level: Tensor) -> Tensor:
 
 
 def where_largest(h: Tensor, k: int) -> Tensor:
-    """[n·k] int64: the k largest of each row of h: [n, d_sae], flat and ascending. Of equals any may be taken.
+    """[n·k] int64: the k largest of each row of h: [n, d_sae], flat and ascending. Of equals any may be taken."""
+    n, d_sae = h.shape
+    first = torch.arange(0, n * d_sae, d_sae, device=h.device)
+    return (_largest(h, k)[1].sort(dim=-1).values + first[:, None]).flatten()
+
+
+def kth_largest(h: Tensor, k: int) -> Tensor:
+    """[n]: the k-th largest of each row of h: [n, d_sae]."""
+    return _largest(h, k)[0].amin(-1)
+
+
+def _largest(h: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Values and latents of the k largest of each row, in no order: [n, k] each.
 
     In two exact stages: the k largest lie in the k groups whose own maxima are largest.
     """
@@ -38,18 +50,15 @@ def where_largest(h: Tensor, k: int) -> Tensor:
     groups = round((k * d_sae) ** 0.5)
     depth = d_sae // groups
     if depth < 2:
-        latent = h.topk(k, dim=-1, sorted=False).indices
-    else:
-        whole = groups * depth
-        grouped = h[:, :whole].view(n, depth, groups)
-        best = grouped.amax(1).topk(k, dim=-1, sorted=False).indices
-        numbers = best[:, None, :] + torch.arange(0, whole, groups, device=h.device)[:, None]
-        rest = torch.arange(whole, d_sae, device=h.device).expand(n, -1)
-        candidates = torch.cat([numbers.flatten(1), rest], 1)
-        chosen = h.gather(1, candidates).topk(k, dim=-1, sorted=False).indices
-        latent = candidates.gather(1, chosen)
-    first = torch.arange(0, n * d_sae, d_sae, device=h.device)
-    return (latent.sort(dim=-1).values + first[:, None]).flatten()
+        return h.topk(k, dim=-1, sorted=False)
+    whole = groups * depth
+    grouped = h[:, :whole].view(n, depth, groups)
+    best = grouped.amax(1).topk(k, dim=-1, sorted=False).indices
+    numbers = best[:, None, :] + torch.arange(0, whole, groups, device=h.device)[:, None]
+    rest = torch.arange(whole, d_sae, device=h.device).expand(n, -1)
+    candidates = torch.cat([numbers.flatten(1), rest], 1)
+    values, chosen = h.gather(1, candidates).topk(k, dim=-1, sorted=False)
+    return values, candidates.gather(1, chosen)
 
 
 def stable_order(index: Tensor, size: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 Of n · d_sae pre-activations under 2 % are active or in the band of the threshold's gradient. The encoder product is
 dense, because the selection needs every entry; the decoder, both of its gradients and the encoder's weight gradient
-are sparse products over those entries (NUMERICS §3). Gradients equal those of `SAE.forward` to rounding.
+are sparse products over those entries (NUMERICS §3). Gradients equal those of `SAE.outputs` to rounding.
 """
 
 from __future__ import annotations
@@ -47,20 +47,24 @@ class Reconstruction:
 def reconstruct(sae: SAE, x: Tensor, *, sparse: bool) -> Reconstruction:
     """x̂ and the codes of x: [n, d_in], by sparse or by dense products."""
     if not sparse:
-        x_hat, z, l0 = sae(x)
+        x_hat, z, l0 = sae.outputs(x)
         return Reconstruction(x_hat, z, torch.arange(sae.d_sae, device=z.device), l0)
     normalised, state = sae.normalise(x.float())
     offset = sae.b_dec if sae.apply_b_dec_to_input else None
     centred = normalised if offset is None else normalised - offset.detach()
-    entries, value = _listed(sae, centred)
+    entries, value, c = _listed(sae, centred)
     value = _Encode.apply(value, centred, entries, sae.W_enc, sae.b_enc, offset)
-    code, l0 = sae.gate.codes(value, entries.latent, len(x))
+    if c is None:
+        code, l0 = sae.gate.codes(value, entries.latent, len(x))
+    else:
+        code, l0 = sae.gate.codes(value / c, entries.latent, len(x))
+        code = code * c
     x_hat = sae.denormalise(_Decode.apply(code, entries, sae.W_dec) + sae.b_dec, state)
     return Reconstruction(x_hat, code, entries.latent, l0)
 
 
-def _listed(sae: SAE, centred: Tensor) -> tuple[Entries, Tensor]:
-    """The entries that the gate asks for, and their pre-activations in float32: [m].
+def _listed(sae: SAE, centred: Tensor) -> tuple[Entries, Tensor, Tensor | None]:
+    """The entries that the gate asks for, their pre-activations in float32 and their tokens' scales: [m] each.
 
     Where the device multiplies bfloat16 faster and the gate has thresholds, the dense product only selects: it is
     raised by more than its rounding error, and the values of what it lists are computed again, exactly.
@@ -72,17 +76,19 @@ def _listed(sae: SAE, centred: Tensor) -> tuple[Entries, Tensor]:
         else:
             bias, *factors = (tensor.bfloat16() for tensor in (sae.b_enc + slack, centred, sae.W_enc))
             h = torch.addmm(bias, *factors).float()
-    places = sae.gate.places(h)
+    c = sae.gate.token_scale(h)
+    places = sae.gate.places(h if c is None else h / c)
     entries = Entries(places, h.shape)
     if slack is None:
-        return entries, h.flatten()[places]
-    return entries, entries.dots(centred, sae.W_enc.detach().T) + sae.b_enc.detach()[entries.latent]
+        return entries, h.flatten()[places], None if c is None else c[entries.row, 0]
+    return entries, entries.dots(centred, sae.W_enc.detach().T) + sae.b_enc.detach()[entries.latent], None
 
 
 def _slack(sae: SAE) -> Tensor | None:
-    """[d_sae]: what covers the rounding of a bfloat16 product, for gates whose codes check their threshold again."""
+    """[d_sae]: what covers the rounding of a bfloat16 product, for gates whose codes check their threshold again (a
+    token's scale has no second look)."""
     gate = sae.gate
-    if isinstance(gate, ThresholdGate) or (isinstance(gate, RationalGate) and gate.mode == "hard"):
+    if isinstance(gate, ThresholdGate) or (isinstance(gate, RationalGate) and gate.mode == "hard" and not gate.token):
         return SLACK * gate.transition.half_width
     return None
 
@@ -102,8 +108,9 @@ def sparse_pays(sae: SAE, x: Tensor) -> bool:
     if not sae.gate.exact_zeros:
         return False
     h = sae.preactivations(x)
+    c = sae.gate.token_scale(h)
     with torch.enable_grad():
-        places = sae.gate.places(h)
+        places = sae.gate.places(h if c is None else h / c)
     return len(places) <= MOST_DENSE * h.numel() and _supported(x.device)
 
 
@@ -112,7 +119,9 @@ def _supported(device: torch.device) -> bool:
     try:
         entries, one = Entries(torch.tensor([0, 3], device=device), torch.Size([2, 2])), torch.ones(2, device=device)
         square = torch.eye(2, device=device)
-        entries.product(one, square), entries.transposed_product(one, square), entries.dots(square, square)
+        for product in (entries.product, entries.transposed_product):
+            product(one, square)
+        entries.dots(square, square)
     except (RuntimeError, NotImplementedError):
         return False
     return True

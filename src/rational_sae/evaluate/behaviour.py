@@ -7,12 +7,24 @@ stream them through memory, and take a good part of the time of the model itself
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 AT_ONCE = 32
 """Positions worked on at once: [AT_ONCE, vocabulary] float32 stays in a CPU's cache."""
+
+
+class Compared(NamedTuple):
+    """How other predictions differ from the clean ones, position by position: [m] float32 each."""
+
+    ce: Tensor
+    """Cross-entropy of the other predictions."""
+    kl: Tensor
+    """KL(clean ‖ other)."""
+    agreed: Tensor
+    """1 where both find the same token likeliest, else 0."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +48,16 @@ class Predictions:
         """Of the clean predictions: [m]."""
         return -self.log_p.gather(-1, self.labels[:, None])[:, 0]
 
-    def compared(self, logits: Tensor, *, with_kl: bool) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of other logits, and KL(clean ‖ other) if asked for (else 0): [m] each."""
-        ce, kl = torch.zeros(len(self.labels)), torch.zeros(len(self.labels))
+    def compared(self, logits: Tensor) -> Compared:
+        """Other logits at the same positions."""
+        ce, kl, agreed = (torch.zeros(len(self.labels)) for _ in range(3))
         for i in range(0, len(self.labels), AT_ONCE):
             rows = slice(i, i + AT_ONCE)
-            log_q = _log_softmax(logits, self.positions[rows])
+            log_p, log_q = self.log_p[rows], _log_softmax(logits, self.positions[rows])
             ce[rows] = -log_q.gather(-1, self.labels[rows, None])[:, 0].cpu()
-            if with_kl:
-                log_p = self.log_p[rows]
-                kl[rows] = (log_p.exp() * (log_p - log_q)).sum(-1).cpu()
-        return ce, kl
+            kl[rows] = (log_p.exp() * (log_p - log_q)).sum(-1).cpu()
+            agreed[rows] = (log_p.argmax(-1) == log_q.argmax(-1)).float().cpu()
+        return Compared(ce, kl, agreed)
 
 
 def _log_softmax(logits: Tensor, positions: Tensor) -> Tensor:

@@ -36,12 +36,14 @@ class RowSums:
     l0_eps: Tensor
     ce: Tensor
     kl: Tensor
+    agreed: Tensor
+    """Predictions whose likeliest token is the clean model's."""
     fired: Tensor
     """[d_sae] int64: tokens on which each latent was active."""
 
     @classmethod
     def zeros(cls, documents: int, d_sae: int) -> RowSums:
-        column = [torch.zeros(documents, dtype=torch.float64) for _ in range(5)]
+        column = [torch.zeros(documents, dtype=torch.float64) for _ in range(6)]
         return cls(*column, fired=torch.zeros(d_sae, dtype=torch.int64))
 
 
@@ -61,7 +63,9 @@ class Measurements:
     """[documents] sums of next-token cross-entropy of `clean`, `zero` and `mean`."""
     rows: dict[str, RowSums]
     at_l0: dict[str, RowSums] = field(default_factory=dict)
-    """The rows again, with thresholds moved so that each has the L0 of the row `teacher`."""
+    """The rows again, with thresholds moved so that each has the L0 of the reference row."""
+    reference: str = "teacher"
+    """The row whose L0 is the common one."""
 
 
 def measure(
@@ -72,37 +76,39 @@ def measure(
     *,
     split: Split = "test",
     needed: int | None = None,
+    reference: str = "teacher",
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Measurements:
     """Run every SAE in place of the residual stream, and the model clean, zero- and mean-ablated.
 
-    mean: [d_in], x̄ of the train split, for mean ablation. progress is told (batches done, batches in all).
+    mean: [d_in], x̄ of the train split, for mean ablation. reference: the row whose L0 the others are moved to; none
+    if there is no such row. progress is told (batches done, batches in all).
     Raises TextError if the split has fewer than `needed` tokens (default: a quarter of `tokens`).
     """
     batches = list(reader.held_out(split, tokens))
     found = sum(int(batch.keep.sum()) for batch in batches)
-    require_tokens(found, needed or max(1, tokens // 4), split, reader.text)
+    require_tokens(found, needed or max(1, tokens // 4), split, reader.text, reader.tokeniser)
     small = [part for batch in batches for part in _split(batch)]
     # The stream is read once, and every forward starts at the hook. [tokens, d_in]: small beside the logits.
     streams = [reader.host.residual(part.input_ids, reader.hook) for part in small]
-    shifts = _shifts_to_teacher(reader, saes, small, streams)
-    sums = _empty(saes, shifts, 1 + max(int(batch.document.max()) for batch in batches), len(mean))
+    shifts = _shifts_to(reference, reader, saes, small, streams)
+    sums = _empty(saes, shifts, 1 + max(int(batch.document.max()) for batch in batches), len(mean), reference)
     for done, (batch, stream) in enumerate(zip(small, streams, strict=True)):
         _measure_batch(reader, saes, shifts, batch, stream, mean, sums)
         progress(done + 1, len(small))
     return _only_measured(sums)
 
 
-def _shifts_to_teacher(
-    reader: Reader, saes: dict[str, SAE], batches: list[Sequences], streams: list[Tensor]
+def _shifts_to(
+    reference: str, reader: Reader, saes: dict[str, SAE], batches: list[Sequences], streams: list[Tensor]
 ) -> dict[str, float]:
-    """For each row whose L0 can move and is not the teacher's already: the move to it on these very tokens."""
-    movable = [name for name, sae in saes.items() if name != "teacher" and can_shift(sae)]
-    if "teacher" not in saes or not movable:
+    """For each row whose L0 can move and is not the reference's already: the move to it on these very tokens."""
+    movable = [name for name, sae in saes.items() if name != reference and can_shift(sae)]
+    if reference not in saes or not movable:
         return {}
     pairs = zip(batches, streams, strict=True)
     x = torch.cat([stream[reader.kept(stream, batch)].float() for batch, stream in pairs])
-    target = mean_l0(saes["teacher"], x)
+    target = mean_l0(saes[reference], x)
     apart = [name for name in movable if abs(mean_l0(saes[name], x) / target - 1) > EQUAL_L0]
     return {name: solve_shift(saes[name], x, target) for name in apart}
 
@@ -113,7 +119,7 @@ def mean_l0(sae: SAE, x: Tensor) -> float:
     return sum(int((sae.encode(part) != 0).sum()) for part in x.split(2048)) / len(x)
 
 
-def _empty(saes: dict[str, SAE], shifts: dict[str, float], documents: int, d_in: int) -> Measurements:
+def _empty(saes: dict[str, SAE], shifts: dict[str, float], documents: int, d_in: int, reference: str) -> Measurements:
     def column() -> Tensor:
         return torch.zeros(documents, dtype=torch.float64)
 
@@ -125,6 +131,7 @@ def _empty(saes: dict[str, SAE], shifts: dict[str, float], documents: int, d_in:
         ce={name: column() for name in ("clean", "zero", "mean")},
         rows={name: RowSums.zeros(documents, sae.d_sae) for name, sae in saes.items()},
         at_l0={name: RowSums.zeros(documents, saes[name].d_sae) for name in shifts},
+        reference=reference,
     )
 
 
@@ -170,18 +177,19 @@ def _measure_batch(
     clean = Predictions.of(logits(x), where.flatten().nonzero()[:, 0], labels)
     _add(sums.ce["clean"], predicted, clean.cross_entropy())
     for name, ablated in {"zero": torch.zeros_like(x), "mean": mean.to(x).expand_as(x)}.items():
-        _add(sums.ce[name], predicted, clean.compared(logits(ablated), with_kl=False)[0])
+        _add(sums.ce[name], predicted, clean.compared(logits(ablated)).ce)
 
     def run(sae: SAE, row: RowSums) -> None:
-        x_hat, z, _ = sae(x)
+        x_hat, z, _ = sae.outputs(x)
         active = z != 0
         row.fired += active.sum(0).cpu()
         _add(row.squared_error, document, (x - x_hat).double().pow(2).sum(-1))
         _add(row.l0, document, active.sum(-1))
         _add(row.l0_eps, document, _above_epsilon(sae, z))
-        ce, kl = clean.compared(logits(x_hat), with_kl=True)
-        _add(row.ce, predicted, ce)
-        _add(row.kl, predicted, kl)
+        found = clean.compared(logits(x_hat))
+        _add(row.ce, predicted, found.ce)
+        _add(row.kl, predicted, found.kl)
+        _add(row.agreed, predicted, found.agreed)
 
     for name, sae in saes.items():
         run(sae, sums.rows[name])
@@ -211,7 +219,7 @@ def _only_measured(sums: Measurements) -> Measurements:
     """Drop documents without a kept position, so that the bootstrap resamples real ones only."""
     real = sums.tokens > 0
     for row in [*sums.rows.values(), *sums.at_l0.values()]:
-        for name in ("squared_error", "l0", "l0_eps", "ce", "kl"):
+        for name in ("squared_error", "l0", "l0_eps", "ce", "kl", "agreed"):
             setattr(row, name, getattr(row, name)[real])
     sums.ce = {name: column[real] for name, column in sums.ce.items()}
     sums.x, sums.x_squared = sums.x[real], sums.x_squared[real]

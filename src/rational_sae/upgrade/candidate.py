@@ -8,7 +8,9 @@ where there is none (ReLU and smooth gates), nothing for a TopK.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +38,10 @@ class Curve:
     mse: list[float] = field(default_factory=list)
     l0: list[float] = field(default_factory=list)
     sparsity_weight: list[float] = field(default_factory=list)
+    skipped: list[int] = field(default_factory=list)
+    """Steps that were not taken."""
+    reason: list[str] = field(default_factory=list)
+    """What of each was NaN or infinite: activations, loss or gradients."""
 
 
 class Candidate:
@@ -60,24 +66,34 @@ class Candidate:
         self.validation: dict[str, list[float]] = {"step": [], "fvu": [], "l0": []}
         self.best_fvu = float("inf")
         self.kept_step = 0
-        self.skipped = 0
         self.best: dict[str, Tensor] = {}
 
+    @property
+    def skipped(self) -> int:
+        """Steps that were not taken because something was NaN or infinite."""
+        return len(self.curve.skipped)
+
     def step(self, x: Tensor, fraction: float, number: int) -> None:
-        """One fine-tuning step. x: [n, d_in]; fraction: of the learning rate, from the common schedule."""
+        """One fine-tuning step. x: [n, d_in]; fraction: of the learning rate, from the common schedule.
+
+        If activations, loss or gradients are NaN or infinite nothing changes, and the step is noted as skipped.
+        """
+        if not bool(x.isfinite().all()):
+            return self._skip(number, "activations")
         found = reconstruct(self.sae, x, sparse=self.sparse)
         l0 = float(found.l0.detach())
         error = (x - found.x_hat).pow(2).sum(-1).mean()
         weight = self.controller.weight if self.settings.hold_l0 else self.controller.start
         loss = error / self.variance + weight * self._penalty(found, len(x))
+        if not math.isfinite(float(loss.detach())):
+            return self._skip(number, "loss")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         gate = self.sae.gate
         if isinstance(gate, RationalGate) and self.settings.scales == "one" and gate.log_scale.grad is not None:
             gate.log_scale.grad.fill_(float(gate.log_scale.grad.mean()))
         if not self._clip():
-            self.skipped += 1
-            return
+            return self._skip(number, "gradients")
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * fraction
         self.optimizer.step()
@@ -106,6 +122,45 @@ class Candidate:
             if fvu < self.best_fvu:
                 self.best_fvu, self.kept_step = fvu, number
                 self.best = copy.deepcopy(self.sae.state_dict())
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that training changes, for a checkpoint: tensors, and what fits in JSON."""
+        tensors = {f"sae.{name}": value for name, value in self.sae.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        for number, parameter in enumerate(self._parameters()):
+            for name, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{number}.{name}"] = value
+        numbers = {
+            "controller": asdict(self.controller),
+            "curve": asdict(self.curve),
+            "validation": self.validation,
+            "best_fvu": self.best_fvu,
+            "kept_step": self.kept_step,
+        }
+        return tensors, numbers
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Go back to a `state()`, to the bit. The candidate must have been built from the same inputs."""
+        here = self.sae.state_dict()
+        self.sae.load_state_dict({name: tensors[f"sae.{name}"] for name in here})
+        for number, parameter in enumerate(self._parameters()):
+            start = f"optimizer.{number}."
+            kept = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+            if kept:
+                self.optimizer.state[parameter] = {
+                    name: torch.empty_like(parameter if value.shape == parameter.shape else value).copy_(value)
+                    for name, value in kept.items()
+                }
+        best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
+        self.best = {name: torch.empty_like(here[name]).copy_(value) for name, value in best.items()}
+        for name, value in numbers["controller"].items():
+            setattr(self.controller, name, value)
+        self.curve = Curve(**numbers["curve"])
+        self.validation = numbers["validation"]
+        self.best_fvu, self.kept_step = numbers["best_fvu"], numbers["kept_step"]
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for parameters, _, _ in self.groups for parameter in parameters]
 
     def finish(self) -> SAE:
         """The SAE of the best step, thresholds solved on validation."""
@@ -155,6 +210,10 @@ class Candidate:
             if float(norm) > clip:  # a pass over all gradients, and mostly for nothing
                 nn.utils.clip_grads_with_norm_(parameters, clip, norm)
         return True
+
+    def _skip(self, number: int, reason: str) -> None:
+        self.curve.skipped.append(number)
+        self.curve.reason.append(reason)
 
     def _log(self, number: int, error: float, l0: float, weight: float) -> None:
         self.curve.step.append(number)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from torch import Tensor
 
 from rational_sae.errors import TrainingError
+from rational_sae.interrupt import shielded
 from rational_sae.upgrade.candidate import Candidate
 
 WARM_UP, DECAY_FROM = 0.05, 0.5
@@ -15,8 +16,8 @@ WARM_UP, DECAY_FROM = 0.05, 0.5
 VALIDATIONS = 8
 """Times that each candidate is validated, the start and the end included."""
 
-MAX_SKIPPED = 0.05
-"""Share of steps that may be skipped for NaN or Inf before the run is stopped."""
+MAX_SKIPPED, ALWAYS_ALLOWED = 0.05, 3
+"""Share of steps that may be skipped for NaN or infinity before the run is stopped, and a number that always may."""
 
 
 def finetune(
@@ -25,28 +26,42 @@ def finetune(
     validation: Tensor,
     steps: int,
     *,
+    done: int = 0,
     progress: Callable[[int], None] = lambda _step: None,
+    stepped: Callable[[int], None] = lambda _step: None,
 ) -> None:
     """Train all candidates in lockstep. batches: x [batch, d_in]; validation: [n, d_in], both in canonical units.
 
-    Raises TrainingError if a candidate keeps meeting NaN or Inf.
+    done: steps that were taken before; the first batch is that of the next. stepped: told of a step while signals are
+    held back, so that what it sees is whole. Raises TrainingError if a candidate keeps meeting NaN or infinity.
     """
     every = max(1, round(steps / VALIDATIONS))
-    for candidate in candidates:
-        candidate.validate(validation, 0)
-    for number, x in zip(range(1, steps + 1), batches, strict=False):
-        fraction = schedule(number / steps)
+    with shielded():
         for candidate in candidates:
-            candidate.step(x, fraction, number)
-            if candidate.skipped > MAX_SKIPPED * steps:
-                raise TrainingError(
-                    f"{candidate.name}: {candidate.skipped} steps had NaN or infinite gradients",
-                    "lower --lr, or check the activations of this hook",
-                )
-        if number % every == 0 or number == steps:
+            if not candidate.validation["step"]:
+                candidate.validate(validation, 0)
+    for number, x in zip(range(done + 1, steps + 1), batches, strict=False):
+        with shielded():
             for candidate in candidates:
-                candidate.validate(validation, number)
+                candidate.step(x, schedule(number / steps), number)
+            if number % every == 0 or number == steps:
+                for candidate in candidates:
+                    candidate.validate(validation, number)
+            stepped(number)
+        for candidate in candidates:
+            _check_skipped(candidate, number, steps)
         progress(number)
+
+
+def _check_skipped(candidate: Candidate, number: int, steps: int) -> None:
+    if candidate.skipped <= max(ALWAYS_ALLOWED, MAX_SKIPPED * steps):
+        return
+    reason = candidate.curve.reason[-1]
+    remedy = "check the model's files and precision" if reason == "activations" else "lower the learning rate"
+    raise TrainingError(
+        f"{candidate.name}: {candidate.skipped} of {number} steps met NaN or infinite {reason}, so training stopped",
+        remedy,
+    )
 
 
 def schedule(done: float) -> float:

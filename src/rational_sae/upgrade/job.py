@@ -11,19 +11,32 @@ import torch
 from torch import Tensor
 
 from rational_sae.activations import Reader, TrainingBatches
-from rational_sae.evaluate import Measurements, Results, measure, results
+from rational_sae.errors import RationalSAEError
+from rational_sae.evaluate import Measurements, Protocol, Results, add_probes, features, measure, results
+from rational_sae.evaluate.run import require_probes
 from rational_sae.gate import SUPPORT_POINTS, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.labels import label_flags
 from rational_sae.matched import can_shift, solve_shift
 from rational_sae.progress import Progress, Silent
 from rational_sae.sae import SAE
 from rational_sae.sources import load
 from rational_sae.sources.verify import Verification, verify
+from rational_sae.text import Split
 from rational_sae.transition import rectangle
 from rational_sae.upgrade.calibrate import Calibration, calibrate
 from rational_sae.upgrade.candidate import Candidate
 from rational_sae.upgrade.closed_form import rescaled, solve_shape_
 from rational_sae.upgrade.finetune import finetune
-from rational_sae.upgrade.initialise import Start, Units, canonical, rational_start, threshold_start
+from rational_sae.upgrade.initialise import (
+    Start,
+    Units,
+    canonical,
+    identity_gate,
+    rational_start,
+    threshold_start,
+    with_token_scale,
+)
+from rational_sae.upgrade.keeper import Keeper, Training, digest
 from rational_sae.upgrade.settings import Settings
 
 
@@ -48,6 +61,8 @@ class Upgrade:
     """[n, d_in] activations of the calibration split, as the model gives them."""
     timing: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    digests: dict[tuple[Split, int | None], str] = field(default_factory=dict)
+    """sha256 of the sequences that were read, by split and seed."""
 
 
 class Clock:
@@ -61,6 +76,9 @@ class Clock:
         self.stop()
         self._name, self._since = name, time.perf_counter()
         self.progress.stage(name, total)
+
+    def advance(self, amount: int = 1) -> None:
+        self.progress.advance(amount)
 
     def stop(self) -> None:
         if self._name:
@@ -125,46 +143,78 @@ def prepare(settings: Settings, teacher: SAE, shared: Harvest, *, force: bool = 
 
 
 def train(
-    candidates: dict[str, Candidate], prepared: Prepared, shared: Harvest, settings: Settings, clock: Clock
+    candidates: dict[str, Candidate],
+    prepared: Prepared,
+    shared: Harvest,
+    settings: Settings,
+    clock: Clock,
+    keeper: Keeper | None = None,
 ) -> None:
-    """Harvest and fine-tune all candidates in lockstep."""
-    progress, batches = clock.progress, shared.batches
+    """Harvest and fine-tune all candidates in lockstep, from where the keeper says."""
+    progress, batches, keeper = clock.progress, shared.batches, keeper or Keeper()
     batches.progress = progress.advance
-    clock.stage("harvest", batches.train_tokens)
-    scaled = (part * prepared.units.input for part in batches)
-    first = next(scaled)
-    clock.stage("fine-tune " + ", ".join(candidates), settings.steps)
-    finetune(
-        list(candidates.values()),
-        itertools.chain([first], scaled),
-        prepared.validation,
-        settings.steps,
-        progress=lambda _step: progress.advance(),
-    )
+    batches.cursor = batches.beginning()
+    done = keeper.begin(Training(candidates, batches, clock.timing, _inputs(candidates, prepared, shared)))
+    try:
+        clock.stage("harvest", batches.train_tokens)
+        scaled = (part * prepared.units.input for part in batches.following(batches.cursor))
+        first = list(itertools.islice(scaled, min(1, settings.steps - done)))
+        clock.stage("fine-tune " + ", ".join(candidates), settings.steps)
+        progress.advance(done)
+        finetune(
+            list(candidates.values()),
+            itertools.chain(first, scaled),
+            prepared.validation,
+            settings.steps,
+            done=done,
+            progress=lambda _step: progress.advance(),
+            stepped=keeper.stepped,
+        )
+    except (KeyboardInterrupt, RationalSAEError) as error:
+        clock.stop()
+        keeper.stopped(error)
+        raise
+
+
+def _inputs(candidates: dict[str, Candidate], prepared: Prepared, shared: Harvest) -> dict[str, str]:
+    """What training starts from, by sha256; the message that refuses a difference uses these names."""
+    return {
+        "the teacher's weights": digest(prepared.teacher.state_dict()),
+        "the calibration activations (text, model, hook or this machine's arithmetic)": digest(shared.calibration_x),
+        "the validation activations (text, model, hook or this machine's arithmetic)": digest(shared.validation_x),
+        "the calibrated start": digest(*(candidate.sae.state_dict() for candidate in candidates.values())),
+    }
 
 
 def upgrade(
-    settings: Settings, *, shared: Harvest | None = None, force: bool = False, progress: Progress | None = None
+    settings: Settings,
+    *,
+    shared: Harvest | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    keeper: Keeper | None = None,
 ) -> Upgrade:
-    """Run the whole job. Nothing is written; see `write.py`.
+    """Run the whole job. Nothing is written, except by the keeper; see `write.py` and `folder.py`.
 
     shared: a harvest with the same reading options, token counts and seed, from another upgrade at this hook.
     Raises RationalSAEError with a one-line reason if an input cannot be used.
     """
-    clock = Clock(progress or Silent())
+    clock, keeper = Clock(progress or Silent()), keeper or Keeper()
     torch.manual_seed(settings.seed)
+    require_probes(settings.probes)
     clock.stage("load teacher and model")
     teacher = load(settings.teacher)
     settings = settings.resolved(teacher)
+    keeper.check(settings.model_dump(mode="json"))
     shared = shared or harvest(settings, teacher)
     teacher.to(shared.calibration_x.device)
     clock.stage("calibrate")
-    prepared = prepare(settings, teacher, shared, force=force)
+    prepared = prepare(settings, teacher, shared, force=force or keeper.goes_on)
     candidates = {
         name: Candidate(name, sae, settings, prepared.x, prepared.target_l0, settings.rates.get(name, 1.0))
         for name, sae in starting_saes(prepared, settings).items()
     }
-    train(candidates, prepared, shared, settings, clock)
+    train(candidates, prepared, shared, settings, clock, keeper)
 
     clock.stage("measure")
     saes = _rows(prepared, candidates)
@@ -174,6 +224,24 @@ def upgrade(
     )
     compare = [("rsae", base) for base in saes if base != "rsae"]
     found = results(sums, compare, seed=settings.seed)
+    clock.stage("features")
+    found.further["features"] = features(
+        shared.reader,
+        {name: saes[name] for name in ("teacher", "rsae")},
+        settings.eval_tokens,
+        seed=settings.seed,
+        progress=lambda _d, _t: clock.progress.advance(),
+    )
+    probed = {name: sae for name, sae in saes.items() if name == "teacher" or name in candidates}
+    add_probes(
+        found,
+        shared.reader,
+        probed,
+        settings.probes,
+        Protocol(settings.probe_train),
+        seed=settings.seed,
+        progress=clock,
+    )
     clock.stop()
     return Upgrade(
         settings,
@@ -189,22 +257,38 @@ def upgrade(
         batches.distinct_tokens,
         shared.calibration_x,
         clock.timing,
-        list(prepared.verification.warnings),
+        [*prepared.verification.warnings, *keeper.warnings, *_skips(candidates)],
+        dict(shared.reader.digests),
     )
 
 
+def _skips(candidates: dict[str, Candidate]) -> list[str]:
+    """One warning for each candidate that skipped steps."""
+    return [
+        f"{name}: {candidate.skipped} steps were skipped, because something was NaN or infinite "
+        f"({', '.join(sorted(set(candidate.curve.reason)))})"
+        for name, candidate in candidates.items()
+        if candidate.skipped
+    ]
+
+
 def _starts(sae: SAE, x: Tensor, settings: Settings) -> tuple[Start, Start, Calibration]:
-    """The row `init`, and the start that is trained: element-wise for a TopK under the default gate."""
+    """The row `init`, and the start that is trained: under the default gate with a scale for each token, and
+    element-wise for a TopK."""
     mode = settings.gate
+    l0 = settings.target_l0 or verify(sae, x, force=True).l0
     start = _with_options(rational_start(sae, x, settings.type, mode), settings)
-    if not isinstance(sae.gate, TopKGate) or mode == "topk":
-        calibration = _calibrated(start, sae, x, settings)
-        return start, start, calibration
-    separating = solve_shift(sae.with_gate(ReLUGate()), x, verify(sae, x, force=True).l0)
-    threshold = torch.full((sae.d_sae,), separating, device=x.device)
-    element_wise = sae.with_gate(ThresholdGate(threshold))
-    hard = _with_options(threshold_start(threshold, element_wise, x, settings.type, mode), settings)
-    return start, hard, _calibrated(hard, element_wise, x, settings)
+    hard, element_wise = start, sae
+    if isinstance(sae.gate, TopKGate) and mode != "topk":
+        threshold = torch.full((sae.d_sae,), solve_shift(sae.with_gate(ReLUGate()), x, l0), device=x.device)
+        element_wise = sae.with_gate(ThresholdGate(threshold))
+        hard = _with_options(threshold_start(threshold, element_wise, x, settings.type, mode), settings)
+    calibration = calibrate(hard.init, element_wise, x, seed=settings.seed, apply=settings.calibrate != "none")
+    if mode == "hard" and settings.token_scale:
+        hard = with_token_scale(hard, sae, x, settings.token_scale, l0)
+    if mode != "smooth" and settings.calibrate == "reconstruction":
+        solve_shape_(hard.init, sae, x)
+    return start, hard, calibration
 
 
 def _with_options(start: Start, settings: Settings) -> Start:
@@ -218,21 +302,13 @@ def _with_options(start: Start, settings: Settings) -> Start:
     return replace(start, transition=gate.transition)
 
 
-def _calibrated(start: Start, sae: SAE, x: Tensor, settings: Settings) -> Calibration:
-    """Calibrate a start in place, to the teacher's gate and then to x if the settings say so."""
-    calibration = calibrate(start.init, sae, x, seed=settings.seed, apply=settings.calibrate != "none")
-    if settings.calibrate == "reconstruction" and start.mode != "smooth":
-        solve_shape_(start.init, sae, x)
-    return calibration
-
-
 def starting_saes(prepared: Prepared, settings: Settings) -> dict[str, SAE]:
     """The RSAE and its controls before training, all from the same weights."""
     sae, hard = prepared.sae, prepared.hard
     saes = {"rsae": sae.with_gate(copy.deepcopy(hard.init))}
     for control in settings.controls:
         if control == "identity":
-            saes["identity"] = sae.with_gate(ThresholdGate(hard.threshold, hard.transition))
+            saes["identity"] = sae.with_gate(identity_gate(hard.init))
         elif control == "jumprelu":
             transition = rectangle(hard.transition.half_width)
             saes["control_jumprelu"] = sae.with_gate(ThresholdGate(hard.threshold, transition))
@@ -259,4 +335,5 @@ def _rows(prepared: Prepared, candidates: dict[str, Candidate]) -> dict[str, SAE
             finished.gate.project_(SUPPORT_POINTS)
         rows[name] = units.undo_(finished)
         rows[name].metadata.family = "rational" if name == "rsae" else finished.metadata.family
+        rows[name].metadata.extra["labels"] = label_flags(rows[name], teacher)
     return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +10,10 @@ import torch
 from rational_sae.gate import RationalGate
 from rational_sae.kernels import rational_value
 from rational_sae.matched import CHUNK
+from rational_sae.upgrade.keeper import digest
 
 if TYPE_CHECKING:
     from rational_sae.upgrade.job import Upgrade
-
-FIRING_EDGES = np.linspace(-5, 0, 41)
-"""log10 of the share of tokens on which a latent is active."""
 
 GATE_POINTS = 401
 HISTOGRAM_BINS = 100
@@ -24,7 +21,7 @@ HISTOGRAM_BINS = 100
 
 def report_of(done: Upgrade) -> dict[str, Any]:
     """report.json (DESIGN §4), schema 1."""
-    from rational_sae.report import SCHEMA
+    from rational_sae.report import SCHEMA, environment
 
     settings = done.settings
     passes = settings.steps * settings.batch_tokens / max(1, done.distinct_tokens)
@@ -34,12 +31,9 @@ def report_of(done: Upgrade) -> dict[str, Any]:
         "title": f"Rational upgrade of {settings.teacher}",
         "verdict": verdict(done.results.rows, done.results.differences),
         "warnings": done.warnings,
-        "rows": done.results.rows,
-        "intervals": done.results.intervals,
-        "differences": done.results.differences,
+        **done.results.report(),
         "gate": _gate(done),
         "curves": _curves(done),
-        "firing": _firing(done),
         "fit": {
             "target": done.start.fit.target.name,
             "type": list(done.start.fit.type),
@@ -71,11 +65,23 @@ def report_of(done: Upgrade) -> dict[str, Any]:
             "excluded_positions": "special tokens"
             + (" and the first of each sequence" if settings.sink == "exclude" else ""),
             "bos": settings.bos,
+            "skipped_steps": {name: candidate.skipped for name, candidate in done.candidates.items()},
+            "sha256": _hashes(done),
         },
         "settings": settings.model_dump(mode="json"),
         "environment": environment(),
         "timing": done.timing,
     }
+
+
+def _hashes(done: Upgrade) -> dict[str, str]:
+    """What went in: the teacher's tensors, and the token sequences of each split in the order read."""
+    seeds = {"train": done.settings.seed}
+    found = {"teacher": digest(done.saes["teacher"].state_dict())}
+    for (split, seed), value in done.digests.items():
+        if seed == seeds.get(split):
+            found[f"{split} tokens"] = value
+    return found
 
 
 def verdict(rows: dict[str, dict[str, float]], differences: dict[str, Any]) -> str:
@@ -97,20 +103,13 @@ def verdict(rows: dict[str, dict[str, float]], differences: dict[str, Any]) -> s
             parts.append(f"no clear difference from {words} ({relative:+.1%})")
         else:
             parts.append(f"{abs(relative):.1%} {'lower' if relative < 0 else 'higher'} than {words}")
+    if not parts:
+        return (
+            f"The rational SAE's L0 of {rows['rsae']['l0']:.1f} cannot be moved to the teacher's "
+            f"{rows['teacher']['l0']:.1f}, so that nothing was compared at equal sparsity."
+        )
     start = f"At the teacher's L0 of {rows['teacher']['l0']:.1f}, the rational SAE's FVU is "
     return start + "; ".join(parts) + "."
-
-
-def environment() -> dict[str, str]:
-    """Versions that decide a result."""
-    from importlib.metadata import version
-
-    packages = ("rational-sae", "torch", "transformers", "numpy", "scipy", "safetensors")
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "threads": str(torch.get_num_threads()),
-    } | {package: version(package) for package in packages}
 
 
 @torch.no_grad()
@@ -159,13 +158,3 @@ def _curves(done: Upgrade) -> dict[str, Any]:
         },
         "validation": {name: {**c.validation, "kept_step": c.kept_step} for name, c in done.candidates.items()},
     }
-
-
-def _firing(done: Upgrade) -> dict[str, Any]:
-    tokens = float(done.sums.tokens.sum())
-    counts, dead = {}, {}
-    for name, row in done.sums.rows.items():
-        share = row.fired.numpy() / tokens
-        dead[name] = int((share == 0).sum())
-        counts[name] = np.histogram(np.log10(share[share > 0]), FIRING_EDGES)[0].tolist()
-    return {"edges_log10": FIRING_EDGES.tolist(), "counts": counts, "dead": dead}
