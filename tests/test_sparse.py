@@ -79,8 +79,8 @@ def test_selecting_in_bfloat16_changes_no_gradient(kind: str, x: Tensor, monkeyp
     monkeypatch.setattr(sparse, "bfloat16_gains", lambda _device: True)
     rough = gradients(sae, x, use_sparse=True)
     for name, wanted in dense.items():
-        # One entry more or less is 1e-2 of a threshold's gradient; values summed in another order are 1e-5 of a scale's,
-        # which is a difference of nearly equal terms.
+        # One entry more or less is 1e-2 of a threshold's gradient; summing values in another order is 1e-5 of a
+        # scale's, which is a difference of nearly equal terms.
         assert float((rough[name] - wanted).norm()) <= 1e-4 * float(wanted.norm()), name
 
 
