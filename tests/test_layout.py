@@ -31,6 +31,7 @@ ORDER = [
     "export",
     "saelens_plugin",
     "reading",
+    "inspection",
     "evaluate",
     "report",
     "upgrade",

@@ -47,7 +47,7 @@ def demo(
 
 @app.command()
 def upgrade(
-    teacher: Annotated[str, typer.Argument(help="A SAELens folder.")],
+    teacher: Annotated[str, typer.Argument(help="File, folder, hub:OWNER/REPO[/PATH] or saelens:RELEASE/ID.")],
     text: TextName,
     out: Annotated[Path, typer.Option(help="Where the result goes.")],
     model: Model = None,
@@ -200,30 +200,30 @@ def fit(
 
 
 @app.command()
-def inspect(sae: Annotated[str, typer.Argument(help="An SAE folder.")], json_file: Json = None) -> None:
-    """What an SAE is: family, shapes, gate, model, hook.
+def inspect(
+    sae: Annotated[str, typer.Argument(help="File, folder, hub:OWNER/REPO[/PATH] or saelens:RELEASE/ID.")],
+    text: Annotated[str | None, typer.Option(help="Measure it on this text: .txt, .jsonl[.gz], …, or news.")] = None,
+    model: Model = None,
+    hook: HookName = None,
+    context: Annotated[int | None, typer.Option()] = None,
+    bos: Bos = "auto",
+    json_file: Json = None,
+) -> None:
+    """What an SAE is: family, formula, shapes, scaling, model, hook, training; with --text, whether the formula holds.
 
-    Example: rsae inspect demo/teachers/topk
+    Example: rsae inspect demo/teachers/topk --text news
     """
-    from rational_sae.sources import load
+    from rational_sae.inspection import inspect_sae
+    from rational_sae.reading import Reading
 
-    one = load(sae)
-    facts = {
-        "family": one.metadata.family,
-        "source": one.metadata.source,
-        "d_in": one.d_in,
-        "d_sae": one.d_sae,
-        "gate": type(one.gate).__name__,
-        "apply_b_dec_to_input": one.apply_b_dec_to_input,
-        "normalisation": one.normalisation,
-        "model_name": one.metadata.model_name,
-        "hook_name": one.metadata.hook_name,
-        "context_size": one.metadata.context_size,
-        "prepend_bos": one.metadata.prepend_bos,
-    }
+    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos) if text else None
+    with _bars() as bars:
+        facts = inspect_sae(sae, reading, progress=bars)
     _emit(facts, json_file)
     for key, value in facts.items():
-        console.print(f"{key:22} {value}", highlight=False)
+        lines = value if isinstance(value, list) else [value]
+        for i, line in enumerate(lines):
+            console.print(f"{'' if i else key:22} {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
