@@ -105,6 +105,8 @@ def test_report_is_rebuilt_from_its_json(upgraded: Path, tmp_path: Path) -> None
 def test_inspect_and_fit_print_json_alone() -> None:
     facts = json.loads(rsae("inspect", TEACHERS / "jumprelu", "--json", "-").stdout)
     assert (facts["family"], facts["d_in"], facts["d_sae"]) == ("jumprelu", 576, 2304)
+    assert facts["formula"][:2] == ["h = W_encᵀ(x − b_dec) + b_enc", "z_j = h_j where h_j > θ_j, 0 elsewhere"]
+    assert (facts["format"], facts["threshold"]["zeros"]) == ("SAELens", 0)
     fit = json.loads(rsae("fit", "relu", "--type", "3,2", "--json", "-").stdout)
     assert fit["error"] == pytest.approx(2.18445e-2, rel=1e-4)
     assert fit["alternations"] == 7

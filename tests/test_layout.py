@@ -40,6 +40,7 @@ ORDER = [
     "export",
     "saelens_plugin",
     "reading",
+    "inspection",
     "evaluate",
     "distil",
     "report",
