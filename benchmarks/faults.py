@@ -24,6 +24,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -414,7 +415,9 @@ def poisoned(bench: Bench, out: Path, passes: set[int]) -> None:
             due[0] += 1
             if due[0] - 1 not in passes:
                 return None
-            return output.index_fill(1, torch.tensor([5]), torch.nan)
+            broken = output.clone()
+            broken[0, 5] = torch.nan
+            return broken
 
         host.blocks[0].register_forward_hook(hook)
         return host
@@ -520,14 +523,17 @@ def measured(bench: Bench, names: list[str], times: int | None, jobs: int) -> li
             reap()
         pid = os.fork()
         if pid == 0:
-            began = time.monotonic()
-            bench.rng.seed(f"{bench.rng.random()} {name}")
-            row = FAULTS[name][0](bench, times or FAULTS[name][1])
-            (bench.root / f"{name}.row").write_text(json.dumps(asdict(row)))
-            print(
-                f"{name}: {row.lost} of {row.times} lost, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True
-            )
-            os._exit(0)
+            try:
+                began = time.monotonic()
+                bench.rng.seed(f"{bench.rng.random()} {name}")
+                row = FAULTS[name][0](bench, times or FAULTS[name][1])
+                (bench.root / f"{name}.row").write_text(json.dumps(asdict(row)))
+                seconds = time.monotonic() - began
+                print(f"{name}: {row.lost} of {row.times} lost, {seconds:.0f} s", file=sys.stderr, flush=True)
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
         running[pid] = name
     while running:
         reap()
