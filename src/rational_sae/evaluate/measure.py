@@ -76,7 +76,8 @@ def measure(
     """Run every SAE in place of the residual stream, and the model clean, zero- and mean-ablated.
 
     mean: [d_in], x̄ of the train split, for mean ablation. progress is told (batches done, batches in all).
-    Raises TextError if the split has fewer than `needed` tokens (default: a quarter of `tokens`).
+    Raises TextError if the split has fewer than `needed` tokens (default: a quarter of `tokens`), and HostError if the
+    model gives NaN or infinity.
     """
     batches = list(reader.held_out(split, tokens))
     found = sum(int(batch.keep.sum()) for batch in batches)
@@ -140,6 +141,7 @@ def _measure_batch(
     stream, logits = host.residual_and_logits(batch.input_ids, hook)
     keep = reader.kept(stream, batch)
     x = stream[keep].float()
+    reader.require_finite(x, "measured")
     owner = batch.document[:, None].expand_as(batch.keep)
     document = owner[keep.cpu()]
     # A kept position predicts if its next token is real; padding is special and never predicted.
