@@ -416,7 +416,7 @@ def poisoned(bench: Bench, out: Path, passes: set[int]) -> None:
             if due[0] - 1 not in passes:
                 return None
             broken = output.clone()
-            broken[0, 5] = torch.nan
+            broken[0, -1] = torch.nan  # no later position attends to it
             return broken
 
         host.blocks[0].register_forward_hook(hook)
@@ -512,10 +512,7 @@ def measured(bench: Bench, names: list[str], times: int | None, jobs: int) -> li
     running: dict[int, str] = {}
 
     def reap() -> None:
-        pid, status = os.wait()
-        name = running.pop(pid)
-        if status:
-            sys.exit(f"{name}: the bench itself failed")
+        running.pop(os.wait()[0])
 
     for name in names:
         # The last changes the text that all jobs read, so it runs alone.
@@ -537,7 +534,11 @@ def measured(bench: Bench, names: list[str], times: int | None, jobs: int) -> li
         running[pid] = name
     while running:
         reap()
-    return [Row(**json.loads((bench.root / f"{name}.row").read_text())) for name in names]
+    kept = {name: bench.root / f"{name}.row" for name in names}
+    return [
+        Row(**json.loads(path.read_text())) if path.exists() else Row(name, 0, 1, "the bench itself failed")
+        for name, path in kept.items()
+    ]
 
 
 def table(rows: list[Row]) -> str:
