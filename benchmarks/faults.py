@@ -397,11 +397,13 @@ def nan_always(bench: Bench, times: int) -> Row:
         lost += bench.child(lambda out=out: poisoned(bench, out, passes=set(range(1000)))) != 1
         lost += (out / "report.json").exists() or checkpoint.Checkpoints(out / "checkpoint").newest() is None
         lost += not bench.finish(out)
-    return Row("NaN in every further batch", times, lost, "stopped, last good state kept; resumed on a sound model")
+    return Row(
+        "NaN in every further batch", times, lost, "stopped, last good state kept; resumed on a sound model, same bits"
+    )
 
 
 def poisoned(bench: Bench, out: Path, passes: set[int]) -> None:
-    """Run with a model whose first block gives NaN at one position of training batches, from the second window on."""
+    """Run with a model whose block at the hook gives NaN at one position, from the second window of training on."""
     load_host, count = reading.load_host, activations.TrainingBatches._windows
     windows = [0]
 
@@ -416,10 +418,10 @@ def poisoned(bench: Bench, out: Path, passes: set[int]) -> None:
             if due[0] - 1 not in passes:
                 return None
             broken = output.clone()
-            broken[0, -1] = torch.nan  # no later position attends to it
+            broken[0, -1] = torch.nan
             return broken
 
-        host.blocks[0].register_forward_hook(hook)
+        host.blocks[1].register_forward_hook(hook)  # an earlier one would poison the whole sequence
         return host
 
     def counted(self: Any, start: Any) -> Any:
