@@ -85,6 +85,10 @@ def upgrade(
     calibrate: Annotated[
         Literal["teacher", "reconstruction"], typer.Option(help="Fit the first shape to the teacher's gate, or to x.")
     ] = "teacher",
+    token_scale: Annotated[
+        float | None,
+        typer.Option(help="Each token's bar: a fixed threshold (0) to a quota (1). [default: .4 for a TopK, else 0]"),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Fine-tuning steps.")] = 600,
     batch_tokens: Annotated[int, typer.Option(help="Tokens of one step.")] = 1024,
     train_tokens: Annotated[int | None, typer.Option(help="Distinct tokens. [default: steps × batch]")] = None,
@@ -125,6 +129,7 @@ def upgrade(
         "gate": gate,
         "type": _degrees(degrees),
         "calibrate": calibrate,
+        "token_scale": token_scale,
         "controls": _controls(control),
         "steps": steps,
         "batch_tokens": batch_tokens,
