@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup demo lint test test-slow docs docs-theory
+.PHONY: setup demo lint test test-slow bench docs docs-formats docs-theory
 
 setup: $(STAMP)
 
@@ -31,9 +31,19 @@ test: setup lint
 test-slow: setup
 	$(BIN)/pytest -m slow || test $$? -eq 5
 
+# The tables and the picture of docs/performance.md, about ten minutes on an idle machine.
+bench: setup
+	$(BIN)/rsae bench --json docs/figures/bench.json
+	$(BIN)/python docs/performance.py
+	$(BIN)/python benchmarks/scaling.py
+
 # docs/results.md and its figures, from one demo run a family.
 docs: setup $(foreach family,relu jumprelu topk,runs/demo-$(family)/report.json)
 	$(BIN)/python docs/build.py
+
+# The README's table of formats, from the cases of the parity tests, half a minute.
+docs-formats: setup
+	$(BIN)/python docs/formats.py
 
 # The figures of docs/theory.md, about a minute.
 docs-theory: setup

@@ -89,8 +89,8 @@ def measured(candidate: Candidate, test: Tensor, target_l0: float) -> dict[str, 
     steps = candidate.curve.l0
     sae = candidate.finish()
     with shifted(sae, solve_shift(sae, test, target_l0) if can_shift(sae) else 0.0):
-        squared = sum(float((x - sae(x)[0]).pow(2).sum(dtype=torch.float64)) for x in test.split(2048))
-        l0 = float(sae(test)[2]) if sae.gate.exact_zeros is False else mean_l0(sae, test)
+        squared = sum(float((x - sae(x)).pow(2).sum(dtype=torch.float64)) for x in test.split(2048))
+        l0 = float(sae.outputs(test)[2]) if sae.gate.exact_zeros is False else mean_l0(sae, test)
     variance = float((test - test.mean(0)).pow(2).sum(dtype=torch.float64))
     worst = max(abs(l0 / candidate.target_l0 - 1) for l0 in steps)
     return {

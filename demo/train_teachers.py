@@ -33,8 +33,10 @@ from rational_sae.text import open_text
 from rational_sae.tokens import Tokeniser
 
 BATCH, SEED, CONTEXT, WARM_UP = 1024, 0, 128, 500
-STEER_FROM, STEER_EVERY, STEER_POWER = 300, 20, 0.3
-"""The coefficient of sparsity is multiplied by (L0 / target)^STEER_POWER every so many steps, until half of the run."""
+STEER_FROM, STEER_EVERY, STEER_POWER, STEER_RANGE = 550, 20, 0.1, 4.0
+"""From the end of warm-up until the learning rate decays, the coefficient of sparsity is multiplied by
+(L0 / target)^STEER_POWER every so many steps, never further than a factor of STEER_RANGE from where it began: L0
+answers hundreds of steps late, so a stronger or an unbounded correction winds up."""
 
 
 class Teacher(BaseModel):
@@ -61,6 +63,10 @@ class Plan(BaseModel):
     d_sae: int
     tokens: int
     passes: int
+    lr: float = 4e-4
+    jumprelu: dict[str, float] = {"jumprelu_bandwidth": 0.2}
+    """SAELens' options of a JumpReLU. Adam moves a threshold by at most `lr` a step, so a short training must start
+    near the thresholds that it needs: with decoder rows of norm 1 these are about 2."""
     lm_dtype: str
     teachers: dict[str, Teacher]
 
@@ -110,6 +116,7 @@ class Batches:
     def __init__(self, x: torch.Tensor, l0: int | None, steps: int) -> None:
         self.x, self.l0, self.steps = x, l0, steps
         self.trainer: SAETrainer | None = None
+        self.factor = 1.0
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         order = torch.Generator().manual_seed(SEED)
@@ -120,7 +127,7 @@ class Batches:
                     continue
                 x = self.x[chosen].float()
                 number += 1
-                if STEER_FROM <= number <= self.steps // 2 and number % STEER_EVERY == 0:
+                if STEER_FROM <= number <= self.steps * 4 // 5 and number % STEER_EVERY == 0:
                     self._steer(x)
                 yield x
 
@@ -130,9 +137,14 @@ class Batches:
             return
         scaled = self.trainer.activation_scaler(x)
         l0 = float((self.trainer.sae.encode(scaled) != 0).sum(-1).float().mean())
+        wanted = self.factor * (max(l0, 1.0) / self.l0) ** STEER_POWER
+        wanted = min(max(wanted, 1 / STEER_RANGE), STEER_RANGE)
         for name, scheduler in self.trainer.coefficient_schedulers.items():
             if name in ("l1", "l0"):
-                scheduler.final_value *= (max(l0, 1.0) / self.l0) ** STEER_POWER
+                scheduler.final_value *= wanted / self.factor
+        self.factor = wanted
+        if self.trainer.n_training_steps % 100 < STEER_EVERY:
+            print(f"\nL0 {l0:.1f} of {self.l0}, coefficient times {self.factor:.2f}", flush=True)
 
 
 def training_sae(plan: Plan, teacher: Teacher, d_in: int, bos: bool):
@@ -155,7 +167,10 @@ def training_sae(plan: Plan, teacher: Teacher, d_in: int, bos: bool):
         return StandardTrainingSAE(config)
     if teacher.family == "jumprelu":
         config = JumpReLUTrainingSAEConfig(
-            **common, l0_coefficient=teacher.coefficient, jumprelu_bandwidth=0.2, l0_warm_up_steps=WARM_UP
+            **common,
+            l0_coefficient=teacher.coefficient,
+            l0_warm_up_steps=WARM_UP,
+            **plan.jumprelu,
         )
         return JumpReLUTrainingSAE(config)
     return TopKTrainingSAE(TopKTrainingSAEConfig(**common, k=teacher.l0))
@@ -168,7 +183,7 @@ def train(plan: Plan, name: str, x: torch.Tensor, bos: bool, out: Path) -> None:
     config = SAETrainerConfig(
         total_training_samples=plan.steps * BATCH,
         train_batch_size_samples=BATCH,
-        lr=4e-4,
+        lr=plan.lr,
         lr_end=4e-5,
         lr_warm_up_steps=200,
         lr_decay_steps=plan.steps // 5,

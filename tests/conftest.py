@@ -16,6 +16,8 @@ from rational_sae.hosts import Host, load_host
 from rational_sae.text import Text, open_text
 
 torch.set_num_threads(2)
+if not torch.cuda.is_available():  # before any import of triton: its kernels are tested on the CPU
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(scope="session")

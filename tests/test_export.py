@@ -20,6 +20,7 @@ from rational_sae.rational import PartialFractions
 from rational_sae.sae import SAE, Metadata
 from rational_sae.sources import load
 from rational_sae.sources.saelens import CONFIG, WEIGHTS
+from rational_sae.token_scale import TokenScale
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -51,6 +52,7 @@ GATES = {
     "threshold": lambda: ThresholdGate(0.5 * scale()),
     "topk": lambda: TopKGate(5),
     "hard": lambda: rational_gate("hard"),
+    "token scale": lambda: rational_gate("hard", token=TokenScale(k=6, power=0.4, level=-1.0)),
     "rational topk": lambda: rational_gate("topk"),
     "smooth": lambda: rational_gate("smooth"),
     "pole-free": lambda: rational_gate("hard", PartialFractions(0.0, 1.0, alpha=[], beta=[], x=[], eta=[])),
@@ -70,7 +72,7 @@ def batch() -> Tensor:
 @torch.no_grad()
 def assert_same(ours: SAE, theirs: Any) -> None:
     x = batch()
-    out, z, _ = ours(x)
+    out, z, _ = ours.outputs(x)
     their_z = theirs.encode(x)
     assert torch.equal(z != 0, their_z != 0)
     assert (z - their_z).norm() <= 1e-5 * z.norm()
@@ -86,7 +88,7 @@ def test_saelens_computes_the_same(tmp_path: Path, name: str, centred: bool, nor
     assert_same(ours, sae_lens.SAE.load_from_disk(tmp_path / "deep" / "sae"))
     again = load(str(tmp_path / "deep" / "sae"))
     with torch.no_grad():
-        assert torch.allclose(again(batch())[1], ours(batch())[1], rtol=1e-5, atol=1e-6)
+        assert torch.allclose(again.encode(batch()), ours.encode(batch()), rtol=1e-5, atol=1e-6)
     assert {path.name for path in (tmp_path / "deep").iterdir()} == {"sae"}
 
 

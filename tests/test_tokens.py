@@ -119,7 +119,20 @@ def test_padding_is_not_kept_when_the_tokenizer_has_no_pad_token() -> None:
 
 
 def test_too_few_tokens_are_refused_with_both_numbers(tokenizer: Any) -> None:
-    text = train_text(3)
-    require_tokens(5, 5, "test", text)
+    text, tokeniser = train_text(3), Tokeniser(tokenizer, CONTEXT)
+    require_tokens(5, 5, "test", text, tokeniser)
     with pytest.raises(TextError, match="gives 4 tokens for the test split, 5 are needed"):
-        require_tokens(4, 5, "test", text)
+        require_tokens(4, 5, "test", text, tokeniser)
+
+
+def test_a_tokenizer_that_knows_no_word_of_a_text_is_named_as_the_reason(tokenizer: Any) -> None:
+    unknown = Text("foreign", lambda: (f"unheard of number{i}" for i in range(400)))
+    with pytest.raises(TextError, match=r"reads foreign as special tokens only \(60 tokens looked at, .* <unk>\)"):
+        require_tokens(0, 5, "train", unknown, Tokeniser(tokenizer, CONTEXT))
+
+
+def test_one_sequence_a_text_is_cut_at_the_context_and_keeps_its_place(tokenizer: Any) -> None:
+    texts = ["w1 " * 12, "w2", "", "w3 w4"]
+    (batch,) = Tokeniser(tokenizer, CONTEXT, sink="keep").one_each(texts)
+    assert batch.document.tolist() == [1, 3, 0], "the shortest first, the empty one left out"
+    assert batch.keep.sum(1).tolist() == [1, 2, CONTEXT]

@@ -88,7 +88,7 @@ class Reader:
         """
         parts = [self.at(batch) for batch in self.held_out(split, tokens)]
         x = torch.cat(parts) if parts else torch.empty(0, self.host.d_model)
-        require_tokens(len(x), needed if needed is not None else max(1, tokens // 4), split, self.text)
+        require_tokens(len(x), needed if needed is not None else max(1, tokens // 4), split, self.text, self.tokeniser)
         self.require_finite(x, split)
         return x
 
@@ -214,7 +214,7 @@ class TrainingBatches:
                     filled = 0
             number += 1
         if first and fresh:
-            require_tokens(harvested, self.batch_tokens, "train", self.reader.text)
+            require_tokens(harvested, self.batch_tokens, "train", self.reader.text, self.reader.tokeniser)
         if filled >= self.batch_tokens:
             self._whole = buffer[:filled] if fresh and harvested == filled else None
             yield buffer[:filled], Place(passes + 1)

@@ -33,6 +33,14 @@ HookName = Annotated[
     str | None, typer.Option(help="model.layers.11 or blocks.11.hook_resid_post. [default: the SAE's]")
 ]
 TextName = Annotated[str, typer.Option(help=".txt, .jsonl[.gz], a folder, hf:NAME[:SPLIT], or news.")]
+Probe = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Task to probe on, any number: a .jsonl[.gz] with text and label, hf:NAME[:SPLIT], question-type, "
+        "movie-sentiment, sms-spam, language, or first-letter (absorption)."
+    ),
+]
+ProbeTrain = Annotated[int, typer.Option(min=40, help="Most training texts of a probe; fewer are quicker.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a job into --out stopped, to the same bits.")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read it first.")
@@ -64,7 +72,9 @@ def demo(
 def upgrade(
     ctx: typer.Context,
     out: Annotated[Path, typer.Option(help="Where the result goes.")],
-    teacher: Annotated[str | None, typer.Argument(help="A SAELens folder.")] = None,
+    teacher: Annotated[
+        str | None, typer.Argument(help="File, folder, hub:OWNER/REPO[/PATH] or saelens:RELEASE/ID.")
+    ] = None,
     text: Annotated[
         str | None, typer.Option(help=".txt, .jsonl[.gz], a folder of them, hf:NAME[:SPLIT], or news.")
     ] = None,
@@ -82,6 +92,8 @@ def upgrade(
     context: Annotated[int | None, typer.Option(help="Sequence length. [default: the SAE's, at most 128]")] = None,
     bos: Bos = "auto",
     target_l0: Annotated[str, typer.Option(help="teacher, or a number.")] = "teacher",
+    probe: Probe = None,
+    probe_train: ProbeTrain = 4000,
     control: Annotated[str, typer.Option(help="native, jumprelu, identity, all or none; commas join.")] = (
         "native,identity"
     ),
@@ -121,6 +133,8 @@ def upgrade(
         "context": context,
         "bos": bos,
         "target_l0": _target(target_l0),
+        "probes": tuple(probe or ()),
+        "probe_train": probe_train,
         "seed": seed,
         "device": device,
     }
@@ -158,20 +172,39 @@ def evaluate(
     eval_tokens: Annotated[int, typer.Option(help="Test tokens.")] = 16384,
     context: Annotated[int | None, typer.Option()] = None,
     bos: Bos = "auto",
+    probe: Probe = None,
+    probe_train: ProbeTrain = 4000,
     trust_remote_code: TrustRemoteCode = False,
     json_file: Json = None,
+    out: Annotated[Path | None, typer.Option(help="Where report.json and report.html go. [default: nowhere]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write into an --out that holds something.")] = False,
 ) -> None:
-    """Measure SAEs on the same held-out tokens: reconstruction, ΔCE, loss recovered, KL, with intervals.
+    """Measure SAEs on the same held-out tokens: reconstruction, ΔCE, loss recovered, KL, probes, with intervals.
 
-    Example: rsae evaluate demo/teachers/topk runs/demo/sae --text news --json -
+    Example: rsae evaluate demo/teachers/topk runs/demo/sae --text news --probe sms-spam --out runs/compared
     """
+    from rational_sae.evaluate import Protocol
     from rational_sae.evaluate import evaluate as run
     from rational_sae.reading import Reading
+    from rational_sae.report import evaluation_report, write_report
+    from rational_sae.upgrade.write import check_out
 
+    if out is not None:
+        check_out(out, force=force)
     reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos, trust_remote_code=trust_remote_code)
     with _bars() as bars:
-        found = run(saes, reading, eval_tokens=eval_tokens, progress=bars)
-    _show_results(found, json_file)
+        found = run(
+            saes, reading, eval_tokens=eval_tokens, probes=probe or [], protocol=Protocol(probe_train), progress=bars
+        )
+    report = evaluation_report(
+        found.report(), {"saes": saes, "eval_tokens": eval_tokens, **reading.model_dump(mode="json")}
+    )
+    if out is not None:
+        write_report(report, out)
+    _emit(report, json_file)
+    _print_table(report)
+    if out is not None:
+        console.print(f"wrote {out}/report.html and {out}/report.json", highlight=False, markup=False)
 
 
 @app.command()
@@ -245,40 +278,109 @@ def fit(
 
 
 @app.command()
-def inspect(sae: Annotated[str, typer.Argument(help="An SAE folder.")], json_file: Json = None) -> None:
-    """What an SAE is: family, shapes, gate, model, hook.
+def inspect(
+    sae: Annotated[str, typer.Argument(help="File, folder, hub:OWNER/REPO[/PATH] or saelens:RELEASE/ID.")],
+    text: Annotated[str | None, typer.Option(help="Measure it on this text: .txt, .jsonl[.gz], …, or news.")] = None,
+    model: Model = None,
+    hook: HookName = None,
+    context: Annotated[int | None, typer.Option()] = None,
+    bos: Bos = "auto",
+    json_file: Json = None,
+) -> None:
+    """What an SAE is: family, formula, shapes, scaling, model, hook, training; with --text, whether the formula holds.
 
-    Example: rsae inspect demo/teachers/topk
+    Example: rsae inspect demo/teachers/topk --text news
     """
-    from rational_sae.sources import load
+    from rational_sae.inspection import inspect_sae
+    from rational_sae.reading import Reading
 
-    one = load(sae)
-    facts = {
-        "family": one.metadata.family,
-        "source": one.metadata.source,
-        "d_in": one.d_in,
-        "d_sae": one.d_sae,
-        "gate": type(one.gate).__name__,
-        "apply_b_dec_to_input": one.apply_b_dec_to_input,
-        "normalisation": one.normalisation,
-        "model_name": one.metadata.model_name,
-        "hook_name": one.metadata.hook_name,
-        "context_size": one.metadata.context_size,
-        "prepend_bos": one.metadata.prepend_bos,
-    }
+    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos) if text else None
+    with _bars() as bars:
+        facts = inspect_sae(sae, reading, progress=bars)
     _emit(facts, json_file)
     for key, value in facts.items():
-        _say(f"{key:22} {value}")
+        lines = value if isinstance(value, list) else [value]
+        for i, line in enumerate(lines):
+            _say(f"{'' if i else key:22} {line}")
+
+
+@app.command()
+def export(
+    sae: Annotated[str, typer.Argument(help="An SAE folder.")],
+    form: Annotated[Literal["saelens", "jumprelu", "safetensors"], typer.Option("--as", help="What to write.")],
+    out: Annotated[Path, typer.Option(help="Where it goes.")],
+    text: Annotated[str | None, typer.Option(help="jumprelu: activations to fit on, as for evaluate.")] = None,
+    model: Model = None,
+    hook: HookName = None,
+    eval_tokens: Annotated[int, typer.Option(help="jumprelu: test tokens, and as many to fit on.")] = 16384,
+    context: Annotated[int | None, typer.Option()] = None,
+    bos: Bos = "auto",
+    json_file: Json = None,
+) -> None:
+    """Write an SAE for other tools.
+
+    saelens: a folder that SAELens 6 reads (a rational one while rational_sae is imported).
+    jumprelu: the same without any custom class; the gate is distilled on --text, and the loss is measured.
+    safetensors: one plain file, with a forty-line loader in docs/format.md.
+
+    Example: rsae export runs/demo --as jumprelu --text news --out runs/demo-jumprelu
+    """
+    from rational_sae.card import model_card
+    from rational_sae.distil import distil, exactly
+    from rational_sae.export import save, save_plain
+    from rational_sae.reading import Reading
+    from rational_sae.sources import load
+
+    written = load(sae)
+    if form == "jumprelu":
+        if text is None and exactly(written) is None:
+            raise typer.BadParameter("--as jumprelu fits this gate on activations: give --text")
+        reading = Reading(text=text or "", model=model, hook=hook, context=context, bos=bos)
+        with _bars() as bars:
+            found = distil(sae, reading, eval_tokens=eval_tokens, progress=bars)
+        written = found.sae
+        if found.results is not None:
+            _show_results(found.results, json_file)
+            change = found.results.differences["jumprelu - sae"]["fvu"]
+            low, high = cast(list[float], change["interval"])
+            line = f"FVU {found.results.rows['jumprelu']['fvu']:.4f}, {change['value']:+.4f} [{low:+.4f}, {high:+.4f}]"
+            console.print(f"JumpReLU: {line} against the SAE, on test tokens", highlight=False, markup=False)
+    if form == "safetensors":
+        save_plain(written, out)
+    else:
+        save(written, out, model_card(written))
+    console.print(f"wrote {out}", highlight=False)
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An SAE folder, or an --out folder with sae/ in it.")],
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the hub; created if it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Create it private.")] = False,
+) -> None:
+    """Upload an SAE and its model card to the Hugging Face hub, with the token of `hf auth login`.
+
+    Example: rsae push runs/demo me/smollm2-rational-sae --private
+    """
+    from rational_sae.push import push as run
+
+    console.print(f"pushed: {run(folder, repo, private=private)}", highlight=False, markup=False)
 
 
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="An --out folder.")]) -> None:
-    """Rebuild report.html from report.json.
+    """Rebuild report.html from report.json, or a sweep's sweep.html from its sweep.json.
 
     Example: rsae report runs/demo
     """
-    from rational_sae.report import read_report, write_report
+    from rational_sae.report import print_sweep, read_report, read_sweep, write_report, write_sweep
 
+    if (folder / "sweep.json").exists():
+        swept = read_sweep(folder)
+        write_sweep(swept, folder)
+        print_sweep(swept, console)
+        console.print(f"wrote {folder / 'sweep.html'}", highlight=False, markup=False)
+        return
     found = read_report(folder)
     write_report(found, folder)
     _print_table(found)
@@ -360,6 +462,35 @@ def theory(
     console.print(f"wrote {out}", highlight=False)
 
 
+@app.command()
+def bench(
+    d_in: Annotated[int | None, typer.Option("--d-in", min=1, help="Width of the residual stream.")] = None,
+    d_sae: Annotated[int | None, typer.Option("--d-sae", min=2, help="Latents.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Tokens of one step.")] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option()] = "cpu",
+    json_file: Json = None,
+) -> None:
+    """What a fine-tuning step costs here, beside the bare products and other tools' steps, in one run.
+
+    Three standard shapes, some minutes and 6 GB; or one of yours. SAELens, sparsify and dictionary_learning are timed
+    where they are installed.
+
+    Example: rsae bench --d-in 576 --d-sae 4608 --batch 1024 --json -
+    """
+    from dataclasses import replace
+
+    from rational_sae.bench import SHAPES
+    from rational_sae.bench import bench as run
+    from rational_sae.report.bench_table import print_bench
+
+    given = {"d_in": d_in, "d_sae": d_sae, "batch": batch}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    with _bars() as bars:
+        found = run([replace(SHAPES[0], **chosen)] if chosen else SHAPES, device=device, progress=bars)
+    _emit(found, json_file)
+    print_bench(found, console)
+
+
 def main() -> None:
     """Entry point: exit codes 0 done, 1 refused, 2 usage, 130 interrupted."""
     end_like_ctrl_c()
@@ -432,7 +563,7 @@ def _is_given(ctx: typer.Context, name: str) -> bool:
 
 
 def _show_results(found: Any, json_file: str | None) -> dict[str, Any]:
-    report = {"rows": found.rows, "intervals": found.intervals, "differences": found.differences}
+    report = found.report()
     _emit(report, json_file)
     _print_table({"schema": 1, "title": "", "verdict": "", **report})
     return report

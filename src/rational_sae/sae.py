@@ -1,5 +1,8 @@
 """The SAE: an affine encoder, a gate and a decoder. Nothing here knows about files.
 
+    z = sae.encode(x)          [..., d_sae], exactly 0 where a latent is inactive
+    x_hat = sae.decode(z)      [..., d_in]; sae(x) does both
+
 z = gate(W_encᵀ(n(x) − b_dec) + b_enc), x̂ = n⁻¹(W_decᵀ z + b_dec), with b_dec subtracted only if
 `apply_b_dec_to_input`, and n the input normalisation, whose per-token state is undone on the way out.
 """
@@ -12,13 +15,15 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
+from rational_sae.cfg import Config
 from rational_sae.gate import Gate, ReLUGate
 
 Normalisation = Literal["none", "layer_norm", "constant_norm_rescale"]
 
 LAYER_NORM_EPSILON = 1e-5
-"""SAELens' run_time_activation_ln_in (sae_lens/saes/sae.py)."""
+"""SAELens' run_time_activation_ln_in (sae_lens/saes/sae.py), OpenAI's LN (sparse_autoencoder/model.py)."""
 
 
 @dataclass
@@ -26,7 +31,9 @@ class Metadata:
     """Where an SAE comes from and which activations it expects. `None` means that its files do not say."""
 
     source: str = ""
-    """What the user called it, and the format it was read from."""
+    """What the user called it."""
+    format: str = ""
+    """What wrote its files: SAELens, Gemma Scope, dictionary_learning, sparsify or OpenAI."""
     family: str = ""
     """relu, jumprelu, topk or rational."""
     model_name: str | None = None
@@ -39,14 +46,18 @@ class Metadata:
 
 @dataclass(frozen=True)
 class TokenState:
-    """What the input normalisation took off each token. Both broadcast over [n, d_in]."""
+    """What the input normalisation took off each token. Both broadcast over [..., d_in]."""
 
     shift: Tensor
     scale: Tensor
 
 
 class SAE(nn.Module):
-    """A sparse autoencoder of any family. All parameters float32."""
+    """A sparse autoencoder of any family.
+
+    Parameters are float32 until `.to(torch.bfloat16)`: then the two products are bfloat16, the gate and the input
+    normalisation stay float32, and codes and reconstructions have the weights' dtype.
+    """
 
     def __init__(
         self,
@@ -80,45 +91,78 @@ class SAE(nn.Module):
     def d_sae(self) -> int:
         return self.W_enc.shape[1]
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.W_dec.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of the weights."""
+        return self.W_dec.device
+
+    @property
+    def cfg(self) -> Config:
+        """What other tools read and set: model_name, hook_name, hook_layer, d_in, d_sae, `to_dict()` and more."""
+        return Config(self)
+
+    def extra_repr(self) -> str:
+        hook = f", {self.metadata.hook_name} of {self.metadata.model_name}" if self.metadata.hook_name else ""
+        return f"{self.metadata.family or self.gate.architecture}, d_in={self.d_in}, d_sae={self.d_sae}{hook}"
+
     def normalise(self, x: Tensor) -> tuple[Tensor, TokenState | None]:
-        """n(x) and what undoes it. x: [n, d_in] float32."""
+        """n(x) and what undoes it. x: [..., d_in] float32."""
         if self.normalisation == "layer_norm":
             shift = x.mean(-1, keepdim=True)
             centred = x - shift
-            scale = centred.std(-1, keepdim=True) + LAYER_NORM_EPSILON
-            return centred / scale, TokenState(shift, scale)
+            scale = centred.std(-1, keepdim=True)
+            return centred / (scale + LAYER_NORM_EPSILON), TokenState(shift, scale)  # as its authors undo it: no ε
         if self.normalisation == "constant_norm_rescale":
             scale = x.norm(dim=-1, keepdim=True) / self.d_in**0.5
             return x / scale, TokenState(torch.zeros_like(scale), scale)
         return x, None
 
     def preactivations(self, x: Tensor) -> Tensor:
-        """h: [n, d_sae] of x: [n, d_in]."""
+        """h: [..., d_sae] float32 of x: [..., d_in]."""
         return self._affine(self.normalise(x.float())[0])
 
     def encode(self, x: Tensor) -> Tensor:
-        """z: [n, d_sae] float32 of x: [n, d_in]."""
-        return self.gate(self.preactivations(x))[0]
+        """z: [..., d_sae] of x: [..., d_in]."""
+        return self._codes(self.preactivations(x))[0]
 
     def decode(self, z: Tensor, state: TokenState | None = None) -> Tensor:
-        """x̂: [n, d_in]. state: from `normalise`, needed when the SAE normalises its input."""
-        return self.denormalise(z @ self.W_dec + self.b_dec, state)
+        """x̂: [..., d_in] of z: [..., d_sae].
+
+        state: from `normalise`. Raises ValueError if the SAE normalises its input and there is none.
+        """
+        if state is None and self.normalisation != "none":
+            raise ValueError("this SAE normalises its input; give decode the state that sae.normalise(x) returns")
+        return self.denormalise(z.to(self.dtype) @ self.W_dec + self.b_dec, state)
 
     @staticmethod
     def denormalise(out: Tensor, state: TokenState | None) -> Tensor:
-        """n⁻¹ of a reconstruction: [n, d_in]. state: from `normalise`."""
-        return out if state is None else out * state.scale + state.shift
+        """n⁻¹ of a reconstruction: [..., d_in]. state: from `normalise`."""
+        return out if state is None else (out * state.scale + state.shift).to(out.dtype)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x̂: [n, d_in], z: [n, d_sae] and the batch's L0 (a scalar that carries the thresholds' gradient)."""
+    def forward(self, x: Tensor) -> Tensor:
+        """x̂: [..., d_in] of x: [..., d_in]."""
+        return self.outputs(x)[0]
+
+    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x̂: [..., d_in], z: [..., d_sae] and the batch's L0 (a scalar that carries the thresholds' gradient)."""
         normalised, state = self.normalise(x.float())
-        z, l0 = self.gate(self._affine(normalised))
+        z, l0 = self._codes(self._affine(normalised))
         return self.decode(z, state), z, l0
 
     def _affine(self, normalised: Tensor) -> Tensor:
         if self.apply_b_dec_to_input:
-            normalised = normalised - self.b_dec
-        return torch.addmm(self.b_enc, normalised, self.W_enc)
+            normalised = normalised - self.b_dec.float()
+        return linear(normalised.to(self.dtype), self.W_enc.T, self.b_enc).float()
+
+    def _codes(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """z: [..., d_sae] in the weights' dtype, and l0, of h: [..., d_sae] float32."""
+        z, l0 = self.gate(h.reshape(-1, self.d_sae))
+        return z.view_as(h).to(self.dtype), l0
 
     def with_gate(self, gate: Gate) -> SAE:
         """A copy of the weights under another gate."""

@@ -1,7 +1,8 @@
 """The architecture "rational" for SAELens. Importing this needs SAELens; `rational_sae` does it by itself.
 
-On disk: SAELens' four tensors, `threshold` and `scale` ([d_sae] each); the shape's coefficients, gain, right
-slope, mode and k are numbers in cfg.json, which no dtype cast can round.
+On disk: SAELens' four tensors, `threshold` and `scale` ([d_sae] each), and what bfloat16 rounds off these two
+(`residue.py`), because SAELens casts every tensor to the dtype that is asked for before we see it. The shape's
+coefficients, gain, right slope, mode and k are numbers in cfg.json. So the gate is exact after a load in bfloat16.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing_extensions import override
 from rational_sae.errors import MissingExtraError, OutputError
 from rational_sae.gate import Mode, RationalGate
 from rational_sae.rational import PartialFractions
+from rational_sae.residue import join_, split
+from rational_sae.token_scale import TokenScale
 
 try:
     from sae_lens.registry import SAE_CLASS_REGISTRY, register_sae_class
@@ -24,6 +27,8 @@ except ImportError as error:
     raise MissingExtraError("sae-lens", extra="saelens") from error
 
 ARCHITECTURE = "rational"
+
+GATE_TENSORS = ("threshold", "scale")
 
 IDENTITY = PartialFractions(0.0, 1.0, alpha=[], beta=[], x=[], eta=[])  # pyright: ignore[reportArgumentType]
 
@@ -40,6 +45,8 @@ class RationalSAEConfig(SAEConfig):
     mode: Mode = "hard"
     k: int | None = None
     """For mode topk."""
+    token_scale: dict[str, Any] | None = None
+    """k, power and level of the scale for each token (`rational_sae.token_scale`); None: 1."""
 
     @override
     @classmethod
@@ -72,6 +79,7 @@ class RationalSAE(SAE[RationalSAEConfig]):
             k=self.cfg.k,
             gain=self.cfg.gain,
             right_slope=self.cfg.right_slope,
+            token=TokenScale(**self.cfg.token_scale) if self.cfg.token_scale else None,
         )
         return gate.to(self.scale.device).requires_grad_(False)
 
@@ -101,13 +109,15 @@ class RationalSAE(SAE[RationalSAEConfig]):
 
     @override
     def process_state_dict_for_loading(self, state_dict: dict[str, Any]) -> None:
-        for name in ("threshold", "scale"):
-            if name in state_dict:
-                state_dict[name] = state_dict[name].float()
+        join_(state_dict, GATE_TENSORS)
+
+    @override
+    def process_state_dict_for_saving(self, state_dict: dict[str, Any]) -> None:
+        state_dict |= split(state_dict, GATE_TENSORS)
 
     def _apply(self, fn: Any, recurse: bool = True) -> RationalSAE:
         """Move devices, but keep the gate's numbers float32."""
-        kept = {name: getattr(self, name).data for name in ("threshold", "scale")}
+        kept = {name: getattr(self, name).data for name in GATE_TENSORS}
         super()._apply(fn, recurse)
         for name, data in kept.items():
             moved = getattr(self, name)

@@ -2,12 +2,12 @@
 
 Of n · d_sae pre-activations under 2 % are active or in the band of the threshold's gradient. The encoder product is
 dense, because the selection needs every entry; the decoder, both of its gradients and the encoder's weight gradient
-are sparse products over those entries (NUMERICS §3). Gradients equal those of `SAE.forward` to rounding.
+are sparse products over those entries (NUMERICS §3). Gradients equal those of `SAE.outputs` to rounding.
 """
 
 from __future__ import annotations
 
-import warnings
+import functools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,11 +16,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from rational_sae.gate import RationalGate, ThresholdGate
 from rational_sae.sae import SAE
+from rational_sae.selection import stable_order, where_true
 
 MOST_DENSE = 0.1
 """Share of entries above which dense products are quicker. On two cores (benchmarks/density.py; d_in 576, d_sae 4608,
 batch 1024) a sparse step took .3 of a dense one's time at .08 and 1.2 of it at .16."""
+
+
+SLACK = 0.1
+"""Of a threshold's band, by which selection in bfloat16 is widened. A product's error is about 2⁻⁸ of ‖x‖‖w‖/√d_in,
+three per thousand of a typical threshold; this is two per cent of one."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +47,59 @@ class Reconstruction:
 def reconstruct(sae: SAE, x: Tensor, *, sparse: bool) -> Reconstruction:
     """x̂ and the codes of x: [n, d_in], by sparse or by dense products."""
     if not sparse:
-        x_hat, z, l0 = sae(x)
+        x_hat, z, l0 = sae.outputs(x)
         return Reconstruction(x_hat, z, torch.arange(sae.d_sae, device=z.device), l0)
     normalised, state = sae.normalise(x.float())
     offset = sae.b_dec if sae.apply_b_dec_to_input else None
-    with torch.no_grad():
-        centred = normalised if offset is None else normalised - offset
-        h = torch.addmm(sae.b_enc, centred, sae.W_enc)
-    places = sae.gate.places(h)
-    entries = Entries(places, h.shape)
-    value = _Encode.apply(h.flatten()[places], centred, entries, sae.W_enc, sae.b_enc, offset)
-    code, l0 = sae.gate.codes(value, entries.latent, len(h))
+    centred = normalised if offset is None else normalised - offset.detach()
+    entries, value, c = _listed(sae, centred)
+    value = _Encode.apply(value, centred, entries, sae.W_enc, sae.b_enc, offset)
+    if c is None:
+        code, l0 = sae.gate.codes(value, entries.latent, len(x))
+    else:
+        code, l0 = sae.gate.codes(value / c, entries.latent, len(x))
+        code = code * c
     x_hat = sae.denormalise(_Decode.apply(code, entries, sae.W_dec) + sae.b_dec, state)
     return Reconstruction(x_hat, code, entries.latent, l0)
+
+
+def _listed(sae: SAE, centred: Tensor) -> tuple[Entries, Tensor, Tensor | None]:
+    """The entries that the gate asks for, their pre-activations in float32 and their tokens' scales: [m] each.
+
+    Where the device multiplies bfloat16 faster and the gate has thresholds, the dense product only selects: it is
+    raised by more than its rounding error, and the values of what it lists are computed again, exactly.
+    """
+    slack = _slack(sae) if bfloat16_gains(centred.device.type) else None
+    with torch.no_grad():
+        if slack is None:
+            h = torch.addmm(sae.b_enc, centred, sae.W_enc)
+        else:
+            bias, *factors = (tensor.bfloat16() for tensor in (sae.b_enc + slack, centred, sae.W_enc))
+            h = torch.addmm(bias, *factors).float()
+    c = sae.gate.token_scale(h)
+    places = sae.gate.places(h if c is None else h / c)
+    entries = Entries(places, h.shape)
+    if slack is None:
+        return entries, h.flatten()[places], None if c is None else c[entries.row, 0]
+    return entries, entries.dots(centred, sae.W_enc.detach().T) + sae.b_enc.detach()[entries.latent], None
+
+
+def _slack(sae: SAE) -> Tensor | None:
+    """[d_sae]: what covers the rounding of a bfloat16 product, for gates whose codes check their threshold again (a
+    token's scale has no second look)."""
+    gate = sae.gate
+    if isinstance(gate, ThresholdGate) or (isinstance(gate, RationalGate) and gate.mode == "hard" and not gate.token):
+        return SLACK * gate.transition.half_width
+    return None
+
+
+@functools.cache
+def bfloat16_gains(device: str) -> bool:
+    """Whether this kind of device has bfloat16 products in hardware. Without, they are slower: 3.5 times on a CPU with
+    AVX-512 alone."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 @torch.no_grad()
@@ -61,18 +108,20 @@ def sparse_pays(sae: SAE, x: Tensor) -> bool:
     if not sae.gate.exact_zeros:
         return False
     h = sae.preactivations(x)
+    c = sae.gate.token_scale(h)
     with torch.enable_grad():
-        places = sae.gate.places(h)
+        places = sae.gate.places(h if c is None else h / c)
     return len(places) <= MOST_DENSE * h.numel() and _supported(x.device)
 
 
 def _supported(device: torch.device) -> bool:
-    """Whether this build of torch multiplies sparse matrices on this device."""
+    """Whether this build of torch has the sparse products on this device."""
     try:
-        entries = Entries(torch.tensor([0, 3], device=device), torch.Size([2, 2]))
+        entries, one = Entries(torch.tensor([0, 3], device=device), torch.Size([2, 2])), torch.ones(2, device=device)
         square = torch.eye(2, device=device)
-        torch.sparse.sampled_addmm(entries.matrix(torch.ones(2, device=device)), square, square, beta=0.0)
-        entries.transposed_product(torch.ones(2, device=device), square)
+        for product in (entries.product, entries.transposed_product):
+            product(one, square)
+        entries.dots(square, square)
     except (RuntimeError, NotImplementedError):
         return False
     return True
@@ -80,11 +129,18 @@ def _supported(device: torch.device) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """Listed entries of an [n, d_sae] matrix, row by row. The order by latent is worked out when a gradient asks."""
+    """Listed entries of an [n, d_sae] matrix, row by row. The order by latent is worked out when a gradient asks.
+
+    Every product is a sum of bags, `embedding_bag`, forward only: no atomics, so the same bits at every run.
+    """
 
     places: Tensor
     """[m] int64, flat and ascending."""
     shape: torch.Size
+
+    def select(self, index: Tensor) -> Entries:
+        """Some of them. index: [k] int64, ascending."""
+        return Entries(self.places[index], self.shape)
 
     @cached_property
     def row(self) -> Tensor:
@@ -97,43 +153,41 @@ class Entries:
         return self.places - self.row * self.shape[1]
 
     @cached_property
-    def rows(self) -> Tensor:
-        """[n + 1] int64: where each row starts."""
-        return _starts(self.row, self.shape[0])
-
-    @cached_property
-    def by_latent(self) -> Tensor:
-        """[m] int64: the order that sorts entries by latent, then by row."""
-        return self.latent.argsort(stable=True)
-
-    @cached_property
-    def latents(self) -> Tensor:
-        """[d_sae + 1] int64: where each latent starts in that order."""
-        return _starts(self.latent, self.shape[1])
-
-    def matrix(self, value: Tensor) -> Tensor:
-        """[n, d_sae] sparse, with these values: [m]."""
-        return _csr(self.rows, self.latent, value, self.shape)
+    def _by_latent(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Ordered by latent, then by row: [m] int64 the order, [m] int64 rows, [d_sae] int64 each latent's start."""
+        order = stable_order(self.latent, self.shape[1])
+        return order, self.row[order], _starts(self.latent, self.shape[1])
 
     def product(self, value: Tensor, dense: Tensor) -> Tensor:
-        """matrix(value) · dense: [n, d] of dense: [d_sae, d]."""
-        return embedding_bag(self.latent, dense, self.rows[:-1], mode="sum", per_sample_weights=value)
+        """The matrix with these values times dense: [n, d]. value: [m]; dense: [d_sae, d]."""
+        return _bags(dense, self.latent, _starts(self.row, self.shape[0]), value)
 
     def transposed_product(self, value: Tensor, dense: Tensor) -> Tensor:
-        """matrix(value)ᵀ · dense: [d_sae, d] of dense: [n, d]."""
-        order = self.by_latent
-        shape = torch.Size([self.shape[1], self.shape[0]])
-        return _csr(self.latents, self.row[order], value[order], shape) @ dense
+        """The transposed matrix with these values times dense: [d_sae, d]. value: [m]; dense: [n, d]."""
+        order, row, starts = self._by_latent
+        return _bags(dense, row, starts, value[order])
+
+    def dots(self, left: Tensor, right: Tensor) -> Tensor:
+        """left[row] · right[latent] of each entry: [m]. left: [n, d]; right: [d_sae, d].
+
+        The gradient of a bag's weights; latent by latent, so that the batch, the smaller of the two, stays in cache.
+        """
+        order, row, starts = self._by_latent
+        found = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+            right, left, row, starts, self.latent[order], mode=0
+        )
+        return torch.empty_like(found).index_copy_(0, order, found)
 
 
 def _starts(index: Tensor, size: int) -> Tensor:
-    return torch.nn.functional.pad(torch.bincount(index, minlength=size).cumsum(0), (1, 0))
+    """[size] int64: where each value starts among sorted ones. index: [m] int64, in any order."""
+    ends = torch.bincount(index, minlength=size).cumsum(0)
+    return torch.nn.functional.pad(ends[:-1], (1, 0))
 
 
-def _csr(starts: Tensor, columns: Tensor, value: Tensor, shape: torch.Size) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch calls the whole layout beta, once
-        return torch.sparse_csr_tensor(starts, columns, value, shape)
+def _bags(dense: Tensor, rows: Tensor, starts: Tensor, value: Tensor) -> Tensor:
+    """Σ value · dense[row] over each bag: [bags, d]."""
+    return embedding_bag(rows, dense, starts, mode="sum", per_sample_weights=value)
 
 
 class _Encode(torch.autograd.Function):
@@ -156,25 +210,27 @@ class _Encode(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         centred, W_enc = ctx.saved_tensors
-        entries: Entries = ctx.entries
-        by_bias = torch.zeros(entries.shape[1], device=centred.device).index_add_(0, entries.latent, grads[0])
+        # Entries in the band of a threshold alone have none.
+        chosen = where_true(grads[0] != 0)
+        entries, g = ctx.entries.select(chosen), grads[0][chosen]
+        by_bias = torch.zeros(entries.shape[1], device=centred.device).index_add_(0, entries.latent, g)
         by_offset = -(W_enc @ by_bias) if ctx.subtracts else None
-        return None, None, None, entries.transposed_product(grads[0], centred).T, by_bias, by_offset
+        return None, None, None, entries.transposed_product(g, centred).T, by_bias, by_offset
 
 
 class _Decode(torch.autograd.Function):
-    """Σ_j z_j W_dec[j] over listed codes."""
+    """Σ_j z_j W_dec[j] over listed codes; those that are 0 get their gradient, and cost no more than that."""
 
     @staticmethod
     def forward(ctx: Any, code: Tensor, entries: Entries, W_dec: Tensor) -> Tensor:
-        ctx.save_for_backward(code, W_dec)
-        ctx.entries = entries
-        return entries.product(code, W_dec)
+        chosen = where_true(code != 0)
+        active, z = entries.select(chosen), code[chosen]
+        ctx.save_for_backward(z, W_dec)
+        ctx.entries, ctx.active = entries, active
+        return active.product(z, W_dec)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor]:
-        code, W_dec = ctx.saved_tensors
-        entries: Entries = ctx.entries
+        z, W_dec = ctx.saved_tensors
         g = grads[0].contiguous()
-        by_code = torch.sparse.sampled_addmm(entries.matrix(torch.zeros_like(code)), g, W_dec.T, beta=0.0).values()
-        return by_code, None, entries.transposed_product(code, g)
+        return ctx.entries.dots(g, W_dec), None, ctx.active.transposed_product(z, g)

@@ -102,14 +102,20 @@ def _read_file(path: Path) -> Iterator[str]:
         with path.open(encoding="utf-8", errors="replace") as lines:
             yield from _paragraphs(lines)
         return
+    for number, line in open_lines(path):
+        yield _jsonl_text(line, path, number)
+
+
+def open_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Non-empty lines of a text file, gzipped or not, with their numbers from 1. Raises TextError if it is damaged."""
     opener = gzip.open if path.name.lower().endswith(".gz") else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        try:
+    try:
+        with opener(path, "rt", encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield _jsonl_text(line, path, number)
-        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-            raise TextError(f"{path} is damaged ({error})", "write the file again") from error
+                    yield number, line
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise TextError(f"{path} is damaged ({error})", "write the file again") from error
 
 
 def _paragraphs(lines: Iterator[str] | io.TextIOBase) -> Iterator[str]:

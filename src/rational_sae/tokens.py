@@ -7,6 +7,7 @@ default `sink="exclude"`, is the first of its sequence: that position carries a 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +22,9 @@ Sink = Literal["exclude", "keep"]
 
 EVAL_TOKENS_PER_DOCUMENT = 256
 """At most this many tokens of one document are evaluated, so that no long document dominates."""
+
+PEEK_DOCUMENTS = 20
+"""Documents looked at to tell a text that is too short from a tokenizer that does not know it."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,24 @@ class Tokeniser:
         if rows:
             yield self._limited(rows, max_tokens - kept)
 
+    def one_each(self, texts: list[str]) -> Iterator[Sequences]:
+        """One sequence a text, cut at the context; `document` is the text's place in the list. Empty ones are skipped.
+
+        Texts of like length share a batch, so that padding stays rare.
+        """
+        rows = [(next(self._chunks(ids), []), index) for index, ids in enumerate(self._encoded(texts))]
+        rows = sorted((row for row in rows if row[0]), key=lambda row: len(row[0]))
+        for start in range(0, len(rows), self.sequences_per_batch):
+            part = rows[start : start + self.sequences_per_batch]
+            yield self._limited(part, sum(len(ids) for ids, _ in part))
+
+    def only_specials(self, documents: Iterable[str]) -> tuple[int, str] | None:
+        """If a few documents hold nothing but special tokens: how many tokens, and the first of them; else None."""
+        ids = [token for document in self._encoded(itertools.islice(documents, PEEK_DOCUMENTS)) for token in document]
+        if not ids or set(ids) - set(self.tokenizer.all_special_ids):
+            return None
+        return len(ids), self.tokenizer.convert_ids_to_tokens(ids[0])
+
     def _encoded(self, documents: Iterable[str]) -> Iterator[list[int]]:
         for document in documents:
             yield self.tokenizer(document, add_special_tokens=False, verbose=False).input_ids
@@ -105,10 +127,21 @@ class Tokeniser:
         return pad if pad is not None else self.tokenizer.eos_token_id or 0
 
 
-def require_tokens(found: int, needed: int, split: Split, text: Text) -> None:
+def require_tokens(found: int, needed: int, split: Split, text: Text, tokeniser: Tokeniser) -> None:
     """Raise TextError if a split yielded fewer kept tokens than a job needs."""
     if found < needed:
+        require_words(tokeniser, text.name, text.documents(split))
         raise TextError(
             f"{text.name} gives {found} tokens for the {split} split, {needed} are needed",
             "give more or longer documents, or ask for fewer tokens",
+        )
+
+
+def require_words(tokeniser: Tokeniser, name: str, documents: Iterable[str]) -> None:
+    """Raise TextError if the first documents are nothing but special tokens to this tokenizer."""
+    if specials := tokeniser.only_specials(documents):
+        count, token = specials
+        raise TextError(
+            f"the tokenizer reads {name} as special tokens only ({count} tokens looked at, the first is {token})",
+            "give the model with its own tokenizer, or text that it knows",
         )

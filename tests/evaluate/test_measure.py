@@ -69,7 +69,7 @@ def test_figures_equal_a_plain_loop_over_sequences(reader: Reader) -> None:
                 if not keep.any():
                     continue
                 x, logits = host.residual_and_logits(ids[None], reader.hook)
-                x_hat, z, _ = sae(x[0, keep])
+                x_hat, z, _ = sae.outputs(x[0, keep])
                 edited = x.clone()
                 edited[0, keep] = x_hat
                 changed = host.logits_from(ids[None], reader.hook, edited)

@@ -37,6 +37,7 @@ def _row(
         "loss_recovered": recovered,
         "loss_recovered_mean": recovered - 0.018,
         "kl": kl,
+        "top1_agreement": 1 - kl / 2,
         "fvu_at_l0": fvu + (l0 - 32.0) * 0.0011,
         "delta_ce_at_l0": delta + (l0 - 32.0) * 0.003,
     }
@@ -109,6 +110,114 @@ def _firing() -> dict[str, Any]:
     }
 
 
+TEXT = (
+    "The court said on Tuesday that prices rose by 3.1 % in March , after the bank had raised its rate again . "
+    "Scientists in Kyoto found a protein that folds twice as fast when it is warm , but nobody knows why . "
+    "She scored in the 89 th minute and the crowd , silent until then , sang as the rain came down ."
+)
+WORDS = TEXT.split()
+PROBE_VALUES = {
+    "teacher": (0.712, 0.744, 0.801, 0.858, 0.902),
+    "rsae": (0.721, 0.751, 0.809, 0.861, 0.903),
+    "identity": (0.717, 0.747, 0.806, 0.860, 0.902),
+    "activations": (0.643, 0.668, 0.731, 0.822, 0.914),
+}
+PROBE_KEYS = ("probe_k1", "probe_k2", "probe_k5", "probe_k20", "probe_dense")
+
+
+def _example(noise: random.Random, scale: float) -> dict[str, Any]:
+    start, peak = noise.randrange(len(WORDS)), noise.randrange(8, 16)
+    tokens = [(" " if i else "") + WORDS[(start + i) % len(WORDS)] for i in range(20)]
+    values = [0.0] * 20
+    for i in range(max(0, peak - 2), min(20, peak + 2)):
+        values[i] = scale * noise.uniform(0.2, 0.7)
+    values[peak] = scale
+    return {"tokens": tokens, "values": values, "peak": peak}
+
+
+def _latent(noise: random.Random, number: int, place: int) -> dict[str, Any]:
+    """Its status, and with it which side is silent, goes round: mostly kept."""
+    status = {3: "newly_alive", 5: "newly_dead", 7: "dead"}.get(place % 20, "kept")
+    alive = {"teacher": status in ("kept", "newly_dead"), "rsae": status in ("kept", "newly_alive")}
+    cos = 1 - 0.4 * noise.random() ** 3
+    return {
+        "latent": number,
+        "status": status,
+        "change": 1 - cos,
+        "cos_decoder": cos,
+        "cos_encoder": cos - 0.02 * noise.random(),
+        "correlation": 1 - 0.6 * noise.random() ** 2 if status == "kept" else None,
+        "density": {row: 10 ** noise.uniform(-4, -1.2) if alive[row] else 0.0 for row in alive},
+        "examples": {
+            row: [_example(noise, 9.3 * noise.random() + 1) for _ in range(5)] if alive[row] else [] for row in alive
+        },
+    }
+
+
+def _features(latents: int) -> dict[str, Any]:
+    noise = random.Random(1)
+    numbers = noise.sample(range(2304), latents)
+    listed = [_latent(noise, number, place) for place, number in enumerate(numbers)]
+    return {
+        "rows": ["teacher", "rsae"],
+        "summary": {
+            "dead": {"teacher": 200, "rsae": 134},
+            "newly_alive": 91,
+            "newly_dead": 25,
+            "median_cos_decoder": 0.97312,
+        },
+        "latents": sorted(listed, key=lambda latent: -latent["change"]),
+    }
+
+
+def _around(value: float, width: float) -> dict[str, Any]:
+    return {"value": value, "interval": [value - width, value + width]}
+
+
+def add_everything(report: dict[str, Any], latents: int) -> dict[str, Any]:
+    """Probes, features and absorption on top of a report."""
+    for row, values in PROBE_VALUES.items():
+        report["rows"].setdefault(row, {}).update(zip(PROBE_KEYS, values, strict=True))
+        report["intervals"].setdefault(row, {}).update(
+            {key: [value - 0.008, value + 0.008] for key, value in zip(PROBE_KEYS, values, strict=True)}
+        )
+    for key, ours, base in zip(PROBE_KEYS, PROBE_VALUES["rsae"], PROBE_VALUES["teacher"], strict=True):
+        report["differences"]["rsae - teacher"][key] = _around(ours - base, 0.005)
+    report["probing"] = {
+        "protocol": {"k": [1, 2, 5, 20], "seeds": [42, 43, 44], "classifier": "LogisticRegression(C=1)"},
+        "tasks": {
+            task: {
+                "classes": ["sport", "world", "business", "science"][:classes],
+                "train": 800,
+                "test": 200,
+                "rows": {
+                    row: {key: _around(v + shift, 0.02) for key, v in zip(PROBE_KEYS, values, strict=True)}
+                    for row, values in PROBE_VALUES.items()
+                },
+            }
+            for task, classes, shift in (("news topics", 4, 0.03), ("sentiment", 2, -0.03))
+        },
+    }
+    report["features"] = _features(latents)
+    report["absorption"] = {
+        row: {"absorption_fraction": _around(value, 0.01), "letters": 26}
+        for row, value in (("teacher", 0.114), ("rsae", 0.097))
+    }
+    return report
+
+
+@pytest.fixture
+def everything(full: dict[str, Any]) -> dict[str, Any]:
+    """The full report with probes, 500 latents and absorption."""
+    return add_everything(full, 500)
+
+
+@pytest.fixture
+def several(full: dict[str, Any]) -> dict[str, Any]:
+    """The same with 60 latents: quick to draw."""
+    return add_everything(full, 60)
+
+
 @pytest.fixture
 def full() -> dict[str, Any]:
     """Every section, with the numbers of DESIGN §1 where it has them."""
@@ -160,3 +269,44 @@ def full() -> dict[str, Any]:
 @pytest.fixture
 def minimal() -> dict[str, Any]:
     return {"schema": 1, "title": "Least", "verdict": "Nothing was trained.", "rows": {"teacher": {"fvu": 0.25}}}
+
+
+@pytest.fixture
+def swept(full: dict[str, Any]) -> dict[str, Any]:
+    """A sweep's summary: two families, two sparsities each."""
+    cells = {}
+    for number, (name, family) in enumerate(
+        [("a cell", "topk"), ("topk-64", "topk"), ("relu-30", "relu"), ("relu-60", "relu")]
+    ):
+        part = 1 + number % 2
+        cells[name] = {
+            "model": "smollm2",
+            "hook": "model.layers.11",
+            "family": family,
+            "d_sae": 2304,
+            "development": not number,
+            "rows": {
+                row: {key: value * part if key == "l0" else value / part for key, value in values.items()}
+                for row, values in full["rows"].items()
+            },
+            "intervals": {},
+            "differences": full["differences"],
+            "verdict": full["verdict"],
+            "seconds": 12.0,
+        }
+    ratio = {
+        "geometric_mean": 0.91,
+        "worst": 0.99,
+        "worst_cell": "relu-60",
+        "cells": 4,
+        "clearly_better": 3,
+        "clearly_worse": 0,
+    }
+    return {
+        "schema": 1,
+        "cells": cells,
+        "ratios": {"headline": {"teacher": {"fvu_at_l0": ratio}}, "development": {}},
+        "rates": {},
+        "failed": {"gone": "no such folder"},
+        "missing": [],
+    }

@@ -52,7 +52,7 @@ def batch(d_in: int, n: int = 257) -> Tensor:
 def assert_same(ours: Any, theirs: Any, x: Tensor) -> None:
     """The same codes, zeros included, and the same reconstruction."""
     with torch.no_grad():
-        found, z, _ = ours(x)
+        found, z, _ = ours.outputs(x)
         wanted_z = theirs.encode(x)
         wanted = theirs.decode(wanted_z)
     assert torch.equal(z != 0, wanted_z != 0)
@@ -190,13 +190,11 @@ def edit(folder: Path, **changes: Any) -> None:
 
 def test_refuses_what_is_not_there(folder: Path) -> None:
     refused(folder / "nowhere", "no such folder")
-    refused("hub:someone/sae", "download the folder")
-    refused("saelens:gpt2-small-res-jb/x", "download the folder")
     (folder / "other.txt").write_text("")
     refused(folder / "other.txt", "not the weights")
-    (folder / WEIGHTS).rename(folder / "moved")
-    refused(folder, WEIGHTS, "no such file")
-    (folder / "moved").rename(folder / WEIGHTS)
+    moved = (folder / WEIGHTS).rename(folder.parent / "moved")
+    refused(folder, "no such file", "weights")
+    moved.rename(folder / WEIGHTS)
     (folder / CONFIG).unlink()
     refused(folder, CONFIG, "no such file")
 

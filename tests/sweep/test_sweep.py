@@ -105,7 +105,7 @@ def test_the_page_shows_the_numbers_of_the_summary(swept: tuple[Path, Path, dict
     assert page == render_sweep(json.loads((out / "sweep.json").read_text()))
     for sheet in sweep_sheets(found):
         for line in sheet.lines:
-            assert all(text in page for text in line)
+            assert all(field.text in page and field.interval in page for field in line)
 
 
 def made_cell(rsae: float, native: float, interval: list[float]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def x() -> Tensor:
 
 def squared_error(sae: SAE, x: Tensor) -> float:
     with torch.no_grad():
-        return float((x - sae(x)[0]).pow(2).sum(dtype=torch.float64))
+        return float((x - sae(x)).pow(2).sum(dtype=torch.float64))
 
 
 def test_the_basis_times_the_coefficients_is_the_rational() -> None:

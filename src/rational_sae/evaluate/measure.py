@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rational_sae.activations import Reader
+from rational_sae.evaluate.behaviour import Predictions
 from rational_sae.gate import SMOOTH_EPSILON, RationalGate
 from rational_sae.matched import can_shift, shifted, solve_shift
 from rational_sae.sae import SAE
@@ -35,12 +36,14 @@ class RowSums:
     l0_eps: Tensor
     ce: Tensor
     kl: Tensor
+    agreed: Tensor
+    """Predictions whose likeliest token is the clean model's."""
     fired: Tensor
     """[d_sae] int64: tokens on which each latent was active."""
 
     @classmethod
     def zeros(cls, documents: int, d_sae: int) -> RowSums:
-        column = [torch.zeros(documents, dtype=torch.float64) for _ in range(5)]
+        column = [torch.zeros(documents, dtype=torch.float64) for _ in range(6)]
         return cls(*column, fired=torch.zeros(d_sae, dtype=torch.int64))
 
 
@@ -60,7 +63,9 @@ class Measurements:
     """[documents] sums of next-token cross-entropy of `clean`, `zero` and `mean`."""
     rows: dict[str, RowSums]
     at_l0: dict[str, RowSums] = field(default_factory=dict)
-    """The rows again, with thresholds moved so that each has the L0 of the row `teacher`."""
+    """The rows again, with thresholds moved so that each has the L0 of the reference row."""
+    reference: str = "teacher"
+    """The row whose L0 is the common one."""
 
 
 def measure(
@@ -71,33 +76,40 @@ def measure(
     *,
     split: Split = "test",
     needed: int | None = None,
+    reference: str = "teacher",
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Measurements:
     """Run every SAE in place of the residual stream, and the model clean, zero- and mean-ablated.
 
-    mean: [d_in], x̄ of the train split, for mean ablation. progress is told (batches done, batches in all).
+    mean: [d_in], x̄ of the train split, for mean ablation. reference: the row whose L0 the others are moved to; none
+    if there is no such row. progress is told (batches done, batches in all).
     Raises TextError if the split has fewer than `needed` tokens (default: a quarter of `tokens`), and HostError if the
     model gives NaN or infinity.
     """
     batches = list(reader.held_out(split, tokens))
     found = sum(int(batch.keep.sum()) for batch in batches)
-    require_tokens(found, needed or max(1, tokens // 4), split, reader.text)
-    shifts = _shifts_to_teacher(reader, saes, batches)
-    sums = _empty(saes, shifts, 1 + max(int(batch.document.max()) for batch in batches), len(mean))
+    require_tokens(found, needed or max(1, tokens // 4), split, reader.text, reader.tokeniser)
     small = [part for batch in batches for part in _split(batch)]
-    for done, batch in enumerate(small):
-        _measure_batch(reader, saes, shifts, batch, mean, sums)
+    # The stream is read once, and every forward starts at the hook. [tokens, d_in]: small beside the logits.
+    streams = [reader.host.residual(part.input_ids, reader.hook) for part in small]
+    shifts = _shifts_to(reference, reader, saes, small, streams)
+    sums = _empty(saes, shifts, 1 + max(int(batch.document.max()) for batch in batches), len(mean), reference)
+    for done, (batch, stream) in enumerate(zip(small, streams, strict=True)):
+        _measure_batch(reader, saes, shifts, batch, stream, mean, sums)
         progress(done + 1, len(small))
     return _only_measured(sums)
 
 
-def _shifts_to_teacher(reader: Reader, saes: dict[str, SAE], batches: list[Sequences]) -> dict[str, float]:
-    """For each row whose L0 can move and is not the teacher's already: the move to it on these very tokens."""
-    movable = [name for name, sae in saes.items() if name != "teacher" and can_shift(sae)]
-    if "teacher" not in saes or not movable:
+def _shifts_to(
+    reference: str, reader: Reader, saes: dict[str, SAE], batches: list[Sequences], streams: list[Tensor]
+) -> dict[str, float]:
+    """For each row whose L0 can move and is not the reference's already: the move to it on these very tokens."""
+    movable = [name for name, sae in saes.items() if name != reference and can_shift(sae)]
+    if reference not in saes or not movable:
         return {}
-    x = torch.cat([reader.at(batch) for batch in batches])
-    target = mean_l0(saes["teacher"], x)
+    pairs = zip(batches, streams, strict=True)
+    x = torch.cat([stream[reader.kept(stream, batch)].float() for batch, stream in pairs])
+    target = mean_l0(saes[reference], x)
     apart = [name for name in movable if abs(mean_l0(saes[name], x) / target - 1) > EQUAL_L0]
     return {name: solve_shift(saes[name], x, target) for name in apart}
 
@@ -108,7 +120,7 @@ def mean_l0(sae: SAE, x: Tensor) -> float:
     return sum(int((sae.encode(part) != 0).sum()) for part in x.split(2048)) / len(x)
 
 
-def _empty(saes: dict[str, SAE], shifts: dict[str, float], documents: int, d_in: int) -> Measurements:
+def _empty(saes: dict[str, SAE], shifts: dict[str, float], documents: int, d_in: int, reference: str) -> Measurements:
     def column() -> Tensor:
         return torch.zeros(documents, dtype=torch.float64)
 
@@ -120,6 +132,7 @@ def _empty(saes: dict[str, SAE], shifts: dict[str, float], documents: int, d_in:
         ce={name: column() for name in ("clean", "zero", "mean")},
         rows={name: RowSums.zeros(documents, sae.d_sae) for name, sae in saes.items()},
         at_l0={name: RowSums.zeros(documents, saes[name].d_sae) for name in shifts},
+        reference=reference,
     )
 
 
@@ -135,50 +148,50 @@ def _split(batch: Sequences) -> list[Sequences]:
 
 @torch.no_grad()
 def _measure_batch(
-    reader: Reader, saes: dict[str, SAE], shifts: dict[str, float], batch: Sequences, mean: Tensor, sums: Measurements
+    reader: Reader,
+    saes: dict[str, SAE],
+    shifts: dict[str, float],
+    batch: Sequences,
+    stream: Tensor,
+    mean: Tensor,
+    sums: Measurements,
 ) -> None:
-    host, hook = reader.host, reader.hook
-    stream, logits = host.residual_and_logits(batch.input_ids, hook)
     keep = reader.kept(stream, batch)
     x = stream[keep].float()
     reader.require_finite(x, "measured")
     owner = batch.document[:, None].expand_as(batch.keep)
     document = owner[keep.cpu()]
     # A kept position predicts if its next token is real; padding is special and never predicted.
-    where = keep[:, :-1] & _real_next(reader, batch).to(keep.device)
-    predicted = owner[:, :-1][where.cpu()]
-    labels = batch.input_ids.to(host.device)[:, 1:][where]
+    where = torch.zeros_like(keep)
+    where[:, :-1] = keep[:, :-1] & _real_next(reader, batch).to(keep.device)
+    predicted = owner[where.cpu()]
+    labels = batch.input_ids.to(stream.device)[where.roll(1, 1)]
 
-    def log_probabilities(logits: Tensor) -> Tensor:
-        return logits[:, :-1][where].float().log_softmax(-1)
-
-    def cross_entropy(log_p: Tensor) -> Tensor:
-        return -log_p.gather(-1, labels[:, None])[:, 0]
-
-    def replaced(x_hat: Tensor) -> Tensor:
+    def logits(x_hat: Tensor) -> Tensor:
         edited = stream.clone()
         edited[keep] = x_hat.to(stream.dtype)
-        return log_probabilities(host.logits_from(batch.input_ids, hook, edited))
+        return reader.host.logits_from(batch.input_ids, reader.hook, edited)
 
     _add(sums.tokens, document, torch.ones(len(x)))
     _add(sums.predictions, predicted, torch.ones(len(labels)))
     _add(sums.x_squared, document, x.double().pow(2).sum(-1))
     sums.x.index_add_(0, document, x.double().cpu())
-    clean = log_probabilities(logits)
-    _add(sums.ce["clean"], predicted, cross_entropy(clean))
-    _add(sums.ce["zero"], predicted, cross_entropy(replaced(torch.zeros_like(x))))
-    _add(sums.ce["mean"], predicted, cross_entropy(replaced(mean.to(x).expand_as(x))))
+    clean = Predictions.of(logits(x), where.flatten().nonzero()[:, 0], labels)
+    _add(sums.ce["clean"], predicted, clean.cross_entropy())
+    for name, ablated in {"zero": torch.zeros_like(x), "mean": mean.to(x).expand_as(x)}.items():
+        _add(sums.ce[name], predicted, clean.compared(logits(ablated)).ce)
 
     def run(sae: SAE, row: RowSums) -> None:
-        x_hat, z, _ = sae(x)
+        x_hat, z, _ = sae.outputs(x)
         active = z != 0
         row.fired += active.sum(0).cpu()
         _add(row.squared_error, document, (x - x_hat).double().pow(2).sum(-1))
         _add(row.l0, document, active.sum(-1))
         _add(row.l0_eps, document, _above_epsilon(sae, z))
-        log_p = replaced(x_hat)
-        _add(row.ce, predicted, cross_entropy(log_p))
-        _add(row.kl, predicted, (clean.exp() * (clean - log_p)).sum(-1))
+        found = clean.compared(logits(x_hat))
+        _add(row.ce, predicted, found.ce)
+        _add(row.kl, predicted, found.kl)
+        _add(row.agreed, predicted, found.agreed)
 
     for name, sae in saes.items():
         run(sae, sums.rows[name])
@@ -208,7 +221,7 @@ def _only_measured(sums: Measurements) -> Measurements:
     """Drop documents without a kept position, so that the bootstrap resamples real ones only."""
     real = sums.tokens > 0
     for row in [*sums.rows.values(), *sums.at_l0.values()]:
-        for name in ("squared_error", "l0", "l0_eps", "ce", "kl"):
+        for name in ("squared_error", "l0", "l0_eps", "ce", "kl", "agreed"):
             setattr(row, name, getattr(row, name)[real])
     sums.ce = {name: column[real] for name, column in sums.ce.items()}
     sums.x, sums.x_squared = sums.x[real], sums.x_squared[real]

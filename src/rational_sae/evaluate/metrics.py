@@ -6,15 +6,20 @@ of all rows are computed at once, and a difference uses the same resamples on bo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rational_sae.evaluate.firing import firing
 from rational_sae.evaluate.measure import Measurements, RowSums
 
 RESAMPLES = 2000
 COVERAGE = 0.95
+
+SAME_L0 = 0.01
+"""Relative difference of L0 up to which a row whose L0 cannot move (a TopK, a smooth gate) is compared as it is."""
 
 Figures = dict[str, NDArray[np.float64]]
 
@@ -26,6 +31,17 @@ class Results:
     rows: dict[str, dict[str, float]]
     intervals: dict[str, dict[str, list[float]]]
     differences: dict[str, dict[str, dict[str, float | list[float]]]]
+    further: dict[str, Any] = field(default_factory=dict)
+    """Other sections of a report: `firing`, `probing`, `absorption`, `features`, where they were measured."""
+
+    def report(self) -> dict[str, Any]:
+        """As in report.json."""
+        return {
+            "rows": self.rows,
+            "intervals": self.intervals,
+            "differences": self.differences,
+            **self.further,
+        }
 
 
 def results(sums: Measurements, compare: list[tuple[str, str]], *, seed: int = 0) -> Results:
@@ -54,6 +70,7 @@ def results(sums: Measurements, compare: list[tuple[str, str]], *, seed: int = 0
             for row, base in compare
             if row in figures and base in figures
         },
+        {"firing": firing(sums)},
     )
 
 
@@ -70,8 +87,7 @@ def _figures(sums: Measurements, name: str, weights: NDArray[np.float64]) -> Fig
         return weights @ part.squared_error.numpy() / variance, weights @ part.ce.numpy() / predictions
 
     fvu, ce_sae = reconstruction(row)
-    fvu_at_l0, ce_at_l0 = reconstruction(sums.at_l0.get(name, row))
-    return {
+    figures = {
         "mse": weights @ row.squared_error.numpy() / tokens,
         "fvu": fvu,
         "explained_variance": 1 - fvu,
@@ -85,9 +101,18 @@ def _figures(sums: Measurements, name: str, weights: NDArray[np.float64]) -> Fig
         "loss_recovered": (ce["zero"] - ce_sae) / (ce["zero"] - ce["clean"]),
         "loss_recovered_mean": (ce["mean"] - ce_sae) / (ce["mean"] - ce["clean"]),
         "kl": weights @ row.kl.numpy() / predictions,
-        "fvu_at_l0": fvu_at_l0,
-        "delta_ce_at_l0": ce_at_l0 - ce["clean"],
+        "top1_agreement": weights @ row.agreed.numpy() / predictions,
     }
+    if name in sums.at_l0 or _has_reference_l0(sums, name):
+        fvu_at_l0, ce_at_l0 = reconstruction(sums.at_l0.get(name, row))
+        figures |= {"fvu_at_l0": fvu_at_l0, "delta_ce_at_l0": ce_at_l0 - ce["clean"]}
+    return figures
+
+
+def _has_reference_l0(sums: Measurements, name: str) -> bool:
+    """Whether a row that was not moved can stand for itself at the reference's L0."""
+    reference = sums.rows.get(sums.reference)
+    return reference is not None and abs(float(sums.rows[name].l0.sum() / reference.l0.sum()) - 1) <= SAME_L0
 
 
 def _interval(values: NDArray[np.float64]) -> list[float]:

@@ -7,9 +7,12 @@ Nothing is measured here: every number is read from the dictionary that `schema.
 and rich are imported when a page, a figure or a table is asked for, so importing this package is cheap.
 """
 
+from .decision import decisions
+from .environment import environment
+from .evaluation import evaluation_report
 from .figures import save_figures, save_pareto
-from .files import read_report, write_report, write_sweep
-from .numbers import format_difference, format_interval, format_value, relative_difference
+from .files import read_report, read_sweep, write_report, write_sweep
+from .numbers import format_difference, format_interval, format_share, format_value, relative_difference
 from .page import render, render_sweep
 from .schema import SCHEMA, Report
 from .sweep_table import sweep_sheets
@@ -19,13 +22,18 @@ from .terminal import print_sweep, print_table
 __all__ = [
     "SCHEMA",
     "Report",
+    "decisions",
     "difference_rows",
+    "environment",
+    "evaluation_report",
     "format_difference",
     "format_interval",
+    "format_share",
     "format_value",
     "print_sweep",
     "print_table",
     "read_report",
+    "read_sweep",
     "relative_difference",
     "render",
     "render_sweep",

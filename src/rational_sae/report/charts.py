@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 
@@ -49,6 +49,8 @@ class Group:
     name: str
     panels: list[Panel]
     legend: dict[str, Stroke]
+    marks: Literal["lines", "points", "both"] = "lines"
+    """What the legend shows of a stroke."""
 
 
 def gate_group(report: Mapping[str, Any]) -> Group | None:
@@ -198,6 +200,12 @@ def _curve(
     return chart.encode(
         x=alt.X("step:Q", title="step"), y=alt.Y("value:Q", title=title, scale=_scale([p["value"] for p in points]))
     )
+
+
+def shape_of(line: str, styles: Mapping[str, Stroke]) -> alt.Shape:
+    """Points in their rows' shapes."""
+    scale = alt.Scale(domain=list(styles), range=[stroke.shape for stroke in styles.values()])
+    return alt.Shape(f"{line}:N", scale=scale, legend=None)
 
 
 def lines_of(

@@ -16,6 +16,7 @@ from .schema import check_report, to_plain
 
 JSON_NAME = "report.json"
 HTML_NAME = "report.html"
+SWEEP_NAME = "sweep.json"
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
@@ -29,22 +30,34 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
 
 def write_sweep(found: Mapping[str, Any], folder: Path) -> None:
     """Writes sweep.json, then sweep.html. Raises OutputError if a file cannot be written."""
-    _write(Path(folder) / "sweep.json", json.dumps(to_plain(found), indent=1, ensure_ascii=False, allow_nan=False))
+    _write(Path(folder) / SWEEP_NAME, json.dumps(to_plain(found), indent=1, ensure_ascii=False, allow_nan=False))
     _write(Path(folder) / "sweep.html", render_sweep(found))
 
 
 def read_report(folder: Path) -> dict[str, Any]:
     """The report in a folder; OutputError where it is missing, unreadable, malformed or of another schema."""
     path = Path(folder) / JSON_NAME
+    return check_report(_read(path), str(path))
+
+
+def read_sweep(folder: Path) -> dict[str, Any]:
+    """The summary in a sweep's folder; OutputError where it is missing, unreadable or not a sweep's."""
+    path = Path(folder) / SWEEP_NAME
+    found = _read(path)
+    if not isinstance(found, dict) or not {"cells", "ratios", "failed", "missing"} <= found.keys():
+        raise OutputError(f"{path} is not a sweep's summary", "run the sweep again with --resume")
+    return found
+
+
+def _read(path: Path) -> Any:
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise OutputError(f"{path} does not exist", "name the --out folder of a finished job") from error
     except OSError as error:
         raise OutputError(f"{path} cannot be read ({error.strerror})", "check the folder's permissions") from error
     except (ValueError, RecursionError) as error:
         raise OutputError(f"{path} is not JSON ({error})", "rerun the job that wrote it") from error
-    return check_report(report, str(path))
 
 
 def _write(path: Path, text: str) -> None:

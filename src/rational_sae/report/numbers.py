@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .vocabulary import METRICS
+from .vocabulary import KNOWN
 
 ABSENT = "–"
 
@@ -29,9 +29,10 @@ def format_value(key: str, value: Any) -> str:
         return str(value)
     if not math.isfinite(value):
         return ABSENT
-    if key not in METRICS:
+    known = KNOWN.get(key)
+    if known is None:
         return str(value) if isinstance(value, int) else f"{value:.6g}"
-    decimals = METRICS[key].decimals
+    decimals = known.decimals
     return _significant(value) if decimals is None else _fixed(value, decimals)
 
 
@@ -56,6 +57,15 @@ def format_interval(key: str, interval: Sequence[float | None] | None, *, signed
     write = format_difference if signed else format_value
     low, high = interval
     return f"[{write(key, low)}, {write(key, high)}]"
+
+
+def format_share(share: float) -> str:
+    """A relative difference.
+
+    >>> format_share(-0.1967), format_share(0.00012)
+    ('-19.7%', '+0.0%')
+    """
+    return f"{share:+.1%}"
 
 
 def relative_difference(report: Mapping[str, Any], name: str, key: str) -> list[float]:

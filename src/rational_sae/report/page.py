@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .decision import RULE, decisions
+from .features import ORDERS, browser_data, filters, summary_facts
 from .numbers import format_value
 from .schema import check_report, to_plain
 from .sweep_table import sweep_sheets
-from .table import Row, difference_rows, table_rows
-from .vocabulary import HEADLINE, METRICS, ROWS, in_order, metric, row_label
+from .table import Row, absorption_rows, difference_rows, having, probing_rows, table_rows
+from .vocabulary import HEADLINE, KNOWN, LATENT, PROBES, ROWS, in_order, metric, row_label
+
+if TYPE_CHECKING:
+    from .charts import Group
 
 CHART_HEIGHT = 230
 FONT = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -28,38 +36,49 @@ DETAILS = (
 )
 
 
+Table = tuple[list[str], list[Row]]
+"""Keys and rows."""
+
+
+@dataclass(frozen=True)
+class TaskTable:
+    """The probes of one task."""
+
+    name: str
+    note: str
+    table: Table
+
+
 def render(report: Mapping[str, Any]) -> str:
     """The page for a report; OutputError where the report is malformed."""
-    from . import charts
-
     plain = check_report(report)
     rows, differences = table_rows(plain), difference_rows(plain)
-    groups = filter(
-        None,
-        (
-            charts.comparison_group(plain),
-            charts.gate_group(plain),
-            charts.training_group(plain),
-            charts.firing_group(plain),
-        ),
-    )
-    drawn = {group.name: group for group in groups}
-    return _template("page.html").render(
+    tasks, absorption, browser = _tasks(plain), absorption_rows(plain), browser_data(plain)
+    probed = [row for task in tasks for row in task.table[1]]
+    groups = _groups(plain)
+    return _page(
+        "page.html",
+        plain["title"],
+        groups.values(),
         report=plain,
         warnings=plain.get("warnings") or [],
-        css=_asset("page.css"),
-        script=_asset("page.js"),
-        bundle=_bundle() if drawn else "",
+        decisions=decisions(plain),
+        rule=RULE,
         tables=_tables(rows),
         difference_tables=_tables(differences),
-        groups=drawn,
-        specs={panel.name: _spec(panel.chart) for group in drawn.values() for panel in group.panels},
+        tasks=tasks,
+        protocol=_facts((plain.get("probing") or {}).get("protocol")),
+        absorption=(list(absorption[0].cells), absorption) if absorption else None,
+        browser=browser,
+        feature_facts=summary_facts(plain),
+        orders=ORDERS,
+        statuses=filters(plain),
+        groups=groups,
         facts=[(title, _facts(plain.get(key))) for key, title in FACTS if plain.get(key)],
         details=[(title, _facts(plain.get(key), key)) for key, title in DETAILS if plain.get(key)],
         dead=_dead(plain),
-        metrics=_glossary(rows, differences),
-        row_meanings=[(row.label, ROWS[row.name]) for row in rows if row.name in ROWS],
-        metric=metric,
+        metrics=_glossary([*rows, *differences, *probed, *absorption], latents=bool(browser)),
+        row_meanings=_row_meanings([*rows, *probed, *absorption]),
     )
 
 
@@ -69,27 +88,70 @@ def render_sweep(found: Mapping[str, Any]) -> str:
 
     plain = to_plain(found)
     groups = pareto_groups(plain)
-    return _template("sweep.html").render(
-        found=plain,
-        sheets=sweep_sheets(plain),
-        groups=groups,
-        specs={panel.name: _spec(panel.chart) for group in groups for panel in group.panels},
-        css=_asset("page.css"),
-        script=_asset("page.js"),
-        bundle=_bundle() if groups else "",
+    title = f"Sweep of {len(plain['cells'])} upgrades"
+    return _page("sweep.html", title, groups, found=plain, sheets=sweep_sheets(plain), groups=groups)
+
+
+def _page(name: str, title: str, drawn: Iterable[Group], **context: Any) -> str:
+    """A template with its style, its scripts and the data that they read."""
+    specs = {panel.name: _spec(panel.chart) for group in drawn for panel in group.panels}
+    browser = context.get("browser")
+    scripts = [_asset("page.js")]
+    if specs:
+        scripts.insert(0, _bundle())
+    if browser:
+        scripts.append(_asset("features.js"))
+    embedded = {key: value for key, value in (("specs", specs), ("features", browser)) if value}
+    return (
+        _environment()
+        .get_template(name)
+        .render(
+            title=title,
+            css=_asset("page.css"),
+            scripts=scripts,
+            specs=specs,
+            embedded=embedded,
+            metric=metric,
+            **context,
+        )
     )
 
 
-def _template(name: str) -> Any:
+def _groups(plain: Mapping[str, Any]) -> dict[str, Group]:
+    """The charts that the report has data for."""
+    from . import charts
+    from .latent_chart import latent_group
+    from .pareto import pareto_group
+
+    drawn = (
+        charts.comparison_group(plain),
+        pareto_group(plain),
+        latent_group(plain),
+        charts.gate_group(plain),
+        charts.training_group(plain),
+        charts.firing_group(plain),
+    )
+    return {group.name: group for group in drawn if group}
+
+
+def _environment() -> Any:
     import jinja2
 
-    return jinja2.Environment(
+    found = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         loader=jinja2.FunctionLoader(_asset),
-    ).get_template(name)
+    )
+    found.filters["hash_source"] = _hash_source
+    found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    return found
+
+
+def _hash_source(script: str) -> str:
+    """A script as the content security policy names it: no other script may run, wherever it came from."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _asset(name: str) -> str:
@@ -113,12 +175,31 @@ def _spec(chart: Any) -> dict[str, Any]:
     return sized.configure(font=FONT, legend={"disable": True}, view={"stroke": None}, axis=axis).to_dict()
 
 
-def _tables(rows: list[Row]) -> list[tuple[str, list[str], list[Row]]]:
-    """(which, keys, rows) of the main table and of the one with the remaining keys."""
-    present = list(rows[0].cells) if rows else []
-    main = [key for key in HEADLINE if key in present]
-    split = [("main", main), ("further", [key for key in present if key not in HEADLINE])]
-    return [(which, keys, rows) for which, keys in split if keys]
+def _tables(rows: list[Row]) -> dict[str, Table]:
+    """Keys and rows of the main table, of the probes, and of what remains; those that have something."""
+    present = list(dict.fromkeys(key for row in rows for key in row.cells))
+    split = {
+        "main": [key for key in HEADLINE if key in present],
+        "probing": [key for key in PROBES if key in present],
+        "further": [key for key in present if key not in HEADLINE and key not in PROBES],
+    }
+    return {which: (keys, found) for which, keys in split.items() if (found := having(rows, keys))}
+
+
+def _tasks(report: Mapping[str, Any]) -> list[TaskTable]:
+    tasks = (report.get("probing") or {}).get("tasks") or {}
+    return [
+        TaskTable(name, _task_note(tasks[name]), (list(rows[0].cells), rows))
+        for name, rows in probing_rows(report).items()
+        if rows
+    ]
+
+
+def _task_note(task: Mapping[str, Any]) -> str:
+    """ "4 classes, 800 train and 200 test examples", as far as it is known."""
+    sizes = [f"{task[part]:,} {part}" for part in ("train", "test") if task.get(part) is not None]
+    classes = [f"{len(task['classes'])} classes"] if task.get("classes") else []
+    return ", ".join([*classes, " and ".join(sizes) + " examples"] if sizes else classes)
 
 
 def _facts(section: Mapping[str, Any] | None, key: str = "", prefix: str = "") -> list[tuple[str, str]]:
@@ -138,7 +219,14 @@ def _dead(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(row_label(name), format_value("dead", dead[name])) for name in in_order(dead, ROWS)]
 
 
-def _glossary(*tables: list[Row]) -> list[tuple[str, str, str]]:
+def _row_meanings(rows: Iterable[Row]) -> list[tuple[str, str]]:
+    """(label, meaning) of every known row that the page shows."""
+    shown = {row.name for row in rows}
+    return [(row_label(name), meaning) for name, meaning in ROWS.items() if name in shown]
+
+
+def _glossary(rows: Iterable[Row], *, latents: bool) -> list[tuple[str, str, str]]:
     """(label, key, definition) of every metric that the page shows."""
-    shown = {key for rows in tables for row in rows for key in row.cells}
-    return [(m.label, key, m.definition) for key, m in METRICS.items() if key in shown]
+    shown = {key for row in rows for key in row.cells}
+    shown |= set(LATENT) if latents else set()
+    return [(m.label, key, m.definition) for key, m in KNOWN.items() if key in shown]

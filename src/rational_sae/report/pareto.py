@@ -1,53 +1,110 @@
-"""FVU and ΔCE against L0 for every row: one pair of panels for each hook and family of a sweep."""
+"""FVU and ΔCE against L0: the rows of one report, and for a sweep a pair of panels for each hook and family."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import altair as alt
 
-from .charts import Group, Layers, Panel, lines_of
-from .palette import strokes
+from .charts import Group, Layers, Panel, lines_of, shape_of
+from .numbers import format_interval, format_value
+from .palette import Stroke, strokes
 from .sweep_table import HIDDEN
 from .vocabulary import ROWS, in_order, metric, row_label
 
+QUANTITIES = ("fvu", "delta_ce")
+
+
+def pareto_group(report: Mapping[str, Any]) -> Group | None:
+    """Every row of a report that has an L0: a point and its interval."""
+    rows = _rows([report])
+    styles = _styles(rows)
+    panels = []
+    for quantity in QUANTITIES:
+        points = list(_points(report, rows, quantity))
+        if len(points) > 1:
+            panels.append(Panel(f"pareto-{quantity}", metric(quantity).label, _plot(points, quantity, styles)))
+    return Group("pareto", panels, styles, "points") if panels else None
+
 
 def pareto_groups(found: Mapping[str, Any]) -> list[Group]:
-    """One group of two panels for each (model, hook, family), in the order of the cells."""
-    cells = found["cells"].values()
-    keys = dict.fromkeys((cell["model"], cell["hook"], cell["family"]) for cell in cells)
+    """One group of two panels for each (model, hook, family) of a sweep, in the order of the cells."""
+    cells: Mapping[str, Mapping[str, Any]] = found["cells"]
+    keys = dict.fromkeys((cell["model"], cell["hook"], cell["family"]) for cell in cells.values())
     return [
-        _group(key, [cell for cell in cells if (cell["model"], cell["hook"], cell["family"]) == key]) for key in keys
+        _group(
+            key, {n: cell for n, cell in cells.items() if (cell["model"], cell["hook"], cell["family"]) == key}, number
+        )
+        for number, key in enumerate(keys)
     ]
 
 
-def _group(key: tuple[str, str, str], cells: list[Mapping[str, Any]]) -> Group:
+def _group(key: tuple[str, str, str], cells: Mapping[str, Mapping[str, Any]], number: int) -> Group:
     model, hook, family = key
-    rows = [r for r in in_order(dict.fromkeys(r for c in cells for r in c["rows"]), ROWS) if r not in HIDDEN]
-    styles = {row_label(row): stroke for row, stroke in zip(rows, strokes(rows).values(), strict=True)}
-    slug = "-".join(part.replace(".", "-").replace("/", "-") for part in key)
+    rows = [row for row in _rows(cells.values()) if row not in HIDDEN]
+    styles = _styles(rows)
     panels = []
-    for quantity in ("fvu", "delta_ce"):
-        points = [
-            {"line": row_label(row), "l0": cell["rows"][row]["l0"], "value": cell["rows"][row][quantity]}
-            for cell in cells
-            for row in rows
-            if row in cell["rows"] and cell["rows"][row][quantity] is not None
-        ]
-        panels.append(
-            Panel(
-                f"{slug}-{quantity}",
-                f"{metric(quantity).label}: {family}, {model} {hook}",
-                _plot(points, quantity, styles),
-            )
-        )
-    return Group(f"pareto-{slug}", panels, styles)
+    for quantity in QUANTITIES:
+        points = [point for name, cell in cells.items() for point in _points(cell, rows, quantity, name)]
+        chart = _plot(points, quantity, styles, joined=True)
+        title = f"{metric(quantity).label}: {family}, {model} {hook}"
+        panels.append(Panel(f"pareto-{number}-{quantity}", title, chart))
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(key))
+    return Group(f"pareto-{slug}", panels, styles, "both")
 
 
-def _plot(points: list[dict[str, Any]], quantity: str, styles: Any) -> Layers:
+def _rows(holders: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names of the rows that any of the holders has an L0 for, in the order of display."""
+    found = (name for holder in holders for name, row in holder["rows"].items() if row.get("l0") is not None)
+    return in_order(dict.fromkeys(found), ROWS)
+
+
+def _styles(rows: Iterable[str]) -> dict[str, Stroke]:
+    return {row_label(row): stroke for row, stroke in strokes(rows).items()}
+
+
+def _points(
+    holder: Mapping[str, Any], rows: Iterable[str], quantity: str, cell: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """One a row of a report, or of a sweep's cell."""
+    for row in rows:
+        values = holder["rows"].get(row) or {}
+        l0, value = values.get("l0"), values.get(quantity)
+        if l0 is None or value is None:
+            continue
+        interval = ((holder.get("intervals") or {}).get(row) or {}).get(quantity)
+        written = format_interval(quantity, interval)
+        low, high = interval if interval and written else (value, value)
+        yield {
+            "line": row_label(row),
+            "l0": l0,
+            "value": value,
+            "low": low,
+            "high": high,
+            "text": f"{format_value(quantity, value)} {written}".strip(),
+            "at": format_value("l0", l0),
+        } | ({} if cell is None else {"cell": cell})
+
+
+def _plot(points: list[dict[str, Any]], quantity: str, styles: Mapping[str, Stroke], *, joined: bool = False) -> Layers:
+    spread = max(point["l0"] for point in points) > 2 * min(point["l0"] for point in points) > 0
+    scale = alt.Scale(type="log", nice=False, padding=14) if spread else alt.Scale(zero=False, padding=14)
+    tooltip = [alt.Tooltip("line:N", title="row"), alt.Tooltip("at:N", title="L0")]
+    tooltip += [alt.Tooltip("text:N", title=metric(quantity).label)]
+    if "cell" in points[0]:
+        tooltip.insert(0, alt.Tooltip("cell:N", title="cell"))
     lines = lines_of(points, "l0", "line", styles).encode(
-        x=alt.X("l0:Q", title="L0", scale=alt.Scale(type="log", nice=False, padding=12)),
-        y=alt.Y("value:Q", title=metric(quantity).label, scale=alt.Scale(zero=False, padding=8)),
+        x=alt.X("l0:Q", title="L0", scale=scale),
+        y=alt.Y("value:Q", title=metric(quantity).label, scale=alt.Scale(zero=False, padding=10)),
     )
-    return alt.layer(lines, lines.mark_point(filled=True, size=40, opacity=1))
+    bars = lines.mark_rule(strokeWidth=1.5, opacity=0.6).encode(
+        y=alt.Y("low:Q", title=metric(quantity).label),
+        y2="high:Q",
+        strokeDash=alt.value([1, 0]),
+    )
+    dots = lines.mark_point(filled=True, size=90, opacity=0.9).encode(
+        shape=shape_of("line", styles), strokeDash=alt.value([1, 0]), tooltip=tooltip
+    )
+    return alt.layer(*([lines] if joined else []), bars, dots)

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, NotRequired
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
@@ -71,6 +71,54 @@ class Firing(TypedDict):
     dead: NotRequired[dict[str, int]]
 
 
+class Measured(TypedDict):
+    value: Number
+    interval: NotRequired[Interval | None]
+
+
+class Task(TypedDict):
+    """One probing task: a row's accuracies are keyed `probe_k1` … `probe_dense`."""
+
+    classes: NotRequired[list[str]]
+    train: NotRequired[int]
+    test: NotRequired[int]
+    rows: dict[str, dict[str, Measured]]
+
+
+class Probing(TypedDict):
+    protocol: NotRequired[dict[str, Any] | None]
+    tasks: dict[str, Task]
+
+
+class Example(TypedDict):
+    """A latent's values on consecutive tokens."""
+
+    tokens: list[str]
+    values: list[Number]
+    peak: int
+    """Index of the token for which the example was chosen."""
+
+
+class Latent(TypedDict):
+    latent: int
+    status: Literal["kept", "newly_alive", "newly_dead", "dead"]
+    change: NotRequired[Number]
+    """1 − cos_decoder."""
+    cos_decoder: NotRequired[Number]
+    cos_encoder: NotRequired[Number]
+    correlation: NotRequired[Number]
+    density: NotRequired[dict[str, Number]]
+    """Row → share of tokens on which the latent is active."""
+    examples: dict[str, list[Example]]
+
+
+class Features(TypedDict):
+    rows: list[str]
+    """The teacher first."""
+    summary: NotRequired[dict[str, Any] | None]
+    latents: list[Latent]
+
+
 class Report(TypedDict):
     """The contents of report.json."""
 
@@ -84,6 +132,10 @@ class Report(TypedDict):
     gate: NotRequired[Gate | None]
     curves: NotRequired[Curves | None]
     firing: NotRequired[Firing | None]
+    probing: NotRequired[Probing | None]
+    features: NotRequired[Features | None]
+    absorption: NotRequired[dict[str, dict[str, Any]] | None]
+    """Row → what the first-letter task measured."""
     fit: NotRequired[dict[str, Any] | None]
     teacher: NotRequired[dict[str, Any] | None]
     data: NotRequired[dict[str, Any] | None]
@@ -117,7 +169,7 @@ def check_report(report: Any, name: str = "report") -> dict[str, Any]:
             f"{name} has schema {plain['schema']!r}, this version reads schema {SCHEMA}",
             "rebuild it with the version of rational-sae that wrote it",
         )
-    fault = _type_fault(plain) or next(_length_faults(plain), "")
+    fault = _type_fault(plain) or next(_length_faults(plain), "") or next(_example_faults(plain), "")
     if fault:
         raise OutputError(f"{name} is malformed: {fault}", "rerun the job that wrote it")
     return plain
@@ -155,3 +207,15 @@ def _length_faults(plain: dict[str, Any]) -> Iterator[str]:
     for place, along, values, extra in pairs:
         if along is not None and values is not None and len(along) != len(values) + extra:
             yield f"{place} has {len(values)} values for {len(along) - extra} places"
+
+
+def _example_faults(plain: dict[str, Any]) -> Iterator[str]:
+    """Examples whose values do not belong to their tokens."""
+    for latent in (plain.get("features") or {}).get("latents") or []:
+        for row, examples in latent["examples"].items():
+            for example in examples:
+                place, tokens = f"features: latent {latent['latent']}, {row}", len(example["tokens"])
+                if len(example["values"]) != tokens:
+                    yield f"{place} has {len(example['values'])} values for {tokens} tokens"
+                if not 0 <= example["peak"] < tokens:
+                    yield f"{place} has its peak at {example['peak']} of {tokens} tokens"

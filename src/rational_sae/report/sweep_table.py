@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .numbers import ABSENT, format_value
+from .numbers import ABSENT, format_interval, format_value
 from .vocabulary import ROWS, in_order, metric, row_label
 
 SHOWN = ("fvu_at_l0", "delta_ce_at_l0", "loss_recovered", "alive_fraction")
@@ -15,13 +15,23 @@ HIDDEN = ("teacher_rescaled", "init_hard")
 
 
 @dataclass(frozen=True)
+class Field:
+    """One place in a table."""
+
+    text: str
+    value: float | None = None
+    """What it is sorted by."""
+    interval: str = ""
+
+
+@dataclass(frozen=True)
 class Sheet:
     """One table."""
 
     title: str
     headings: list[str]
-    lines: list[list[str]]
-    """Text of every field; the first names the line."""
+    lines: list[list[Field]]
+    """The first field of each names the line."""
 
 
 def sweep_sheets(found: Mapping[str, Any]) -> list[Sheet]:
@@ -35,25 +45,31 @@ def _metric(found: Mapping[str, Any], key: str) -> Sheet:
     rows = [r for r in in_order(dict.fromkeys(r for c in cells.values() for r in c["rows"]), ROWS) if r not in HIDDEN]
     lines = []
     for name, cell in cells.items():
-        values = [format_value(key, cell["rows"].get(row, {}).get(key)) for row in rows]
         mark = " (development)" if cell["development"] else ""
-        lines.append([name + mark, format_value("l0", cell["rows"]["teacher"]["l0"]), *values])
+        start = [Field(name + mark), _field(cell, "teacher", "l0")]
+        lines.append(start + [_field(cell, row, key) for row in rows])
     return Sheet(metric(key).label, ["cell", "L0", *map(row_label, rows)], lines)
+
+
+def _field(cell: Mapping[str, Any], row: str, key: str) -> Field:
+    value = cell["rows"].get(row, {}).get(key)
+    interval = ((cell.get("intervals") or {}).get(row) or {}).get(key)
+    return Field(format_value(key, value), value, format_interval(key, interval))
 
 
 def _ratios(found: Mapping[str, Any], which: str) -> Sheet:
     lines = []
     for base, keys in found["ratios"][which].items():
         for key, ratio in keys.items():
-            mean = ratio["geometric_mean"]
+            mean, cells = ratio["geometric_mean"], ratio["cells"]
             lines.append(
                 [
-                    f"{metric(key).label} against {row_label(base)}",
-                    ABSENT if mean is None else f"{mean:.4f}",
-                    f"{ratio['worst']:.4f}",
-                    ratio["worst_cell"],
-                    f"{ratio['clearly_better']} of {ratio['cells']}",
-                    f"{ratio['clearly_worse']} of {ratio['cells']}",
+                    Field(f"{metric(key).label} against {row_label(base)}"),
+                    Field(ABSENT if mean is None else f"{mean:.4f}", mean),
+                    Field(f"{ratio['worst']:.4f}", ratio["worst"]),
+                    Field(ratio["worst_cell"]),
+                    Field(f"{ratio['clearly_better']} of {cells}", ratio["clearly_better"]),
+                    Field(f"{ratio['clearly_worse']} of {cells}", ratio["clearly_worse"]),
                 ]
             )
     headings = ["ratio, below 1 is a gain", "geometric mean", "worst", "worst cell", "clearly better", "clearly worse"]

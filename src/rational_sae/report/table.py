@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .numbers import format_difference, format_interval, format_value
-from .vocabulary import METRICS, ROWS, in_order, metric, row_label
+from .vocabulary import KNOWN, ROWS, in_order, metric, row_label
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,45 @@ def difference_rows(report: Mapping[str, Any]) -> list[Row]:
     return [Row(name, row_label(name), {key: cell(name, key) for key in keys}) for name in differences]
 
 
+def having(rows: Iterable[Row], keys: Iterable[str]) -> list[Row]:
+    """The rows that have a number for any of the keys: raw activations, say, have only probes."""
+    keys = list(keys)
+    return [row for row in rows if any(key in row.cells and row.cells[key].value is not None for key in keys)]
+
+
+def probing_rows(report: Mapping[str, Any]) -> dict[str, list[Row]]:
+    """Task → its table: one row an SAE."""
+    tasks = (report.get("probing") or {}).get("tasks") or {}
+    return {name: _measured_rows(task["rows"]) for name, task in tasks.items()}
+
+
+def absorption_rows(report: Mapping[str, Any]) -> list[Row]:
+    """One row an SAE with the numbers of the first-letter task; what is no number is left to report.json."""
+    rows: Mapping[str, Mapping[str, Any]] = report.get("absorption") or {}
+    return _measured_rows(
+        {name: {key: one for key, value in row.items() if (one := _as_measured(value))} for name, row in rows.items()}
+    )
+
+
+def _as_measured(value: Any) -> Mapping[str, Any] | None:
+    if isinstance(value, Mapping):
+        return value if isinstance(value.get("value"), (int, float)) else None
+    return {"value": value} if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _measured_rows(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Row]:
+    keys = _keys(rows.values())
+
+    def cell(name: str, key: str) -> Cell:
+        found = rows[name].get(key) or {}
+        value = found.get("value")
+        return Cell(key, value, format_value(key, value), format_interval(key, found.get("interval")))
+
+    return [Row(name, row_label(name), {key: cell(name, key) for key in keys}) for name in in_order(rows, ROWS)]
+
+
 def _keys(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    return in_order(dict.fromkeys(key for row in rows for key in row), METRICS)
+    return in_order(dict.fromkeys(key for row in rows for key in row), KNOWN)
 
 
 def _outcome(key: str, interval: tuple[float, float]) -> str:

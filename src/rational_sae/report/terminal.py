@@ -7,31 +7,35 @@ from typing import TYPE_CHECKING, Any
 
 from rational_sae.safe_text import printable
 
+from .decision import Decision, Fact, decisions
 from .sweep_table import sweep_sheets
-from .table import Cell, Row, difference_rows, table_rows
-from .vocabulary import HEADLINE, metric
+from .table import Cell, Row, difference_rows, having, table_rows
+from .vocabulary import HEADLINE, PROBES, metric
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
 STYLES = {"better": "green", "worse": "red", "differs": "yellow", "unclear": "dim"}
-LABEL_WIDTH = max(len(m.label) for m in HEADLINE.values())
+KEYS = (*HEADLINE, *PROBES)
+LABEL_WIDTH = max(len(metric(key).label) for key in KEYS)
 LONGEST_WORD = 20
 
 
 def print_table(report: Mapping[str, Any], console: Console) -> None:
-    """The headline metrics of every row, then the differences.
+    """The headline metrics and probes of every row, then the differences, then the answer that they give.
 
     A table wider than the console is first shown without intervals, then split into several.
     """
-    rows, differences = table_rows(report), difference_rows(report)
+    rows, differences = having(table_rows(report), KEYS), having(difference_rows(report), KEYS)
     if rows:
         given = any(cell.interval for row in rows for cell in row.cells.values())
         intervals = given and _width(rows, len(rows), True) <= console.width
         _print(rows, console, "results, 95 % intervals" if intervals else "results", intervals=intervals)
     if differences:
         _print(differences, console, "differences, 95 % intervals", intervals=True)
+    for one in decisions(report):
+        _print_decision(one, console)
 
 
 def print_sweep(found: Mapping[str, Any], console: Console) -> None:
@@ -44,16 +48,39 @@ def print_sweep(found: Mapping[str, Any], console: Console) -> None:
         for index, heading in enumerate(sheet.headings):
             table.add_column(Text(heading), justify="right" if index else "left", overflow="fold")
         for line in sheet.lines:
-            table.add_row(*(Text(printable(text)) for text in line))
+            table.add_row(*(Text(printable(field.text)) for field in line))
         console.print(table)
         console.print()
+
+
+def _print_decision(one: Decision, console: Console) -> None:
+    """The same facts as the page's first block, one a line."""
+    from rich.text import Text
+
+    def line(text: str, style: str = "") -> None:
+        console.print(Text(text, style=style))
+
+    line(f"{one.question} {one.answer}", "bold")
+    for kind, facts in (("for", one.better), ("against", one.worse), ("unclear", one.unclear)):
+        for fact in facts:
+            line(f"  {kind:8} {_written(fact)}", STYLES[fact.outcome])
+    for other, facts in one.alternatives:
+        for fact in facts:
+            line(f"  compared with {other}: {_written(fact)} {fact.outcome}", STYLES[fact.outcome])
+    for caution in one.cautions:
+        line(f"  {caution}", "dim")
+
+
+def _written(fact: Fact) -> str:
+    share = f", {fact.share}" if fact.share else ""
+    return f"{fact.label} {fact.change} ({fact.difference} {fact.interval}{share})"
 
 
 def _print(rows: list[Row], console: Console, title: str, *, intervals: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    keys = [key for key in HEADLINE if key in rows[0].cells]
+    keys = [key for key in KEYS if key in rows[0].cells]
     abreast = next((n for n in range(len(rows), 1, -1) if _width(rows, n, intervals) <= console.width), 1)
     for start in range(0, len(rows), abreast):
         block = rows[start : start + abreast]
@@ -88,6 +115,6 @@ def _width(rows: list[Row], abreast: int, intervals: bool) -> int:
 def _cell_width(rows: list[Row], intervals: bool) -> int:
     """The longest of what is in a cell and of the words in the headings; a path may be folded."""
     words = [min(len(word), LONGEST_WORD) for row in rows for word in row.label.split()]
-    cells = [cell for row in rows for key, cell in row.cells.items() if key in HEADLINE]
+    cells = [cell for row in rows for key, cell in row.cells.items() if key in KEYS]
     texts = [len(f"{cell.text} {cell.outcome}".strip()) for cell in cells]
     return max([*words, *texts, *(len(cell.interval) for cell in cells if intervals)], default=1)

@@ -41,6 +41,11 @@ HEADLINE: dict[str, Metric] = {
         "higher",
     ),
     "kl": Metric("KL", "KL(clean ‖ SAE) between next-token distributions, in nats. Lower is better.", "lower"),
+    "top1_agreement": Metric(
+        "Top-1 agreement",
+        "Share of positions whose most probable next token is the clean model's. Higher is better.",
+        "higher",
+    ),
     "alive_fraction": Metric(
         "Alive",
         "Share of latents that are non-zero at least once on the evaluated tokens. Higher is better.",
@@ -79,7 +84,49 @@ FURTHER: dict[str, Metric] = {
 }
 """The columns of the second table."""
 
+PROBES = tuple(key for key in FURTHER if key.startswith("probe_"))
+
 METRICS = HEADLINE | FURTHER
+
+LATENT: dict[str, Metric] = {
+    "change": Metric("Change", "1 − the cosine between the latent's decoder row and its teacher's. 0: not moved."),
+    "cos_decoder": Metric("Decoder cosine", "Cosine between the latent's decoder row and its teacher's."),
+    "cos_encoder": Metric("Encoder cosine", "Cosine between the latent's encoder direction and its teacher's."),
+    "correlation": Metric(
+        "Correlation", "Correlation of the latent's activations with its teacher's over the same tokens."
+    ),
+    "density": Metric("Density", "Share of tokens on which the latent is active.", decimals=None),
+    "activation": Metric("Activation", "The latent's value on a token.", decimals=None),
+}
+"""What is said of a single latent."""
+
+ABSORPTION: dict[str, Metric] = {
+    "absorption_fraction": Metric(
+        "Absorption",
+        "Share of a first letter's direction that other latents carry in place of the letter's own; mean over words "
+        "and letters. Lower is better.",
+        "lower",
+    ),
+    "full_absorption": Metric(
+        "Full absorption",
+        "Share of words on which the letter's own latents are silent and one other carries it. Lower is better.",
+        "lower",
+    ),
+    "letters": Metric("Letters", "First letters that the residual stream tells apart.", decimals=0),
+    "words": Metric("Words", "Test words that were looked at.", decimals=0),
+    "probe_f1": Metric("Probe F1", "F1 of the letters' probes on the residual vectors, the task's own reference."),
+}
+"""What the first-letter task measures."""
+
+KNOWN = METRICS | LATENT | ABSORPTION
+
+STATUSES: dict[str, str] = {
+    "kept": "active in both",
+    "newly_alive": "active in the RSAE only",
+    "newly_dead": "active in the teacher only",
+    "dead": "active in neither",
+}
+"""What became of a latent on the tokens that were looked at."""
 
 ROWS: dict[str, str] = {
     "teacher": "The SAE as it was given.",
@@ -97,6 +144,7 @@ ROWS: dict[str, str] = {
     "control_jumprelu": (
         "The teacher with JumpReLU thresholds trained by straight-through gradients, on the same tokens."
     ),
+    "activations": "The residual vectors themselves, without any SAE: a reference for probing.",
 }
 """Row by row in the order of display."""
 
@@ -113,7 +161,7 @@ def in_order(names: Iterable[str], order: Iterable[str]) -> list[str]:
 
 def metric(key: str) -> Metric:
     """What is known of a key; an unknown one is shown under its own name."""
-    return METRICS.get(key) or Metric(key, "", decimals=None)
+    return KNOWN.get(key) or Metric(key, "", decimals=None)
 
 
 def row_label(name: str) -> str:

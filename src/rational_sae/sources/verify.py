@@ -11,14 +11,21 @@ import torch
 from torch import Tensor
 
 from rational_sae.errors import ImplausibleSAEError
+from rational_sae.gate import RationalGate
 from rational_sae.matched import CHUNK
 from rational_sae.sae import SAE
+from rational_sae.sources.alternatives import Figures, likely_formula
 
 REFUSED_FVU, WARNED_FVU = 0.9, 0.5
 """Worse than predicting almost nothing, and poor. Published residual SAEs lie between .05 and .4."""
 
 REFUSED_DENSITY = 0.5
 """Share of latents active on an average token above which the code is not sparse at all."""
+
+
+SUSPECT_FVU, SUSPECT_DENSITY = 0.4, 0.05
+"""Error, and share of latents active, above which other gates are tried, too. It takes longer and accuses nobody:
+published SAEs lie below both, small wide-open ones above, and a TopK teacher read as ReLU was seen at .5 and .09."""
 
 
 @dataclass(frozen=True)
@@ -28,21 +35,32 @@ class Verification:
     fvu: float
     l0: float
     warnings: tuple[str, ...]
+    out_of_range: float | None = None
+    """Of a rational gate: share of active pre-activations right of its fitted interval, h_j > s_j."""
+    likely: Figures | None = None
+    """The formula that explains the activations clearly better than the stored one, if any of the usual ones does."""
 
 
 def verify(sae: SAE, x: Tensor, *, force: bool = False) -> Verification:
-    """FVU and L0 on x: [n, d_in], with warnings; raises ImplausibleSAEError on nonsense unless `force`."""
+    """FVU, L0 and share out of range on x: [n, d_in], with warnings; names the likely formula if the stored one looks
+    wrong. Raises ImplausibleSAEError on nonsense unless `force`."""
     fvu, l0 = reconstruction(sae, x)
     problem = _problem(sae, fvu, l0)
+    doubtful = bool(problem) or fvu > SUSPECT_FVU or l0 > SUSPECT_DENSITY * sae.d_sae
+    likely = likely_formula(sae, x, Figures((), fvu, l0), gates=doubtful)
     if problem and not force:
         raise ImplausibleSAEError(
             f"this SAE does not explain the activations it is given: {problem}",
-            "check --model, --hook and --bos against how it was trained; --force goes on all the same",
+            f"the formula may be wrong; likely: {likely}; --force goes on all the same"
+            if likely
+            else "check --model, --hook and --bos against how it was trained; --force goes on all the same",
         )
     warnings = [problem] if problem else []
-    if not problem and fvu > WARNED_FVU:
+    if likely:
+        warnings.append(f"the stored formula gives FVU {fvu:.3f} at L0 {l0:.1f}; likely is {likely}")
+    elif not problem and fvu > WARNED_FVU:
         warnings.append(f"the SAE explains little of these activations (FVU {fvu:.3f}); check hook, model and scaling")
-    return Verification(fvu, l0, tuple(warnings))
+    return Verification(fvu, l0, tuple(warnings), out_of_range(sae, x), likely)
 
 
 @torch.no_grad()
@@ -50,10 +68,25 @@ def reconstruction(sae: SAE, x: Tensor) -> tuple[float, float]:
     """FVU and L0 over x: [n, d_in]."""
     squared, active = 0.0, 0
     for part in x.split(CHUNK):
-        x_hat, z, _ = sae(part)
+        x_hat, z, _ = sae.outputs(part)
         squared += float((part - x_hat).pow(2).sum(dtype=torch.float64))
         active += int((z != 0).sum())
     return squared / float((x - x.mean(0)).pow(2).sum(dtype=torch.float64)), active / len(x)
+
+
+@torch.no_grad()
+def out_of_range(sae: SAE, x: Tensor) -> float | None:
+    """Share of a rational gate's active pre-activations over x: [n, d_in] with h_j > s_j; None for other gates."""
+    gate = sae.gate
+    if not isinstance(gate, RationalGate):
+        return None
+    beyond = active = 0
+    for part in x.split(CHUNK):
+        h = sae.preactivations(part)
+        on = gate(h)[0] != 0
+        beyond += int((on & (h > gate.scale)).sum())
+        active += int(on.sum())
+    return beyond / active if active else 0.0
 
 
 def _problem(sae: SAE, fvu: float, l0: float) -> str:

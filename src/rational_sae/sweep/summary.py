@@ -50,10 +50,16 @@ def ratios(cells: dict[str, dict[str, Any]]) -> dict[str, dict[str, dict[str, An
     """rsae over each base: geometric mean over cells, the worst cell, and how many are clearly better or worse."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for base in BASES:
-        having = {name: cell for name, cell in cells.items() if base in cell["rows"]}
-        if having:
-            found[base] = {key: _ratio(having, base, key) for key in RATIOS}
+        for key in RATIOS:
+            having = {name: cell for name, cell in cells.items() if _has(cell, base, key) and _has(cell, "rsae", key)}
+            if having:
+                found.setdefault(base, {})[key] = _ratio(having, base, key)
     return found
+
+
+def _has(cell: dict[str, Any], row: str, key: str) -> bool:
+    """Whether a row is there and could be compared at the teacher's L0."""
+    return key in cell["rows"].get(row, {})
 
 
 def _ratio(cells: dict[str, dict[str, Any]], base: str, key: str) -> dict[str, Any]:

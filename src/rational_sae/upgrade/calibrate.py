@@ -16,7 +16,7 @@ from scipy.optimize import least_squares
 from torch import Tensor
 
 from rational_sae.gate import LINEAR, RationalGate
-from rational_sae.kernels import rational
+from rational_sae.kernels import rational_value
 from rational_sae.matched import CHUNK
 from rational_sae.sae import SAE
 
@@ -43,7 +43,7 @@ def calibrate(gate: RationalGate, teacher: SAE, x: Tensor, *, seed: int = 0, app
     def residual(parameters: Array) -> Array:
         shape = start.copy()
         shape[free] = parameters
-        value = rational(torch.from_numpy(t), torch.from_numpy(shape))[0].numpy()
+        value = rational_value(torch.from_numpy(t), torch.from_numpy(shape)).numpy()
         return weight * (value - wanted)
 
     before = float(np.sqrt(np.mean(residual(start[free]) ** 2)))

@@ -97,6 +97,7 @@ class Candidate:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * fraction
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)  # not held while the other candidates step
         if isinstance(gate, RationalGate):
             gate.project_()
             if self.settings.solve_every and number % self.settings.solve_every == 0 and gate.exact_zeros:
@@ -206,7 +207,8 @@ class Candidate:
         if not all(bool(torch.isfinite(norm)) for norm in norms):
             return False
         for (parameters, _, clip), norm in zip(self.groups, norms, strict=True):
-            nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+            if float(norm) > clip:  # a pass over all gradients, and mostly for nothing
+                nn.utils.clip_grads_with_norm_(parameters, clip, norm)
         return True
 
     def _skip(self, number: int, reason: str) -> None:

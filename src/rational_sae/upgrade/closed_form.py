@@ -53,11 +53,14 @@ def _columns(gate: RationalGate, sae: SAE, x: Tensor) -> tuple[Tensor, Tensor]:
     """x̂ by each coefficient: [count, n, d_in], and what they should add up to: [n, d_in]."""
     state = sae.normalise(x)[1]
     h = sae.preactivations(x)
+    c = gate.token_scale(h)
+    h = h if c is None else h / c
     places = gate.places(h)
     value = h.flatten()[places]
     entries, value = Entries(places[value > 0], h.shape), value[value > 0]
     s = gate.scale[entries.latent]
-    weights = linear_basis(value / s, gate.shape) * (s * gate.log_gain.exp())
+    unit = s if c is None else s * c[entries.row, 0]
+    weights = linear_basis(value / s, gate.shape) * (unit * gate.log_gain.exp())
     columns = torch.stack([entries.product(one, sae.W_dec) for one in weights])
     columns = columns if state is None else columns * state.scale
     return columns, x - sae.decode(x.new_zeros(1, sae.d_sae), state)

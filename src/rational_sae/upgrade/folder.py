@@ -28,12 +28,12 @@ from rational_sae.activations import Cursor, Place
 from rational_sae.errors import OutputError, RationalSAEError, TrainingError
 from rational_sae.files import is_locked, locked, write_whole
 from rational_sae.interrupt import shielded
+from rational_sae.report import environment
 from rational_sae.sources import load
 from rational_sae.upgrade.checkpoint import Checkpoint, Checkpoints
 from rational_sae.upgrade.keeper import Keeper, Training
 from rational_sae.upgrade.log import LOG, step_lines, whole_log
 from rational_sae.upgrade.settings import Settings
-from rational_sae.upgrade.summary import environment
 from rational_sae.upgrade.write import REPORT, check_out
 
 CHECKPOINT, SETTINGS, LOCK = "checkpoint", "settings.yaml", "lock"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rational_sae.errors import SourceError
 from rational_sae.gate import Mode, RationalGate, ReLUGate, ThresholdGate, TopKGate
-from rational_sae.matched import CHUNK
-from rational_sae.rational import Fit, cached_fit, target
+from rational_sae.matched import CHUNK, solve_shift
+from rational_sae.rational import Fit, PartialFractions, cached_fit, target
 from rational_sae.sae import SAE
+from rational_sae.token_scale import fit_token_scale
 from rational_sae.transition import Transition, rational_transition
 
 DOMAIN_COVERAGE = 0.999
@@ -25,6 +27,8 @@ OUT_OF_RANGE = 0.005
 
 RELATIVE_GAP = 0.2
 """Half-width of the jump's gap, and of the band that passes gradient, relative to the threshold (heuristic)."""
+
+_ZERO = np.zeros(1)
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,36 @@ def _relu_start(teacher: SAE, h: Tensor, degrees: tuple[int, int], mode: Mode, k
         transition=transition,
     )
     return Start(fit, gate, threshold, transition, mode, float((positive > scale).float().mean()))
+
+
+@torch.no_grad()
+def with_token_scale(start: Start, sae: SAE, x: Tensor, power: float, target_l0: float) -> Start:
+    """A copy of a hard start whose gate has a scale for each token, thresholds moved so that L0 is the target again.
+
+    sae: the weights, in canonical units; x: [n, d_in] calibration activations.
+    """
+    gate = copy.deepcopy(start.init)
+    t = torch.cat([sae.preactivations(part) / gate.scale for part in x[: 4 * CHUNK].split(CHUNK)])
+    gate.token = fit_token_scale(t, round(target_l0), power)
+    gate.shift_(solve_shift(sae.with_gate(gate), x, target_l0))
+    return replace(start, init=gate)
+
+
+def identity_gate(gate: RationalGate) -> RationalGate:
+    """The same gate with r(t) = t, which no training changes: what the machinery gives without the rational."""
+    line = PartialFractions(0.0, 1.0, alpha=_ZERO, beta=_ZERO, x=_ZERO, eta=_ZERO)
+    same = RationalGate(
+        line,
+        gate.scale.detach(),
+        gate.threshold.detach(),
+        mode=gate.mode,
+        k=gate.k,
+        transition=gate.transition,
+        token=gate.token,
+    )
+    for fixed in (same.shape, same.log_gain, same.log_scale):
+        fixed.requires_grad_(False)
+    return same
 
 
 def _transition(half_width: Tensor) -> Transition:

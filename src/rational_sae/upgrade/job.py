@@ -12,8 +12,18 @@ from torch import Tensor
 
 from rational_sae.activations import Reader, TrainingBatches
 from rational_sae.errors import RationalSAEError
-from rational_sae.evaluate import Measurements, Results, measure, results
+from rational_sae.evaluate import (
+    Measurements,
+    Protocol,
+    Results,
+    add_probes,
+    features,
+    measure,
+    open_probes,
+    results,
+)
 from rational_sae.gate import SUPPORT_POINTS, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.labels import label_flags
 from rational_sae.matched import can_shift, solve_shift
 from rational_sae.progress import Progress, Silent
 from rational_sae.sae import SAE
@@ -25,7 +35,15 @@ from rational_sae.upgrade.calibrate import Calibration, calibrate
 from rational_sae.upgrade.candidate import Candidate
 from rational_sae.upgrade.closed_form import rescaled, solve_shape_
 from rational_sae.upgrade.finetune import finetune
-from rational_sae.upgrade.initialise import Start, Units, canonical, rational_start, threshold_start
+from rational_sae.upgrade.initialise import (
+    Start,
+    Units,
+    canonical,
+    identity_gate,
+    rational_start,
+    threshold_start,
+    with_token_scale,
+)
 from rational_sae.upgrade.keeper import Keeper, Training, digest
 from rational_sae.upgrade.settings import Settings
 
@@ -66,6 +84,9 @@ class Clock:
         self.stop()
         self._name, self._since = name, time.perf_counter()
         self.progress.stage(name, total)
+
+    def advance(self, amount: int = 1) -> None:
+        self.progress.advance(amount)
 
     def stop(self) -> None:
         if self._name:
@@ -188,6 +209,7 @@ def upgrade(
     """
     clock, keeper = Clock(progress or Silent()), keeper or Keeper()
     torch.manual_seed(settings.seed)
+    probes = open_probes(settings.probes, Protocol(settings.probe_train))
     clock.stage("load teacher and model")
     teacher = load(settings.teacher)
     settings = settings.resolved(teacher)
@@ -210,6 +232,16 @@ def upgrade(
     )
     compare = [("rsae", base) for base in saes if base != "rsae"]
     found = results(sums, compare, seed=settings.seed)
+    clock.stage("features")
+    found.further["features"] = features(
+        shared.reader,
+        {name: saes[name] for name in ("teacher", "rsae")},
+        settings.eval_tokens,
+        seed=settings.seed,
+        progress=lambda _d, _t: clock.progress.advance(),
+    )
+    probed = {name: sae for name, sae in saes.items() if name == "teacher" or name in candidates}
+    add_probes(found, shared.reader, probed, probes, seed=settings.seed, progress=clock)
     clock.stop()
     return Upgrade(
         settings,
@@ -241,17 +273,22 @@ def _skips(candidates: dict[str, Candidate]) -> list[str]:
 
 
 def _starts(sae: SAE, x: Tensor, settings: Settings) -> tuple[Start, Start, Calibration]:
-    """The row `init`, and the start that is trained: element-wise for a TopK under the default gate."""
+    """The row `init`, and the start that is trained: under the default gate with a scale for each token, and
+    element-wise for a TopK."""
     mode = settings.gate
+    l0 = settings.target_l0 or verify(sae, x, force=True).l0
     start = _with_options(rational_start(sae, x, settings.type, mode), settings)
-    if not isinstance(sae.gate, TopKGate) or mode == "topk":
-        calibration = _calibrated(start, sae, x, settings)
-        return start, start, calibration
-    separating = solve_shift(sae.with_gate(ReLUGate()), x, verify(sae, x, force=True).l0)
-    threshold = torch.full((sae.d_sae,), separating, device=x.device)
-    element_wise = sae.with_gate(ThresholdGate(threshold))
-    hard = _with_options(threshold_start(threshold, element_wise, x, settings.type, mode), settings)
-    return start, hard, _calibrated(hard, element_wise, x, settings)
+    hard, element_wise = start, sae
+    if isinstance(sae.gate, TopKGate) and mode != "topk":
+        threshold = torch.full((sae.d_sae,), solve_shift(sae.with_gate(ReLUGate()), x, l0), device=x.device)
+        element_wise = sae.with_gate(ThresholdGate(threshold))
+        hard = _with_options(threshold_start(threshold, element_wise, x, settings.type, mode), settings)
+    calibration = calibrate(hard.init, element_wise, x, seed=settings.seed, apply=settings.calibrate != "none")
+    if mode == "hard" and settings.token_scale:
+        hard = with_token_scale(hard, sae, x, settings.token_scale, l0)
+    if mode != "smooth" and settings.calibrate == "reconstruction":
+        solve_shape_(hard.init, sae, x)
+    return start, hard, calibration
 
 
 def _with_options(start: Start, settings: Settings) -> Start:
@@ -265,21 +302,13 @@ def _with_options(start: Start, settings: Settings) -> Start:
     return replace(start, transition=gate.transition)
 
 
-def _calibrated(start: Start, sae: SAE, x: Tensor, settings: Settings) -> Calibration:
-    """Calibrate a start in place, to the teacher's gate and then to x if the settings say so."""
-    calibration = calibrate(start.init, sae, x, seed=settings.seed, apply=settings.calibrate != "none")
-    if settings.calibrate == "reconstruction" and start.mode != "smooth":
-        solve_shape_(start.init, sae, x)
-    return calibration
-
-
 def starting_saes(prepared: Prepared, settings: Settings) -> dict[str, SAE]:
     """The RSAE and its controls before training, all from the same weights."""
     sae, hard = prepared.sae, prepared.hard
     saes = {"rsae": sae.with_gate(copy.deepcopy(hard.init))}
     for control in settings.controls:
         if control == "identity":
-            saes["identity"] = sae.with_gate(ThresholdGate(hard.threshold, hard.transition))
+            saes["identity"] = sae.with_gate(identity_gate(hard.init))
         elif control == "jumprelu":
             transition = rectangle(hard.transition.half_width)
             saes["control_jumprelu"] = sae.with_gate(ThresholdGate(hard.threshold, transition))
@@ -306,4 +335,5 @@ def _rows(prepared: Prepared, candidates: dict[str, Candidate]) -> dict[str, SAE
             finished.gate.project_(SUPPORT_POINTS)
         rows[name] = units.undo_(finished)
         rows[name].metadata.family = "rational" if name == "rsae" else finished.metadata.family
+        rows[name].metadata.extra["labels"] = label_flags(rows[name], teacher)
     return rows

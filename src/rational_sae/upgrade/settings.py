@@ -30,6 +30,8 @@ class Settings(Reading):
     reproduces the teacher), or nothing beyond the design."""
     scales: Literal["latent", "one"] = "latent"
     """Whether each latent has its own s_j, or all share one."""
+    token_scale: float = Field(default=0.4, ge=0, le=1)
+    """ρ of the hard gate's scale for each token; 0: none."""
     penalty: Literal["l0", "l1"] = "l0"
     """What is penalised where the gate lets thresholds move: the surrogate of L0, or ‖z‖₁ weighted by decoder norms."""
     band: Literal["both", "above"] = "both"
@@ -50,6 +52,10 @@ class Settings(Reading):
     """Test tokens; calibration and validation use half as many each."""
     target_l0: float | None = Field(default=None, gt=0)
     """L0 to hold; default: the teacher's on validation."""
+    probes: tuple[str, ...] = ()
+    """Tasks to probe on: files, embedded names, hf:NAME[:SPLIT], or first-letter."""
+    probe_train: int = Field(default=4000, ge=40)
+    """Most training texts of one probe; the test part is a quarter of it."""
     lr: float = Field(default=2e-4, gt=0)
     """Adam's learning rate of the weights."""
     lr_threshold: float = Field(default=1e-3, gt=0)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from rational_sae.gate import RationalGate
-from rational_sae.kernels import rational
+from rational_sae.kernels import rational_value
 from rational_sae.matched import CHUNK
 from rational_sae.safe_text import redact, redacted
 from rational_sae.upgrade.keeper import digest
@@ -17,16 +16,13 @@ from rational_sae.upgrade.keeper import digest
 if TYPE_CHECKING:
     from rational_sae.upgrade.job import Upgrade
 
-FIRING_EDGES = np.linspace(-5, 0, 41)
-"""log10 of the share of tokens on which a latent is active."""
-
 GATE_POINTS = 401
 HISTOGRAM_BINS = 100
 
 
 def report_of(done: Upgrade) -> dict[str, Any]:
     """report.json (DESIGN §4), schema 1."""
-    from rational_sae.report import SCHEMA
+    from rational_sae.report import SCHEMA, environment
 
     settings = done.settings
     passes = settings.steps * settings.batch_tokens / max(1, done.distinct_tokens)
@@ -36,12 +32,9 @@ def report_of(done: Upgrade) -> dict[str, Any]:
         "title": redact(f"Rational upgrade of {settings.teacher}"),
         "verdict": verdict(done.results.rows, done.results.differences),
         "warnings": redacted(done.warnings),
-        "rows": done.results.rows,
-        "intervals": done.results.intervals,
-        "differences": done.results.differences,
+        **done.results.report(),
         "gate": _gate(done),
         "curves": _curves(done),
-        "firing": _firing(done),
         "fit": {
             "target": done.start.fit.target.name,
             "type": list(done.start.fit.type),
@@ -111,20 +104,13 @@ def verdict(rows: dict[str, dict[str, float]], differences: dict[str, Any]) -> s
             parts.append(f"no clear difference from {words} ({relative:+.1%})")
         else:
             parts.append(f"{abs(relative):.1%} {'lower' if relative < 0 else 'higher'} than {words}")
+    if not parts:
+        return (
+            f"The rational SAE's L0 of {rows['rsae']['l0']:.1f} cannot be moved to the teacher's "
+            f"{rows['teacher']['l0']:.1f}, so that nothing was compared at equal sparsity."
+        )
     start = f"At the teacher's L0 of {rows['teacher']['l0']:.1f}, the rational SAE's FVU is "
     return start + "; ".join(parts) + "."
-
-
-def environment() -> dict[str, str]:
-    """Versions that decide a result."""
-    from importlib.metadata import version
-
-    packages = ("rational-sae", "torch", "transformers", "numpy", "scipy", "safetensors")
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "threads": str(torch.get_num_threads()),
-    } | {package: version(package) for package in packages}
 
 
 @torch.no_grad()
@@ -145,7 +131,7 @@ def _gate(done: Upgrade) -> dict[str, Any]:
         total += len(sample)
 
     def curve(shape: torch.Tensor, threshold: torch.Tensor) -> list[float]:
-        value = rational(t, shape)[0]
+        value = rational_value(t, shape)
         return (value if gate.mode == "smooth" else torch.where(t > threshold, value, 0.0)).tolist()
 
     return {
@@ -173,13 +159,3 @@ def _curves(done: Upgrade) -> dict[str, Any]:
         },
         "validation": {name: {**c.validation, "kept_step": c.kept_step} for name, c in done.candidates.items()},
     }
-
-
-def _firing(done: Upgrade) -> dict[str, Any]:
-    tokens = float(done.sums.tokens.sum())
-    counts, dead = {}, {}
-    for name, row in done.sums.rows.items():
-        share = row.fired.numpy() / tokens
-        dead[name] = int((share == 0).sum())
-        counts[name] = np.histogram(np.log10(share[share > 0]), FIRING_EDGES)[0].tolist()
-    return {"edges_log10": FIRING_EDGES.tolist(), "counts": counts, "dead": dead}

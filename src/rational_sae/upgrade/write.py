@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from rational_sae.card import model_card
 from rational_sae.errors import OutputError
 from rational_sae.export import save
 from rational_sae.files import flush_folder, write_whole
@@ -38,7 +39,8 @@ def write(done: Upgrade, out: Path, *, force: bool = False) -> dict[str, Any]:
         partial.mkdir(parents=True)
         for name, sae in done.saes.items():
             if name in done.candidates:
-                save(sae, partial / ("sae" if name == "rsae" else name.replace("_", "-")))
+                folder = partial / ("sae" if name == "rsae" else name.replace("_", "-"))
+                save(sae, folder, model_card(sae, report) if name == "rsae" else None)
         write_report(report, partial)
         write_whole(partial / "settings.yaml", yaml.safe_dump(done.settings.to_store(), sort_keys=False))
         write_whole(partial / LOG, "".join(whole_log(done.candidates, done.settings.steps)))

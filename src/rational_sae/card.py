@@ -1,0 +1,160 @@
+"""The model card of an SAE: README.md with the hub's metadata header, from the SAE's own files and a job's report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rational_sae.embedded import MODELS
+from rational_sae.gate import RationalGate
+from rational_sae.report import difference_rows, table_rows
+from rational_sae.sae import SAE
+
+TAGS = ["sparse-autoencoder", "mechanistic-interpretability", "rational-sae"]
+
+COLUMNS = ("l0", "fvu", "fvu_at_l0", "delta_ce", "loss_recovered", "alive_fraction")
+DIFFERENCES = ("fvu_at_l0", "delta_ce_at_l0")
+
+HUB_LICENCES = (
+    *("apache-2.0", "mit", "bsd-3-clause", "gpl-3.0", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0"),
+    *("gemma", "llama2", "llama3", "llama3.1", "llama3.2", "openrail"),
+)
+"""Identifiers that the hub knows, of those that SAEs are published under; any other is given by name."""
+
+
+def model_card(sae: SAE, report: Mapping[str, Any] | None = None) -> str:
+    """Markdown with a YAML header. report: the contents of report.json, if an upgrade made the SAE.
+
+    Local folders are named without where they lie.
+    """
+    lines = ["---", yaml.safe_dump(_header(sae), sort_keys=False).strip(), "---", ""]
+    lines += [f"# {_title(sae)}", ""]
+    if report:
+        lines += [report["verdict"], ""]
+    lines += _facts(sae, report)
+    if report:
+        lines += _figures(report)
+    lines += _labels(sae)
+    lines += _use(sae)
+    lines += ["## Licence", "", _licence_sentence(sae), ""]
+    return "\n".join(lines)
+
+
+def _header(sae: SAE) -> dict[str, Any]:
+    header: dict[str, Any] = {"library_name": "saelens", "tags": TAGS}
+    licence = _licence(sae)
+    if licence and licence.lower() in HUB_LICENCES:
+        header["license"] = licence.lower()
+    elif licence:
+        header |= {"license": "other", "license_name": licence}
+    base = sae.metadata.model_name
+    if base and base not in MODELS and _plain_name(base) == base:
+        header["base_model"] = base
+    return header
+
+
+def _title(sae: SAE) -> str:
+    family = {"rational": "Rational", "jumprelu": "JumpReLU", "relu": "ReLU", "topk": "TopK"}
+    name = family.get(sae.metadata.family, sae.metadata.family.capitalize())
+    where = f" of {_plain_name(sae.metadata.model_name)}" if sae.metadata.model_name else ""
+    return f"{name} sparse autoencoder{where}" + (f", {sae.metadata.hook_name}" if sae.metadata.hook_name else "")
+
+
+def _facts(sae: SAE, report: Mapping[str, Any] | None) -> list[str]:
+    facts: dict[str, Any] = {
+        "Model": _plain_name(sae.metadata.model_name) if sae.metadata.model_name else "not stated",
+        "Hook": sae.metadata.hook_name or "not stated",
+        "Width": f"{sae.d_in} → {sae.d_sae} latents",
+        "Gate": sae.gate.architecture,
+    }
+    if isinstance(sae.gate, RationalGate):
+        poles = len(sae.gate.partial_fractions.x)
+        facts["Gate"] = f"rational of type ({2 * poles + 1}, {2 * poles}), {sae.gate.mode}"
+    if report:
+        teacher, data, settings = report["teacher"], report["data"], report["settings"]
+        facts |= {
+            "Teacher": f"{_plain_name(settings['teacher'])}, {teacher['family']}",
+            "Fine-tuned": f"{settings['steps']} steps of {settings['batch_tokens']} tokens "
+            f"({data['train_tokens_distinct']} distinct) of {_plain_name(data['text'])}, seed {settings['seed']}",
+            "Made with": f"rational-sae {report['environment']['rational-sae']}",
+        }
+    distilled = sae.metadata.extra.get("distilled")
+    if distilled:
+        change, (low, high) = distilled["fvu_change"]["value"], distilled["fvu_change"]["interval"]
+        facts["Distilled"] = (
+            f"from a {distilled['from']} SAE: FVU {distilled['fvu']:.4f}, {change:+.4f} [{low:+.4f}, {high:+.4f}]"
+        )
+    return ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items()), ""]
+
+
+def _figures(report: Mapping[str, Any]) -> Iterator[str]:
+    data = report["data"]
+    yield from ("## Figures", "")
+    yield (
+        f"On {data['test_tokens']} held-out tokens of {data['test_documents']} documents, the same for every row; "
+        f"brackets are 95 % bootstrap intervals over documents. Left out: {data['excluded_positions']}. `rsae` is this "
+        "SAE; `control_*` and `identity` are the teacher trained as long with other gates."
+    )
+    yield from ("", "| row | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|")
+    for row in table_rows(report):
+        cells = (row.cells[key] for key in COLUMNS)
+        yield f"| `{row.name}` | " + " | ".join(f"{one.text} {one.interval}".strip() for one in cells) + " |"
+    yield from ("", "Paired differences:", "")
+    yield from ("| | " + " | ".join(DIFFERENCES) + " |", "|---" * (len(DIFFERENCES) + 1) + "|")
+    for row in difference_rows(report):
+        cells = (row.cells[key] for key in DIFFERENCES)
+        yield f"| {row.label} | " + " | ".join(f"{one.text} {one.interval}".strip() for one in cells) + " |"
+    for warning in report.get("warnings") or ():
+        yield from ("", f"Warning: {warning}")
+    yield ""
+
+
+def _labels(sae: SAE) -> list[str]:
+    labels, page = sae.metadata.extra.get("labels"), sae.metadata.extra.get("neuronpedia_id")
+    if not labels:
+        return []
+    where = f" The teacher's latents are explained at https://neuronpedia.org/{page}." if page else ""
+    return [
+        "## Labels",
+        "",
+        f"Latents keep the teacher's index. {len(labels['stale'])} of {sae.d_sae} labels are probably stale "
+        f"({labels['rule']}); `metadata.labels.stale` in cfg.json lists them.{where}",
+        "",
+    ]
+
+
+def _use(sae: SAE) -> list[str]:
+    custom = "import rational_sae  # SAELens learns the architecture\n" if sae.gate.architecture == "rational" else ""
+    return [
+        "## Use",
+        "",
+        "```python",
+        f'{custom}import sae_lens\n\nsae = sae_lens.SAE.load_from_disk("sae")',
+        "```",
+        "",
+        'From the hub: `sae_lens.SAE.from_pretrained("OWNER/NAME", "sae")`.',
+        "",
+    ]
+
+
+def _licence(sae: SAE) -> str | None:
+    extra = sae.metadata.extra
+    found = extra.get("license") or extra.get("licence")
+    return str(found) if found else None
+
+
+def _licence_sentence(sae: SAE) -> str:
+    licence = _licence(sae)
+    if licence:
+        return f"{licence}, carried over from the teacher."
+    return "The teacher's files state none. Ask its authors before you pass this on."
+
+
+def _plain_name(name: str) -> str:
+    """A hub's or an embedded name as it is; of a local path its last part only."""
+    path = Path(name).expanduser()
+    local = path.is_absolute() or name.startswith((".", "~")) or path.exists() or name.count("/") > 1
+    return path.resolve().name if local and ":" not in name else name

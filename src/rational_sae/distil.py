@@ -1,0 +1,212 @@
+"""An SAE as a plain JumpReLU, for tools that take no custom class: distilled on activations, its loss measured.
+
+A JumpReLU can be any line on each latent's support: z = a_j·h + c_j where h > τ_j, written as a scaled and shifted
+encoder. So a rational gate keeps its support exactly (or, under a per-token k, is given the one threshold with
+the same mean L0), its magnitude becomes the line that fits its own codes best, and the decoder is fitted again to x.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rational_sae.errors import SourceError
+from rational_sae.evaluate import Results, evaluate_loaded, mean_l0
+from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate
+from rational_sae.matched import CHUNK, solve_shift
+from rational_sae.progress import Progress, Silent
+from rational_sae.reading import Reading
+from rational_sae.sae import SAE
+from rational_sae.sources import load
+from rational_sae.sources.verify import reconstruction, verify
+from rational_sae.sparse import Entries
+
+PRIOR = 10.0
+"""Observations that the line of all latents together counts for in each latent's own (heuristic)."""
+
+MAX_ITERATIONS, PATIENCE = 40, 3
+"""Conjugate-gradient iterations on the decoder, and how many without a better validation FVU end them. Stopping early
+is the regularisation: with some hundred observations a latent, the converged decoder fits noise."""
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A JumpReLU SAE and what it lost."""
+
+    sae: SAE
+    results: Results | None = None
+    """Rows `sae`, `lines` (the decoder kept) and `jumprelu` on test tokens; None where the conversion is exact."""
+
+
+def distil(
+    name: str,
+    reading: Reading | None = None,
+    *,
+    eval_tokens: int = 16384,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Distilled:
+    """The SAE of this name as a JumpReLU; its FVU and ΔCE beside the SAE's own on test tokens.
+
+    reading: as for `evaluate`. Lines and decoder are fitted on `eval_tokens` of the train split; the decoder's stopping
+    point is chosen on validation. A ReLU and a JumpReLU are converted exactly and read nothing.
+    Raises RationalSAEError with a one-line reason if an input cannot be used.
+    """
+    progress = progress or Silent()
+    progress.stage("load SAE and model")
+    sae = load(name)
+    exact = exactly(sae)
+    if exact is not None:
+        return Distilled(exact)
+    reader = (reading or Reading()).open(sae)
+    progress.stage("fit lines and decoder")
+    x, validation = reader.sample("train", eval_tokens), reader.sample("validation", max(1, eval_tokens // 2))
+    verify(sae, validation)
+    lines = fit_lines(sae, x)
+    jumprelu = copy.deepcopy(lines)
+    refit_decoder_(jumprelu, x, validation)
+    rows = {"sae": sae, "lines": lines, "jumprelu": jumprelu}
+    compare = [("lines", "sae"), ("jumprelu", "sae")]
+    results = evaluate_loaded(reader, rows, compare, eval_tokens=eval_tokens, seed=seed, progress=progress)
+    jumprelu.metadata.extra["distilled"] = {
+        "from": sae.gate.architecture,
+        "fvu": results.rows["jumprelu"]["fvu"],
+        "fvu_change": results.differences["jumprelu - sae"]["fvu"],
+        "delta_ce_change": results.differences["jumprelu - sae"]["delta_ce"],
+    }
+    return Distilled(jumprelu, results)
+
+
+def exactly(sae: SAE) -> SAE | None:
+    """The SAE as a JumpReLU that computes the same; None if there is no such thing."""
+    if isinstance(sae.gate, ThresholdGate):
+        return sae
+    if isinstance(sae.gate, ReLUGate):
+        sae = copy.deepcopy(sae)
+        sae.fold_offset_()
+        return _jumprelu(sae, torch.zeros(sae.d_sae, device=sae.device))
+    return None
+
+
+@torch.no_grad()
+def fit_lines(sae: SAE, x: Tensor) -> SAE:
+    """A JumpReLU whose codes are, latent by latent, the line nearest to the SAE's own codes in least squares.
+
+    x: [n, d_in]. The decoder stays. Raises SourceError if the SAE has no exact zeros, so no thresholds.
+    """
+    gate = sae.gate
+    if not gate.exact_zeros:
+        raise SourceError(
+            "a smooth gate is never exactly 0, so no JumpReLU has its support", "upgrade with --gate hard"
+        )
+    magnitude, threshold = _magnitude(sae, x)
+    scale = gate.scale if isinstance(gate, RationalGate) else torch.ones_like(threshold)
+    moments = _moments(sae, magnitude, threshold, scale, x)
+    slope, offset = _lines(moments, threshold / scale)
+    result = copy.deepcopy(sae)
+    result.W_enc *= slope
+    result.b_enc.copy_(slope * result.b_enc + offset * scale)
+    return _jumprelu(result, (slope * threshold + offset * scale).clamp_min(0.0))
+
+
+def _jumprelu(sae: SAE, threshold: Tensor) -> SAE:
+    result = sae.with_gate(ThresholdGate(threshold))
+    result.metadata.family = "jumprelu"
+    return result
+
+
+def _magnitude(sae: SAE, x: Tensor) -> tuple[Gate, Tensor]:
+    """What gives an active latent its code, and thresholds: [d_sae] of the same mean L0 over x."""
+    gate = copy.deepcopy(sae.gate)
+    if isinstance(gate, RationalGate) and gate.mode == "hard":
+        return gate, gate.threshold.detach()
+    cut = max(0.0, solve_shift(sae.with_gate(ReLUGate()), x, mean_l0(sae, x)))
+    threshold = torch.full((sae.d_sae,), cut, device=sae.device)
+    if isinstance(gate, RationalGate):
+        gain = float(gate.log_gain.exp())
+        hard = RationalGate(
+            gate.partial_fractions, gate.scale, threshold, mode="hard", gain=gain, right_slope=gate.right_slope
+        )
+        return hard, threshold
+    return ThresholdGate(threshold), threshold
+
+
+def _moments(sae: SAE, magnitude: Gate, threshold: Tensor, scale: Tensor, x: Tensor) -> Tensor:
+    """[5, d_sae] float64 sums over active entries of 1, t, z, t², tz, with t = h/s and z in units of s as well."""
+    sums = torch.zeros(5, sae.d_sae, dtype=torch.float64, device=x.device)
+    for part in x.split(CHUNK):
+        h = sae.preactivations(part)
+        places = (h > threshold).flatten().nonzero()[:, 0]
+        latent, value = places % sae.d_sae, h.flatten()[places]
+        z = magnitude.codes(value, latent, len(part))[0]
+        t, z = (value / scale[latent]).double(), (z / scale[latent]).double()
+        for total, one in zip(sums, (torch.ones_like(t), t, z, t * t, t * z), strict=True):
+            total.index_add_(0, latent, one)
+    return sums
+
+
+def _lines(moments: Tensor, cut: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope and offset: [d_sae] each, of the lines a·t + c that fit best among those ≥ 0 at the cut: [d_sae].
+
+    Each latent's sums are joined by PRIOR observations of all latents together.
+    """
+    together = moments.sum(1, keepdim=True)
+    n, t, z, tt, tz = moments + PRIOR * together / together[0].clamp_min(1.0)
+    n = n.clamp_min(1e-12)
+    spread = (tt - t * t / n).clamp_min(1e-12 * tt.clamp_min(1e-300))
+    slope = ((tz - t * z / n) / spread).clamp_min(1e-3)
+    offset = (z - slope * t) / n
+    # Below 0 at the cut the line would lose support; the best one allowed is then 0 there: a·(t − cut).
+    cut = cut.double()
+    through = ((tz - cut * z) / (tt - 2 * cut * t + cut * cut * n).clamp_min(1e-300)).clamp_min(1e-3)
+    negative = slope * cut + offset < 0
+    slope = torch.where(negative, through, slope)
+    return slope.float(), torch.where(negative, -through * cut, offset).float()
+
+
+@torch.no_grad()
+def refit_decoder_(sae: SAE, x: Tensor, validation: Tensor) -> float:
+    """Move W_dec towards the least ‖x − x̂‖² by conjugate gradients (CGLS) and keep the iterate that is best on
+    validation. x, validation: [n, d_in] each. Returns that FVU. The SAE's gate has exact zeros."""
+    entries, code, rest = _problem(sae, x)
+    best, best_fvu = sae.W_dec.clone(), reconstruction(sae, validation)[0]
+    gradient = entries.transposed_product(code, rest)
+    direction, square, worse = gradient.clone(), _square(gradient), 0
+    for _ in range(MAX_ITERATIONS):
+        image = entries.product(code, direction)
+        step = square / max(_square(image), 1e-300)
+        sae.W_dec += step * direction
+        rest -= step * image
+        fvu = reconstruction(sae, validation)[0]
+        worse = 0 if fvu < best_fvu else worse + 1
+        if fvu < best_fvu:
+            best, best_fvu = sae.W_dec.clone(), fvu
+        if worse == PATIENCE:
+            break
+        gradient = entries.transposed_product(code, rest)
+        before, square = square, _square(gradient)
+        direction = gradient + (square / max(before, 1e-300)) * direction
+    sae.W_dec.copy_(best)
+    return best_fvu
+
+
+def _problem(sae: SAE, x: Tensor) -> tuple[Entries, Tensor, Tensor]:
+    """Codes as a sparse matrix, weighted so that errors count in the units of x, and x − x̂: [n, d_in]."""
+    places, values, rest = [], [], []
+    for start, part in zip(range(0, len(x), CHUNK), x.split(CHUNK), strict=True):
+        h = sae.preactivations(part)
+        found = sae.gate.places(h)
+        places.append(found + start * sae.d_sae)
+        values.append(h.flatten()[found])
+        rest.append(part - sae(part))
+    entries = Entries(torch.cat(places), torch.Size([len(x), sae.d_sae]))
+    code = sae.gate.codes(torch.cat(values), entries.latent, len(x))[0]
+    state = sae.normalise(x)[1]
+    return entries, code if state is None else code * state.scale[entries.row, 0], torch.cat(rest)
+
+
+def _square(matrix: Tensor) -> float:
+    return float(matrix.pow(2).sum(dtype=torch.float64))

@@ -1,0 +1,64 @@
+"""What a changed residual stream does to next-token predictions, a few positions at a time.
+
+Logits are [positions, vocabulary], a hundred megabytes for 512 positions: worked on whole, every operation would
+stream them through memory, and take a good part of the time of the model itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+AT_ONCE = 32
+"""Positions worked on at once: [AT_ONCE, vocabulary] float32 stays in a CPU's cache."""
+
+
+class Compared(NamedTuple):
+    """How other predictions differ from the clean ones, position by position: [m] float32 each."""
+
+    ce: Tensor
+    """Cross-entropy of the other predictions."""
+    kl: Tensor
+    """KL(clean ‖ other)."""
+    agreed: Tensor
+    """1 where both find the same token likeliest, else 0."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The clean predictions at some positions, which others are compared with."""
+
+    positions: Tensor
+    """[m] int64, flat indices into [batch · context]."""
+    labels: Tensor
+    """[m] int64: the tokens that really come next."""
+    log_p: Tensor
+    """[m, vocabulary] float32: clean log-probabilities."""
+
+    @classmethod
+    def of(cls, logits: Tensor, positions: Tensor, labels: Tensor) -> Predictions:
+        """logits: [batch, context, vocabulary]; positions, labels: [m]."""
+        parts = [_log_softmax(logits, part) for part in positions.split(AT_ONCE)]
+        return cls(positions, labels, torch.cat(parts) if parts else logits.new_empty(0, logits.shape[-1]).float())
+
+    def cross_entropy(self) -> Tensor:
+        """Of the clean predictions: [m]."""
+        return -self.log_p.gather(-1, self.labels[:, None])[:, 0]
+
+    def compared(self, logits: Tensor) -> Compared:
+        """Other logits at the same positions."""
+        ce, kl, agreed = (torch.zeros(len(self.labels)) for _ in range(3))
+        for i in range(0, len(self.labels), AT_ONCE):
+            rows = slice(i, i + AT_ONCE)
+            log_p, log_q = self.log_p[rows], _log_softmax(logits, self.positions[rows])
+            ce[rows] = -log_q.gather(-1, self.labels[rows, None])[:, 0].cpu()
+            kl[rows] = (log_p.exp() * (log_p - log_q)).sum(-1).cpu()
+            agreed[rows] = (log_p.argmax(-1) == log_q.argmax(-1)).float().cpu()
+        return Compared(ce, kl, agreed)
+
+
+def _log_softmax(logits: Tensor, positions: Tensor) -> Tensor:
+    return logits.flatten(0, 1)[positions].float().log_softmax(-1)

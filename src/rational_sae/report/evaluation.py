@@ -1,0 +1,28 @@
+"""What `rsae evaluate` found, as a report: the same dictionary goes to the terminal, the JSON and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .decision import decisions
+from .environment import environment
+from .schema import SCHEMA
+
+
+def evaluation_report(found: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """found: `rows` keyed by SAE, `intervals`, `differences` from the first row, and any further section.
+
+    settings: what was asked for.
+    """
+    count = len(found["rows"])
+    report = {
+        "schema": SCHEMA,
+        "title": f"Evaluation of {count} SAE{'s' if count > 1 else ''}",
+        "verdict": "",
+        **found,
+        "settings": dict(settings),
+        "environment": environment(),
+    }
+    answers = " ".join(one.answer for one in decisions(report))
+    return report | {"verdict": answers or "Nothing was compared."}

@@ -1,0 +1,54 @@
+"""Gemma Scope: JumpReLUs in `params.npz` (Gemma 2) or, in lower case, `params.safetensors` (Gemma 3).
+
+h = W_encᵀx + b_enc (b_dec is *not* subtracted), z = relu(h)·[h > θ], x̂ = W_decᵀz + b_dec
+(Lieberum et al., arXiv 2408.05147, §3; Gemma Scope's tutorial notebook, class JumpReLUSAE).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from rational_sae.errors import SourceError
+from rational_sae.gate import ThresholdGate
+from rational_sae.sae import SAE, Metadata
+from rational_sae.sources.containers import Contents
+from rational_sae.sources.record import Tensors, config_beside
+
+FORMAT = "Gemma Scope"
+NAMES = frozenset({"W_enc", "W_dec", "b_enc", "b_dec", "threshold"})
+CONFIG = "config.json"
+
+HF_HOOK = re.compile(r"(model\.layers\.\d+)\.output")
+"""How Gemma Scope 2 writes the output of a block, in the residual stream."""
+
+
+def recognises(names: Collection[str], container: str) -> bool:
+    """Whether a file holds a Gemma Scope SAE: five tensors in an .npz, or lower-case ones in a safetensors."""
+    lower = {"w_enc", "w_dec"} <= set(names)
+    return lower or (container == "npz" and {"W_enc", "W_dec"} <= set(names))
+
+
+def read(contents: Contents) -> SAE:
+    """The SAE of a file. Raises SourceError for transcoders."""
+    tensors = Tensors(contents)
+    config = config_beside(contents.path, CONFIG)
+    transcoder = config is not None and "hf_hook_point_out" in config.numbers
+    if "affine_skip_connection" in tensors or transcoder:
+        raise SourceError(
+            f"{contents.path}: a transcoder{' with a skip connection' if not transcoder else ''}",
+            "use an SAE: a transcoder predicts other activations than it reads",
+        )
+    spelled = {name: name if name in tensors else name.replace("W_", "w_") for name in NAMES}
+    weights = tensors.weights(spelled)
+    # The ReLU acts too, so a negative threshold acts as 0.
+    gate = ThresholdGate(tensors.get("threshold", weights["W_enc"].shape[1]).clamp_min(0.0))
+    tensors.all_read()
+    metadata = Metadata(source=str(contents.path), format=FORMAT, family="jumprelu", prepend_bos=True)
+    if config is not None:
+        hook = config.word("hf_hook_point_in") or ""
+        matched = HF_HOOK.fullmatch(hook)
+        metadata.hook_name = matched[1] if matched else hook or None
+        metadata.model_name = config.word("model_name")
+        metadata.extra = {"config": config.numbers}
+    return SAE(**weights, gate=gate, apply_b_dec_to_input=False, metadata=metadata)

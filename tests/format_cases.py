@@ -1,0 +1,386 @@
+"""Every format and kind of SAE that is read or refused, each built and saved by its owner's own code.
+
+The parity tests run these cases, and `docs/formats.py` renders the README's table from them.
+For formats with no library to install (Gemma Scope, OpenAI) the owner is an independent transcription of the published
+formula. x: [n, d_in], z: [n, d_sae].
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peers
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What to build. k: for TopK; threshold: for a batch's TopK; centred: b_dec subtracted, where there is a choice."""
+
+    d_in: int = 13
+    d_sae: int = 37
+    k: int = 5
+    dtype: torch.dtype = torch.float32
+    centred: bool = True
+    normalisation: str = "none"
+
+
+@dataclass(frozen=True)
+class Owned:
+    """An SAE on disk, and what its owner computes with it."""
+
+    path: Path
+    encode: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor, Tensor], Tensor]
+    """x̂ of z; x for those that undo a normalisation of it."""
+
+
+Make = Callable[[Path, Shape], Owned]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of SAE that is read."""
+
+    format: str
+    files: str
+    kind: str
+    owner: str
+    make: Make
+    choices: tuple[dict[str, Any], ...] = field(default=({},))
+    """Changes of the default shape that this kind has: b_dec, normalisations."""
+    least: int = 1
+    """Smallest d_in that the formula is defined for."""
+    bfloat16: bool = True
+    """Whether its files can hold bfloat16."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One kind of SAE that is refused by name."""
+
+    format: str
+    kind: str
+    make: Callable[[Path], Path]
+    word: str
+    """In the reason given."""
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def filled(module: Any) -> Any:
+    """Random numbers in every parameter; every third threshold is 0."""
+    numbers = generator()
+    for name, parameter in module.named_parameters():
+        parameter.data = torch.randn(parameter.shape, generator=numbers)
+        if name == "threshold":
+            parameter.data = parameter.data.abs()
+            parameter.data[::3] = 0.0
+    return module
+
+
+def batch(shape: Shape, n: int = 257) -> Tensor:
+    """Inputs, rounded to the dtype so that both sides are given the same."""
+    return (3 * torch.randn(n, shape.d_in, generator=generator(1)) + 0.5).to(shape.dtype)
+
+
+# SAELens
+
+
+def saelens(kind: str) -> Make:
+    def make(folder: Path, shape: Shape) -> Owned:
+        lens = peers.sae_lens()
+        config = {
+            "d_in": shape.d_in,
+            "d_sae": shape.d_sae,
+            "apply_b_dec_to_input": shape.centred,
+            "normalize_activations": shape.normalisation,
+        }
+        if kind == "standard":
+            theirs = lens.StandardSAE(lens.StandardSAEConfig(**config))
+        elif kind == "jumprelu":
+            theirs = lens.JumpReLUSAE(lens.JumpReLUSAEConfig(**config))
+        else:
+            rescale = kind == "topk, rescaled by the decoder's norm"
+            options = config | {"k": shape.k, "rescale_acts_by_decoder_norm": rescale}
+            theirs = lens.TopKSAE(lens.TopKSAEConfig(**options))
+        theirs = filled(theirs).to(shape.dtype)
+        theirs.save_model(folder)
+        return Owned(folder, theirs.encode, _after_encode(theirs))
+
+    return make
+
+
+def _after_encode(theirs: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """SAELens' decode undoes the normalisation that encode noted, once."""
+
+    def decode(z: Tensor, x: Tensor) -> Tensor:
+        theirs.encode(x)
+        return theirs.decode(z)
+
+    return decode
+
+
+def saelens_batchtopk(kind: str) -> Make:
+    """A training checkpoint, whose owner at inference is what SAELens saves of it as a JumpReLU."""
+
+    def make(folder: Path, shape: Shape) -> Owned:
+        lens = peers.sae_lens()
+        config = {"d_in": shape.d_in, "d_sae": shape.d_sae, "k": shape.k, "apply_b_dec_to_input": shape.centred}
+        if kind == "batchtopk":
+            training = lens.BatchTopKTrainingSAE(lens.BatchTopKTrainingSAEConfig(**config))
+        else:
+            widths = [max(1, shape.d_sae // 2), shape.d_sae]
+            options = lens.MatryoshkaBatchTopKTrainingSAEConfig(**config, matryoshka_widths=widths)
+            training = lens.MatryoshkaBatchTopKTrainingSAE(options)
+        training = filled(training)
+        training.topk_threshold.fill_(1.75)
+        training = training.to(shape.dtype)
+        training.save_model(folder)
+        training.save_inference_model(folder.parent / "inference")
+        theirs = lens.SAE.load_from_disk(folder.parent / "inference").to(shape.dtype)
+        return Owned(folder, theirs.encode, lambda z, _: theirs.decode(z))
+
+    return make
+
+
+# Gemma Scope
+
+
+def gemma_scope(container: str) -> Make:
+    def make(folder: Path, shape: Shape) -> Owned:
+        numbers = generator()
+        draw = lambda *size: torch.randn(size, generator=numbers).to(shape.dtype)  # noqa: E731
+        W_enc, W_dec = draw(shape.d_in, shape.d_sae), draw(shape.d_sae, shape.d_in)
+        b_enc, b_dec, threshold = draw(shape.d_sae), draw(shape.d_in), draw(shape.d_sae).abs()
+        threshold[::3] = 0.0
+        named = {"W_enc": W_enc, "W_dec": W_dec, "b_enc": b_enc, "b_dec": b_dec, "threshold": threshold}
+        folder.mkdir(parents=True, exist_ok=True)
+        if container == "npz":
+            np.savez(folder / "params.npz", **{name: tensor.numpy() for name, tensor in named.items()})
+        else:
+            save_file({name.lower(): tensor for name, tensor in named.items()}, folder / "params.safetensors")
+
+        def encode(x: Tensor) -> Tensor:
+            h = x @ W_enc + b_enc
+            return (h > threshold) * torch.relu(h)
+
+        return Owned(folder, encode, lambda z, _: z @ W_dec + b_dec)
+
+    return make
+
+
+# dictionary_learning
+
+CLASSES = {
+    "AutoEncoder": "dictionary",
+    "AutoEncoderNew": "dictionary",
+    "JumpReluAutoEncoder": "dictionary",
+    "AutoEncoderTopK": "trainers.top_k",
+    "BatchTopKSAE": "trainers.batch_top_k",
+    "MatryoshkaBatchTopKSAE": "trainers.matryoshka_batch_top_k",
+}
+
+
+def dictionary(kind: str) -> Make:
+    def make(folder: Path, shape: Shape) -> Owned:
+        cls = getattr(peers.dictionary_learning(CLASSES[kind]), kind)
+        arguments: list[Any] = [shape.d_in, shape.d_sae]
+        if "TopK" in kind:
+            arguments.append(shape.k)
+        if kind.startswith("Matryoshka"):
+            first = max(1, shape.d_sae // 3)
+            arguments.append([first, shape.d_sae - first])
+        theirs = filled(cls(*arguments))
+        if hasattr(theirs, "k"):
+            theirs.threshold.fill_(1.25)
+        theirs = theirs.to(shape.dtype)
+        folder.mkdir(parents=True, exist_ok=True)
+        trainer = {
+            "trainer_class": "Trainer",
+            "dict_class": kind,
+            "activation_dim": shape.d_in,
+            "dict_size": shape.d_sae,
+            "layer": 8,
+            "lm_name": "EleutherAI/pythia-160m",
+            "submodule_name": "resid_post_layer_8",
+        }
+        config = {"trainer": trainer | ({"k": shape.k} if "TopK" in kind else {}), "buffer": {"ctx_len": 128}}
+        (folder / "config.json").write_text(json.dumps(config))
+        torch.save({name: tensor.cpu() for name, tensor in theirs.state_dict().items()}, folder / "ae.pt")
+        if kind == "AutoEncoder" and shape.dtype == torch.float32:  # what its from_pretrained does by default
+            norm = theirs.decoder.weight.norm(dim=0)
+            theirs.decoder.weight.data /= norm
+            theirs.encoder.weight.data *= norm[:, None]
+            theirs.encoder.bias.data *= norm
+        elif kind == "AutoEncoder":
+            norm = theirs.decoder.weight.norm(dim=0)
+            return Owned(folder, lambda x: theirs.encode(x) * norm, lambda z, _: theirs.decode(z / norm))
+        return Owned(folder, theirs.encode, lambda z, _: theirs.decode(z))
+
+    return make
+
+
+# sparsify
+
+
+def sparsify(folder: Path, shape: Shape) -> Owned:
+    module = peers.sparsify()
+    config = module.SparseCoderConfig(num_latents=shape.d_sae, k=shape.k)
+    theirs = filled(module.SparseCoder(shape.d_in, config)).to(shape.dtype)
+    theirs.save_to_disk(folder)
+
+    def encode(x: Tensor) -> Tensor:
+        found = theirs.encode(x)
+        return torch.zeros_like(found.pre_acts).scatter(-1, found.top_indices, found.top_acts)
+
+    return Owned(folder, encode, lambda z, _: z @ theirs.W_dec + theirs.b_dec)
+
+
+# OpenAI
+
+
+def openai(activation: str) -> Make:
+    def make(folder: Path, shape: Shape) -> Owned:
+        numbers = generator()
+        draw = lambda *size: torch.randn(size, generator=numbers).to(shape.dtype)  # noqa: E731
+        encoder, decoder = draw(shape.d_sae, shape.d_in), draw(shape.d_in, shape.d_sae)
+        latent_bias, pre_bias = draw(shape.d_sae), draw(shape.d_in)
+        state: OrderedDict[str, Any] = OrderedDict()
+        state["pre_bias"], state["latent_bias"] = pre_bias, latent_bias
+        state["stats_last_nonzero"] = torch.zeros(shape.d_sae, dtype=torch.long)
+        state["latents_activation_frequency"] = torch.ones(shape.d_sae)
+        state["latents_mean_square"] = torch.zeros(shape.d_sae)
+        state["encoder.weight"], state["decoder.weight"] = encoder, decoder
+        state["activation"] = activation
+        state["activation_state_dict"] = {"k": shape.k, "postact_fn": "ReLU"} if activation == "TopK" else {}
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(state, folder / "layer_8.pt")
+
+        def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+            if activation != "TopK":
+                return torch.zeros(len(x), 1, dtype=x.dtype), torch.ones(len(x), 1, dtype=x.dtype)
+            mean = x.mean(-1, keepdim=True)
+            return mean, ((x - mean).pow(2).sum(-1, keepdim=True) / (x.shape[-1] - 1)).sqrt()
+
+        def encode(x: Tensor) -> Tensor:
+            mean, std = statistics(x)
+            epsilon = 1e-5 if activation == "TopK" else 0.0
+            h = ((x - mean) / (std + epsilon) - pre_bias) @ encoder.T + latent_bias
+            if activation != "TopK":
+                return h.clamp_min(0)
+            values, places = h.sort(dim=-1, descending=True)
+            return torch.zeros_like(h).scatter(-1, places[:, : shape.k], values[:, : shape.k].clamp_min(0))
+
+        def decode(z: Tensor, x: Tensor) -> Tensor:
+            mean, std = statistics(x)
+            return (z @ decoder.T + pre_bias) * std + mean
+
+        return Owned(folder / "layer_8.pt", encode, decode)
+
+    return make
+
+
+NORMALISED = tuple(
+    {"normalisation": name, "centred": centred}
+    for name in ("none", "layer_norm", "constant_norm_rescale", "expected_average_only_in")
+    for centred in (True, False)
+)
+LENS = ("SAELens", "cfg.json, sae_weights.safetensors")
+DICTIONARY = ("dictionary_learning", "ae.pt, config.json")
+CENTRED = ({}, {"centred": False})
+
+CASES = (
+    *(
+        Case(*LENS, kind, "sae-lens", saelens(kind), NORMALISED, least=2)
+        for kind in ("standard", "jumprelu", "topk", "topk, rescaled by the decoder's norm")
+    ),
+    *(
+        Case(*LENS, kind, "sae-lens", saelens_batchtopk(kind), CENTRED)
+        for kind in ("batchtopk", "matryoshka_batchtopk")
+    ),
+    Case("Gemma Scope", "params.npz", "Gemma 2", "a transcription", gemma_scope("npz"), bfloat16=False),
+    Case("Gemma Scope", "params.safetensors", "Gemma 3", "a transcription", gemma_scope("safetensors")),
+    *(Case(*DICTIONARY, kind, "dictionary-learning", dictionary(kind)) for kind in CLASSES),
+    Case("sparsify", "cfg.json, sae.safetensors", "topk", "eai-sparsify", sparsify),
+    Case("OpenAI", ".pt", "TopK", "a transcription", openai("TopK"), least=2),
+    Case("OpenAI", ".pt", "ReLU", "a transcription", openai("ReLU")),
+)
+
+
+def _lens(name: str) -> Callable[[Path], Path]:
+    def build(folder: Path) -> Path:
+        lens = peers.sae_lens()
+        cls, config = lens.registry.SAE_CLASS_REGISTRY[name]
+        sizes = {"d_in": 13, "d_sae": 37}
+        if "transcoder" in name:
+            sizes |= {"d_out": 13, "apply_b_dec_to_input": False}
+        cls(config(**sizes)).save_model(folder)
+        return folder
+
+    return build
+
+
+def _lens_hook_z(folder: Path) -> Path:
+    lens = peers.sae_lens()
+    lens.StandardSAE(lens.StandardSAEConfig(d_in=12, d_sae=37, reshape_activations="hook_z")).save_model(folder)
+    return folder
+
+
+def _gated(folder: Path) -> Path:
+    theirs = filled(peers.dictionary_learning("dictionary").GatedAutoEncoder(13, 37))
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(theirs.state_dict(), folder / "ae.pt")
+    return folder
+
+
+def _sparse(**options: Any) -> Callable[[Path], Path]:
+    def build(folder: Path) -> Path:
+        module = peers.sparsify()
+        config = module.SparseCoderConfig(num_latents=40, k=5, **options)
+        filled(module.SparseCoder(13, config)).save_to_disk(folder)
+        return folder
+
+    return build
+
+
+def _affine(folder: Path) -> Path:
+    from safetensors.torch import load_file
+
+    gemma_scope("safetensors")(folder, Shape())
+    path = folder / "params.safetensors"
+    save_file(load_file(path) | {"affine_skip_connection": torch.zeros(13, 13)}, path)
+    return folder
+
+
+def _openai(**changes: Any) -> Callable[[Path], Path]:
+    def build(folder: Path) -> Path:
+        path = openai("TopK")(folder, Shape()).path
+        torch.save(torch.load(path, weights_only=True) | changes, path)
+        return path
+
+    return build
+
+
+REFUSALS = (
+    *(Refusal("SAELens", name, _lens(name), name) for name in ("gated", "transcoder", "skip_transcoder", "abstopk")),
+    Refusal("SAELens", "hook_z (reshaped heads)", _lens_hook_z, "hook_z"),
+    Refusal("Gemma Scope", "transcoder with a skip connection", _affine, "skip connection"),
+    Refusal("dictionary_learning", "GatedAutoEncoder", _gated, "GatedAutoEncoder"),
+    Refusal("sparsify", "transcoder", _sparse(transcode=True), "transcode"),
+    Refusal("sparsify", "skip connection", _sparse(skip_connection=True), "skip_connection"),
+    Refusal("sparsify", "groupmax", _sparse(activation="groupmax"), "groupmax"),
+    Refusal(
+        "OpenAI", "TopK without ReLU", _openai(activation_state_dict={"k": 5, "postact_fn": "Identity"}), "Identity"
+    ),
+)

@@ -1,0 +1,64 @@
+"""Other people's libraries, as the owners of the formats that are read here: their own code builds and saves the SAEs.
+
+Only the modules that define SAEs are imported, under a bare package: the packages' own `__init__` would pull trainers,
+loggers and plotting. dictionary-learning pins an nnsight of 2024, so its wheel is fetched, checked, and not installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tempfile
+import warnings
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rational_sae.embedded import Part, download_wheel
+from rational_sae.paths import cache_dir
+
+DICTIONARY_LEARNING = Part(
+    "dictionary-learning==0.1.0",
+    "211116f9cc6fde643ea447f11da1c1ea9d0174dd9460e2031ae95b2724622ca5",
+    "dictionary_learning",
+)
+
+
+def dictionary_learning(module: str) -> Any:
+    """A module of dictionary_learning 0.1.0, such as `dictionary` or `trainers.top_k`."""
+    wheel = cache_dir() / "peers" / "dictionary_learning-0.1.0-py3-none-any.whl"
+    if not wheel.exists():
+        wheel.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=wheel.parent) as scratch:
+            os.replace(download_wheel(DICTIONARY_LEARNING, Path(scratch)), wheel)
+    _bare("dictionary_learning", str(wheel / "dictionary_learning"))
+    _bare("dictionary_learning.trainers", str(wheel / "dictionary_learning" / "trainers"))
+    return importlib.import_module(f"dictionary_learning.{module}")
+
+
+def sparsify() -> Any:
+    """sparsify's module of SparseCoder, with SparseCoderConfig in it."""
+    spec = PathFinder.find_spec("sparsify")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    _bare("sparsify", *spec.submodule_search_locations)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("sparsify.sparse_coder")
+
+
+def sae_lens() -> Any:
+    """SAELens, which is installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("sae_lens")
+
+
+def _bare(name: str, *path: str) -> None:
+    """A package of which nothing has been run, so that its modules can be imported one by one."""
+    if name not in sys.modules:
+        package = ModuleType(name)
+        package.__path__ = list(path)
+        sys.modules[name] = package
