@@ -395,11 +395,15 @@ def nan_always(bench: Bench, times: int) -> Row:
     for _ in range(times):
         out = bench.fresh()
         lost += bench.child(lambda out=out: poisoned(bench, out, passes=set(range(1000)))) != 1
-        lost += (out / "report.json").exists() or checkpoint.Checkpoints(out / "checkpoint").newest() is None
-        lost += not bench.finish(out)
-    return Row(
-        "NaN in every further batch", times, lost, "stopped, last good state kept; resumed on a sound model, same bits"
-    )
+        lost += (out / "report.json").exists()
+        found = checkpoint.Checkpoints(out / "checkpoint").newest()
+        if found is None or not all(value.isfinite().all() for name, value in found.tensors.items() if "/sae." in name):
+            lost += 1
+            continue
+        lost += bench.child(lambda out=out: bench.run(out)) != 0
+        report = json.loads((out / "report.json").read_text())
+        lost += report["data"]["skipped_steps"]["rsae"] > 3 or len(report["curves"]["validation"]["rsae"]["step"]) < 9
+    return Row("NaN in every further batch", times, lost, "stopped, last good state kept, finished on a sound model")
 
 
 def poisoned(bench: Bench, out: Path, passes: set[int]) -> None:

@@ -36,7 +36,7 @@ def test_wandb_keeps_a_run_on_disk_when_offline(tmp_path: Path, monkeypatch: pyt
     run = tracker("wandb", tmp_path, 0, {"steps": 3})
     run.log(1, {"rsae/mse": 0.5})
     run.close()
-    (kept,) = (tmp_path / "wandb").rglob("*.wandb")
+    (kept,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
     assert b"rsae/mse" in kept.read_bytes()
 
 
