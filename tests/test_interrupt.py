@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from rational_sae.interrupt import end_like_ctrl_c, shielded
+from rational_sae.interrupt import end_like_ctrl_c, noted, shielded
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -24,6 +24,17 @@ def test_a_signal_waits_for_the_block_and_is_then_heard(number: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         block()
     assert done == [1]
+    assert {one: signal.getsignal(one) for one in before} == before
+
+
+def test_signals_can_be_only_noted_inside_shielded_blocks_and_between_them() -> None:
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    with noted() as heard:
+        with shielded():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+        os.kill(os.getpid(), signal.SIGINT)
+        assert heard == [signal.SIGTERM, signal.SIGINT]
     assert {one: signal.getsignal(one) for one in before} == before
 
 

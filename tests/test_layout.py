@@ -15,6 +15,7 @@ ORDER = [
     "safe_text",
     "files",
     "interrupt",
+    "distributed",
     "paths",
     "embedded",
     "text",

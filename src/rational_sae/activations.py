@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rational_sae import distributed
 from rational_sae.errors import HostError
 from rational_sae.hosts import Hook, Host
 from rational_sae.text import Split, Text
@@ -37,27 +39,36 @@ class Reader:
     def vectors(self, split: Split, max_tokens: int, *, seed: int | None = None, skip: int = 0) -> Iterator[Tensor]:
         """Residual vectors of kept positions, a batch of sequences at a time.
 
-        skip: batches of sequences that are passed over without running the model. Yields x: [n, d_in] float32; the
-        total over the pass is at most max_tokens.
+        skip: batches of sequences that are passed over without running the model. Processes share the work; all of
+        them get all vectors. Yields x: [n, d_in] float32; the total over the pass is at most max_tokens.
         """
         batches = self.tokeniser.batches(self.text, split, max_tokens, seed=seed)
-        for number, batch in enumerate(self._digested((split, seed), batches)):
-            if number >= skip:
-                yield self.at(batch)
+        digest = self._digester((split, seed))
+        for batch in itertools.islice(batches, skip):
+            digest(batch)
+        for batch, x in distributed.spread(batches, self.at):
+            digest(batch)
+            yield x
 
     def held_out(self, split: Split, max_tokens: int) -> Iterator[Sequences]:
         """Sequences for measuring: a fixed order, and a bounded share for each document."""
         batches = self.tokeniser.batches(self.text, split, max_tokens, per_document=EVAL_TOKENS_PER_DOCUMENT)
-        return self._digested((split, None), batches)
-
-    def _digested(self, key: tuple[Split, int | None], batches: Iterator[Sequences]) -> Iterator[Sequences]:
-        """A chain of hashes, so that its state is 32 bytes wherever a pass stops."""
-        digest = b""
+        digest = self._digester((split, None))
         for batch in batches:
-            content = batch.input_ids.numpy().tobytes() + batch.keep.numpy().tobytes()
-            digest = hashlib.sha256(digest + content).digest()
-            self.digests[key] = digest.hex()
+            digest(batch)
             yield batch
+
+    def _digester(self, key: tuple[Split, int | None]) -> Callable[[Sequences], None]:
+        """A chain of hashes, so that its state is 32 bytes wherever a pass stops."""
+        last = b""
+
+        def take(batch: Sequences) -> None:
+            nonlocal last
+            content = batch.input_ids.numpy().tobytes() + batch.keep.numpy().tobytes()
+            last = hashlib.sha256(last + content).digest()
+            self.digests[key] = last.hex()
+
+        return take
 
     def at(self, batch: Sequences) -> Tensor:
         """x: [n_kept, d_in] float32 of one batch of sequences."""
@@ -183,6 +194,15 @@ class TrainingBatches:
                 cursor = after
             if self._whole is None:
                 cursor = Cursor(Place(start.passes + 1), 0, order.get_state(), self.mean.clone(), self.distinct_tokens)
+
+    def harvested(self) -> Tensor | None:
+        """All training vectors, [n, d_in] float32, read now if they were not; None if they need several windows."""
+        next(iter(self))
+        return self._whole
+
+    def give(self, whole: Tensor, mean: Tensor, distinct_tokens: int) -> None:
+        """Take what another `harvested` the same tokens, instead of reading them."""
+        self._whole, self.mean, self.distinct_tokens = whole, mean, distinct_tokens
 
     def beginning(self) -> Cursor:
         """Before the first batch."""

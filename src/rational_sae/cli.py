@@ -396,6 +396,10 @@ def report(folder: Annotated[Path, typer.Argument(help="An --out folder.")]) -> 
 def sweep(
     grid: Annotated[Path, typer.Argument(metavar="GRID.yaml", help="Cells: teachers and their settings.")],
     out: Annotated[Path, typer.Option(help="Where cells, sweep.json and sweep.html go.")],
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Where cells run; ray needs the extra ray.")
+    ] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Cells at once on this machine.")] = 1,
     resume: Resume = False,
     checkpoint_steps: CheckpointSteps = 1000,
     checkpoint_seconds: CheckpointSeconds = 120.0,
@@ -409,7 +413,7 @@ def sweep(
     Example: rsae sweep configs/grid.yaml --out runs/grid --resume
     """
     from rational_sae.report import print_sweep
-    from rational_sae.sweep import read_plan
+    from rational_sae.sweep import engine_named, read_plan
     from rational_sae.sweep import sweep as run
     from rational_sae.upgrade.folder import Interval
 
@@ -419,7 +423,9 @@ def sweep(
     interval = Interval(checkpoint_steps, checkpoint_seconds)
     try:
         with _bars() as bars:
-            found = run(plan, out, bars, resume=resume, interval=interval, tell=_say)
+            found = run(
+                plan, out, bars, resume=resume, interval=interval, engine=engine_named(engine, workers), tell=_say
+            )
     except KeyboardInterrupt:
         _say(f"interrupted; what was done is kept, go on with: rsae sweep {grid} --out {out} --resume")
         raise typer.Exit(130) from None
@@ -509,10 +515,15 @@ def main() -> None:
         sys.exit(130)
 
 
-def _folder(out: Path, *, track: Sequence[Any] = (), **options: Any) -> JobFolder:
+def _folder(out: Path, *, track: Sequence[Any] = (), **options: Any) -> JobFolder | None:
+    """The job's folder, in the process that writes."""
+    from rational_sae import distributed
     from rational_sae.trackers import require, tracker
     from rational_sae.upgrade.folder import JobFolder
 
+    distributed.start()
+    if not distributed.leads():
+        return None
     for name in track:
         require(name)
     return JobFolder(
@@ -520,7 +531,25 @@ def _folder(out: Path, *, track: Sequence[Any] = (), **options: Any) -> JobFolde
     )
 
 
-def _upgrade(settings: Any, folder: JobFolder, again: str, *, force: bool = False) -> None:
+def _follow(settings: Any, *, force: bool) -> None:
+    """The part of a process that does not write."""
+    from rational_sae import distributed
+    from rational_sae.upgrade.job import upgrade
+
+    try:
+        if not distributed.leaders_json(None):
+            upgrade(settings, force=force)
+    except distributed.LeaderGoesOn:
+        pass
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None  # the leader says how to go on
+    distributed.stop()
+
+
+def _upgrade(settings: Any, folder: JobFolder | None, again: str, *, force: bool = False) -> None:
+    if folder is None:
+        return _follow(settings, force=force)
+    from rational_sae import distributed
     from rational_sae.report import read_report
     from rational_sae.upgrade.folder import how_to_resume
     from rational_sae.upgrade.job import upgrade
@@ -529,7 +558,7 @@ def _upgrade(settings: Any, folder: JobFolder, again: str, *, force: bool = Fals
     out = folder.out
     try:
         with folder:
-            if folder.resume and folder.finished:
+            if distributed.leaders_json(folder.resume and folder.finished):
                 folder.check_finished(settings)
                 _say(f"{out} was finished before")
                 found = read_report(out)
@@ -538,6 +567,7 @@ def _upgrade(settings: Any, folder: JobFolder, again: str, *, force: bool = Fals
                     done = upgrade(settings, force=force, progress=bars, keeper=folder)
                 found = write(done, out, force=True)
             folder.finish()
+        distributed.stop()
     except KeyboardInterrupt:
         _say(how_to_resume(out, again))
         raise typer.Exit(130) from None

@@ -7,6 +7,7 @@ RationalSAEError              refused; the command line prints the line and exit
 ├── TextError                 no text, or too little of it
 ├── FitError                  a rational fit did not reach what was asked of it
 ├── TrainingError             fine-tuning diverged or an unsafe SAE would have been saved
+├── ProcessLostError          another process of a data-parallel job ended early
 ├── OutputError               the output folder cannot be written, or holds something else
 ├── SettingsError             a settings file cannot be used
 └── MissingExtraError         an optional dependency is not installed; names the install command
@@ -46,6 +47,10 @@ class FitError(RationalSAEError):
 
 class TrainingError(RationalSAEError):
     """Fine-tuning diverged, or an unsafe SAE would have been saved as a success."""
+
+
+class ProcessLostError(RationalSAEError):
+    """Another process of a data-parallel job ended early, or did not answer."""
 
 
 class OutputError(RationalSAEError):

@@ -11,6 +11,27 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+_noted: list[int] | None = None
+"""Inside `noted`: the signals heard so far."""
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[list[int]]:
+    """Signals are only noted, for a loop that asks; `shielded` blocks inside add theirs. Only in the main thread."""
+    global _noted
+    if threading.current_thread() is not threading.main_thread():
+        yield []
+        return
+    _noted = heard = []
+    before = {number: signal.signal(number, lambda got, _frame: heard.append(got)) for number in SIGNALS}
+    try:
+        yield heard
+    finally:
+        _noted = None
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
     """Hold a signal back until the block is done, then raise KeyboardInterrupt. Only in the main thread."""
@@ -24,7 +45,9 @@ def shielded() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-    if heard:
+    if heard and _noted is not None:
+        _noted.extend(heard)
+    elif heard:
         raise KeyboardInterrupt
 
 

@@ -11,9 +11,12 @@ def environment() -> dict[str, str]:
 
     import torch
 
+    from rational_sae import distributed
+
     packages = ("rational-sae", "torch", "transformers", "numpy", "scipy", "safetensors")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "threads": str(torch.get_num_threads()),
+        "processes": str(distributed.world()),
     } | {package: version(package) for package in packages}

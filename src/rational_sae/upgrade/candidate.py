@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rational_sae import distributed
 from rational_sae.gate import RationalGate, ThresholdGate
 from rational_sae.matched import CHUNK, can_shift, shifted, solve_shift
 from rational_sae.sae import SAE
@@ -74,21 +75,24 @@ class Candidate:
         return len(self.curve.skipped)
 
     def step(self, x: Tensor, fraction: float, number: int) -> None:
-        """One fine-tuning step. x: [n, d_in]; fraction: of the learning rate, from the common schedule.
+        """One fine-tuning step. x: [n, d_in], the same in every process; fraction: of the learning rate, from the
+        common schedule.
 
         If activations, loss or gradients are NaN or infinite nothing changes, and the step is noted as skipped.
         """
         if not bool(x.isfinite().all()):
             return self._skip(number, "activations")
-        found = reconstruct(self.sae, x, sparse=self.sparse)
-        l0 = float(found.l0.detach())
-        error = (x - found.x_hat).pow(2).sum(-1).mean()
+        own, share = distributed.part(x)
+        found = reconstruct(self.sae, own, sparse=self.sparse)
+        own_error = share * (own - found.x_hat).pow(2).sum(-1).mean()
         weight = self.controller.weight if self.settings.hold_l0 else self.controller.start
-        loss = error / self.variance + weight * self._penalty(found, len(x))
-        if not math.isfinite(float(loss.detach())):
+        loss = own_error / self.variance + weight * share * self._penalty(found, len(own))
+        error, l0, whole_loss = distributed.totals(own_error, share * found.l0, loss)
+        if not math.isfinite(whole_loss):
             return self._skip(number, "loss")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        distributed.add_gradients_(self._parameters())
         gate = self.sae.gate
         if isinstance(gate, RationalGate) and self.settings.scales == "one" and gate.log_scale.grad is not None:
             gate.log_scale.grad.fill_(float(gate.log_scale.grad.mean()))
@@ -105,7 +109,7 @@ class Candidate:
         if self.controller.update(l0) and can_shift(self.sae) and self.settings.hold_l0:
             self.sae.gate.shift_(solve_shift(self.sae, x, self.target_l0))
             self.controller.reset()
-        self._log(number, float(error.detach()), l0, weight)
+        self._log(number, error, l0, weight)
 
     def validate(self, x: Tensor, number: int) -> None:
         """Keep this step if it is the best so far: FVU on x, with thresholds moved to the target L0."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 
 from torch import Tensor
 
+from rational_sae import distributed
 from rational_sae.errors import TrainingError
-from rational_sae.interrupt import shielded
+from rational_sae.interrupt import noted, shielded
 from rational_sae.upgrade.candidate import Candidate
 
 WARM_UP, DECAY_FROM = 0.05, 0.5
@@ -40,6 +42,23 @@ def finetune(
         for candidate in candidates:
             if not candidate.validation["step"]:
                 candidate.validate(validation, 0)
+    # One process may be told to stop; all must do so after the same step.
+    together = noted() if distributed.world() > 1 else contextlib.nullcontext([])
+    with together as heard:
+        _loop(candidates, batches, validation, steps, every, done, progress, stepped, heard)
+
+
+def _loop(
+    candidates: list[Candidate],
+    batches: Iterable[Tensor],
+    validation: Tensor,
+    steps: int,
+    every: int,
+    done: int,
+    progress: Callable[[int], None],
+    stepped: Callable[[int], None],
+    heard: list[int],
+) -> None:
     for number, x in zip(range(done + 1, steps + 1), batches, strict=False):
         with shielded():
             for candidate in candidates:
@@ -48,6 +67,8 @@ def finetune(
                 for candidate in candidates:
                     candidate.validate(validation, number)
             stepped(number)
+        if distributed.agreed(bool(heard)):
+            raise KeyboardInterrupt
         for candidate in candidates:
             _check_skipped(candidate, number, steps)
         progress(number)

@@ -24,7 +24,6 @@ import torch
 import yaml
 from safetensors import SafetensorError
 
-from rational_sae.activations import Cursor, Place
 from rational_sae.errors import OutputError, RationalSAEError, TrainingError
 from rational_sae.files import is_locked, locked, write_whole
 from rational_sae.interrupt import shielded
@@ -34,6 +33,7 @@ from rational_sae.upgrade.checkpoint import Checkpoint, Checkpoints
 from rational_sae.upgrade.keeper import Keeper, Training
 from rational_sae.upgrade.log import LOG, step_lines, whole_log
 from rational_sae.upgrade.settings import Settings
+from rational_sae.upgrade.state import contents, put_back
 from rational_sae.upgrade.write import REPORT, check_out
 
 CHECKPOINT, SETTINGS, LOCK = "checkpoint", "settings.yaml", "lock"
@@ -235,52 +235,19 @@ class JobFolder(Keeper):
             self.out.rmdir()
 
     def _contents(self, training: Training) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        batches, cursor = training.batches, training.batches.cursor
-        tensors = {"rng": torch.get_rng_state(), "order": cursor.order, "window_mean": cursor.mean}
-        tensors["mean"] = batches.mean
-        if torch.cuda.is_available():
-            tensors["rng_cuda"] = torch.cuda.get_rng_state()
-        numbers = {}
-        for key, candidate in training.candidates.items():
-            parts, numbers[key] = candidate.state()
-            tensors |= {f"{key}/{name}": value for name, value in parts.items()}
-        state = {
-            "asked": self._asked,
-            "inputs": training.inputs,
-            "environment": environment(),
-            "timing": dict(training.timing),
-            "place": list(cursor.place),
-            "taken": cursor.taken,
-            "window_tokens": cursor.distinct_tokens,
-            "distinct_tokens": batches.distinct_tokens,
-            "digests": [[split, seed, value] for (split, seed), value in batches.reader.digests.items()],
-            "candidates": numbers,
-        }
-        return tensors, state
+        tensors, state = contents(training)
+        own = {"asked": self._asked, "inputs": training.inputs, "environment": environment()}
+        return tensors, own | {"timing": dict(training.timing)} | state
 
     def _restore(self, found: Checkpoint, training: Training) -> None:
-        state, tensors, batches = found.state, found.tensors, training.batches
+        state = found.state
         for what, value in training.inputs.items():
             if state["inputs"].get(what) != value:
                 raise OutputError(
                     f"{self.out} cannot be resumed: {what} changed since step {found.step}",
                     "restore it, or give --force instead of --resume to start again",
                 )
-        for key, candidate in training.candidates.items():
-            own = {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{key}/")}
-            candidate.restore(own, state["candidates"][key])
-        batches.cursor = Cursor(
-            Place(*state["place"]),
-            state["taken"],
-            tensors["order"].clone(),
-            tensors["window_mean"].clone(),
-            state["window_tokens"],
-        )
-        batches.mean, batches.distinct_tokens = tensors["mean"].clone(), state["distinct_tokens"]
-        batches.reader.digests.update({(split, seed): value for split, seed, value in state["digests"]})
-        torch.set_rng_state(tensors["rng"].clone())
-        if "rng_cuda" in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["rng_cuda"].clone())
+        put_back(training, found.tensors, state)
         for stage, seconds in state["timing"].items():
             training.timing[stage] = training.timing.get(stage, 0.0) + seconds
         self.number = self._saved = found.step

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from rational_sae import distributed
 from rational_sae.activations import Reader, TrainingBatches
-from rational_sae.errors import RationalSAEError
+from rational_sae.errors import ProcessLostError, RationalSAEError, SettingsError
 from rational_sae.evaluate import (
     Measurements,
     Protocol,
@@ -46,6 +47,7 @@ from rational_sae.upgrade.initialise import (
 )
 from rational_sae.upgrade.keeper import Keeper, Training, digest
 from rational_sae.upgrade.settings import Settings
+from rational_sae.upgrade.state import agree
 
 
 @dataclass
@@ -113,7 +115,9 @@ def harvest(settings: Settings, teacher: SAE) -> Harvest:
     """
     reader = settings.open(teacher)
     half = max(1, settings.eval_tokens // 2)
-    calibration_x, validation_x = (reader.sample(split, half) for split in ("calibration", "validation"))
+    calibration_x, validation_x = (
+        distributed.leaders(reader.sample(split, half)) for split in ("calibration", "validation")
+    )
     tokens = settings.train_tokens or settings.steps * settings.batch_tokens
     batches = TrainingBatches(reader, tokens, settings.batch_tokens, settings.seed)
     return Harvest(reader, calibration_x, validation_x, batches)
@@ -163,6 +167,7 @@ def train(
     batches.progress = progress.advance
     batches.cursor = batches.beginning()
     done = keeper.begin(Training(candidates, batches, clock.timing, _inputs(candidates, prepared, shared)))
+    done = agree(Training(candidates, batches, clock.timing, {}), done)
     try:
         clock.stage("harvest", batches.train_tokens)
         scaled = (part * prepared.units.input for part in batches.following(batches.cursor))
@@ -178,6 +183,8 @@ def train(
             progress=lambda _step: progress.advance(),
             stepped=keeper.stepped,
         )
+    except ProcessLostError:
+        raise  # in the middle of a step, so that there is nothing whole to keep
     except (KeyboardInterrupt, RationalSAEError) as error:
         clock.stop()
         keeper.stopped(error)
@@ -204,6 +211,8 @@ def upgrade(
 ) -> Upgrade:
     """Run the whole job. Nothing is written, except by the keeper; see `write.py` and `folder.py`.
 
+    With several processes (see `distributed`) all train and the first measures; the others leave by LeaderGoesOn.
+
     shared: a harvest with the same reading options, token counts and seed, from another upgrade at this hook.
     Raises RationalSAEError with a one-line reason if an input cannot be used.
     """
@@ -213,16 +222,22 @@ def upgrade(
     clock.stage("load teacher and model")
     teacher = load(settings.teacher)
     settings = settings.resolved(teacher)
+    if settings.batch_tokens < distributed.world():
+        raise SettingsError(
+            f"a batch of {settings.batch_tokens} tokens has no part for each of {distributed.world()} processes",
+            "raise --batch-tokens",
+        )
     keeper.check(settings.to_store())
     shared = shared or harvest(settings, teacher)
     teacher.to(shared.calibration_x.device)
     clock.stage("calibrate")
-    prepared = prepare(settings, teacher, shared, force=force or keeper.goes_on)
+    prepared = prepare(settings, teacher, shared, force=force or distributed.leaders_json(keeper.goes_on))
     candidates = {
         name: Candidate(name, sae, settings, prepared.x, prepared.target_l0, settings.rates.get(name, 1.0))
         for name, sae in starting_saes(prepared, settings).items()
     }
     train(candidates, prepared, shared, settings, clock, keeper)
+    distributed.leader_goes_on()
 
     clock.stage("measure")
     saes = _rows(prepared, candidates)

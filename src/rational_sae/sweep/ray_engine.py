@@ -1,0 +1,93 @@
+"""Tasks on a Ray cluster, one a SAE. Those of one hook share their activations in Ray's object store.
+
+Ray gives a lost task to another worker, and makes a lost harvest again. Every node must see the sweep's folder,
+teachers and text under the same paths. RAY_ADDRESS names a running cluster; without it one is started on this machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from rational_sae.errors import MissingExtraError, RationalSAEError
+from rational_sae.interrupt import end_like_ctrl_c
+from rational_sae.progress import Progress
+from rational_sae.sources import load
+from rational_sae.sweep.shared import Activations, activations_of, harvest_from
+from rational_sae.sweep.task import Here, Outcome, Task, harvest_key, work
+from rational_sae.upgrade.job import harvest
+
+RETRIES = 3
+"""Times that a task or a harvest is given to another worker."""
+
+
+class RayEngine:
+    """Each task takes one GPU where the cluster has any, and one CPU with one thread; `workers` bounds a cluster that
+    is started here."""
+
+    def __init__(self, workers: int = 1) -> None:
+        """Raises MissingExtraError without Ray."""
+        try:
+            import ray
+        except ImportError as error:
+            raise MissingExtraError("ray", extra="ray") from error
+        self._ray: Any = ray
+        if not ray.is_initialized():
+            here = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers, "include_dashboard": False}
+            ray.init(log_to_driver=False, logging_level="ERROR", **here)
+        gpus = 1 if ray.cluster_resources().get("GPU") else 0
+        options = {"num_cpus": 1, "num_gpus": gpus, "max_retries": RETRIES}
+        self._harvest, self._work = ray.remote(**options)(_harvest), ray.remote(**options)(_work)
+        self._harvests: dict[tuple[Any, ...], Any] = {}
+
+    def run(self, tasks: list[Task], progress: Progress) -> Iterator[Outcome]:
+        progress.stage(f"{len(tasks)} tasks on Ray", len(tasks))
+        names: dict[Any, str] = {}
+        for task in tasks:
+            key = harvest_key(task.settings)
+            if key not in self._harvests:
+                self._harvests[key] = self._harvest.remote(task)
+            names[self._work.options(name=task.name).remote(task, self._harvests[key])] = task.name
+        while names:
+            (reference,), _ = self._ray.wait(list(names), num_returns=1)
+            name = names.pop(reference)
+            progress.advance()
+            try:
+                yield self._ray.get(reference)
+            except self._ray.exceptions.RayError as error:
+                reason = f"Ray lost it {RETRIES + 1} times ({type(error).__name__})"
+                yield Outcome(name, f"{name}: failed: {reason}", reason)
+
+
+def _harvest(task: Task) -> Any:
+    """Activations as NumPy arrays, which Ray's workers map without copying; or why there are none."""
+    torch.set_num_threads(1)
+    try:
+        found = activations_of(harvest(task.settings, load(task.settings.teacher)))
+    except RationalSAEError as error:
+        return str(error)
+    arrays = (found.calibration.numpy(), found.validation.numpy(), None if found.train is None else found.train.numpy())
+    return (*arrays, found.mean.numpy(), found.distinct_tokens, found.digests)
+
+
+def _work(task: Task, found: Any) -> Outcome:
+    if isinstance(found, str):
+        return Outcome(task.name, f"{task.name}: failed: {found}", found)
+    end_like_ctrl_c()
+    torch.set_num_threads(1)
+    return work(task, Here(lambda settings, teacher: harvest_from(_tensors(found), settings, teacher)).get)
+
+
+def _tensors(found: Any) -> Activations:
+    *arrays, distinct_tokens, digests = found
+    # Mapped arrays are read-only: copied once a task.
+    calibration, validation, train, mean = (
+        None if array is None else torch.from_numpy(array.copy()) for array in arrays
+    )
+    assert calibration is not None
+    assert validation is not None
+    assert mean is not None
+    return Activations(calibration, validation, train, mean, distinct_tokens, digests)

@@ -1,0 +1,151 @@
+"""One pilot or cell of a sweep, as a piece of work that any process can do, and do again.
+
+What is finished is not done twice, and what was begun goes on where it was, so a task may be lost at any moment and be
+given to another process that sees the same files.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from rational_sae.errors import OutputError, RationalSAEError
+from rational_sae.files import write_whole
+from rational_sae.progress import Progress, Silent
+from rational_sae.report import read_report
+from rational_sae.sae import SAE
+from rational_sae.sources import load
+from rational_sae.sweep.pilot import best_rates, pilot
+from rational_sae.upgrade.folder import Interval, JobFolder, require_same, stored_settings
+from rational_sae.upgrade.job import Harvest, upgrade
+from rational_sae.upgrade.settings import Settings
+from rational_sae.upgrade.write import REPORT, write
+
+SHARED = ("model", "hook", "text", "context", "bos", "sink", "device", "eval_tokens", "batch_tokens", "seed")
+"""Settings that decide a harvest, beside its number of training tokens."""
+
+Get = Callable[[Settings, SAE], Harvest]
+"""Gives a harvest for resolved settings and their teacher."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A cell, or a pilot if it has rates."""
+
+    name: str
+    settings: Settings
+    """Resolved."""
+    folder: Path
+    rates: tuple[float, ...] = ()
+    interval: Interval | None = None
+
+    @property
+    def choice(self) -> Path:
+        """A pilot's result."""
+        return self.folder.with_name(self.folder.name + ".json")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended."""
+
+    name: str
+    line: str
+    """For people."""
+    failed: str = ""
+    """Why there is no result."""
+    refused: bool = False
+    """Whether the sweep's folder is of another sweep, so that all must end."""
+
+
+class Engine(Protocol):
+    """Does tasks somewhere."""
+
+    def run(self, tasks: list[Task], progress: Progress) -> Iterator[Outcome]:
+        """Outcomes as tasks end, in any order."""
+        ...
+
+
+class Here:
+    """Does one task after the other in this process; the latest harvest is handed to all that read alike."""
+
+    def __init__(self, harvest: Get) -> None:
+        self._harvest = harvest
+        self._key: tuple[Any, ...] = ()
+        self._held: Harvest | None = None
+
+    def run(self, tasks: list[Task], progress: Progress) -> Iterator[Outcome]:
+        for task in tasks:
+            yield work(task, self.get, progress)
+
+    def get(self, settings: Settings, teacher: SAE) -> Harvest:
+        """The harvest for resolved settings."""
+        key = harvest_key(settings)
+        if self._held is None or key != self._key:
+            self._held = None  # freed before the next is made
+            self._key, self._held = key, self._harvest(settings, teacher)
+        return self._held
+
+
+class _Named:
+    """Progress with the task's name in front of every stage."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress, self._name = progress, name
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self._progress.stage(f"{self._name}: {name}", total)
+
+    def advance(self, amount: int = 1) -> None:
+        self._progress.advance(amount)
+
+
+def harvest_key(settings: Settings) -> tuple[Any, ...]:
+    """What two upgrades must have in common to share a harvest. settings: resolved."""
+    tokens = settings.train_tokens or settings.steps * settings.batch_tokens
+    return (tokens, *(getattr(settings, name) for name in SHARED))
+
+
+def work(task: Task, get: Get, progress: Progress | None = None) -> Outcome:
+    """Do a task, or what is missing of it. What is refused is an outcome too."""
+    try:
+        done = _pilot if task.rates else _cell
+        return Outcome(task.name, done(task, get, _Named(progress or Silent(), task.name)))
+    except OutputError as error:
+        return Outcome(task.name, f"{task.name}: refused: {error}", str(error), refused=True)
+    except RationalSAEError as error:
+        return Outcome(task.name, f"{task.name}: failed: {error}", str(error))
+
+
+def _cell(task: Task, get: Get, progress: Progress) -> str:
+    if (task.folder / REPORT).exists():
+        require_same(task.folder, stored_settings(task.folder), task.settings.to_store())
+        read_report(task.folder)
+        return f"{task.name}: finished before"
+    shared = get(task.settings, load(task.settings.teacher))
+    with JobFolder(task.folder, resume=True, interval=task.interval) as keeper:
+        done = upgrade(task.settings, shared=shared, progress=progress, keeper=keeper)
+        report = write(done, task.folder, force=True)
+        keeper.finish()
+    return f"{task.name}: {report['verdict']}"
+
+
+def _pilot(task: Task, get: Get, progress: Progress) -> str:
+    """Which learning rates each row gets, into a file of its own."""
+    asked = {"settings": task.settings.to_store(), "rates": list(task.rates)}
+    kept = json.loads(task.choice.read_text()) if task.choice.exists() else {}
+    if kept and {key: kept[key] for key in asked} != asked:
+        raise OutputError(f"{task.choice} is of other settings", "choose another --out")
+    if not kept:
+        teacher = load(task.settings.teacher)
+        shared = get(task.settings, teacher)
+        with JobFolder(task.folder, resume=True, interval=task.interval) as keeper:
+            tried = pilot(task.settings, teacher, shared, task.rates, progress, keeper)
+        kept = {**asked, "validation_fvu": tried, "chosen": best_rates(tried)}
+        write_whole(task.choice, json.dumps(kept, indent=1))
+    shutil.rmtree(task.folder, ignore_errors=True)
+    return f"{task.name}: {', '.join(f'{row} ×{rate:g}' for row, rate in kept['chosen'].items())}"
