@@ -37,6 +37,8 @@ class Reading(BaseModel):
     """Whether attention sinks (the first position, and later ones by norm) stay out of training and metrics."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the language model computes in; residual vectors are float32 afterwards, and SAEs always."""
 
     def resolved(self, sae: SAE) -> Self:
         """These options with every default filled from the SAE's own config.
@@ -67,7 +69,7 @@ class Reading(BaseModel):
         assert options.hook is not None
         assert options.context is not None
         text = open_text(options.text)
-        host = load_host(options.model, device=options.device)
+        host = load_host(options.model, device=options.device, dtype=getattr(torch, options.precision))
         if host.d_model != sae.d_in:
             raise HostError(
                 f"the SAE reads width {sae.d_in}, {options.model} has width {host.d_model}",

@@ -11,6 +11,7 @@ import yaml
 
 from rational_sae.errors import OutputError, RationalSAEError
 from rational_sae.progress import Progress
+from rational_sae.reading import Reading
 from rational_sae.report import read_report, write_sweep
 from rational_sae.sae import SAE
 from rational_sae.sources import load
@@ -21,7 +22,7 @@ from rational_sae.upgrade.job import Harvest, harvest, upgrade
 from rational_sae.upgrade.settings import Settings
 from rational_sae.upgrade.write import check_out, write
 
-SHARED = ("model", "hook", "text", "context", "bos", "sink", "device", "eval_tokens", "batch_tokens", "seed")
+SHARED = (*Reading.model_fields, "eval_tokens", "batch_tokens", "seed")
 """Settings that decide a harvest, beside its number of training tokens."""
 
 
