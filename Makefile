@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup demo lint test test-slow bench docs docs-theory
+.PHONY: setup demo lint test test-slow bench docs docs-formats docs-theory
 
 setup: $(STAMP)
 
@@ -40,6 +40,10 @@ bench: setup
 # docs/results.md and its figures, from one demo run a family.
 docs: setup $(foreach family,relu jumprelu topk,runs/demo-$(family)/report.json)
 	$(BIN)/python docs/build.py
+
+# The README's table of formats, from the cases of the parity tests, half a minute.
+docs-formats: setup
+	$(BIN)/python docs/formats.py
 
 # The figures of docs/theory.md, about a minute.
 docs-theory: setup

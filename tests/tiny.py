@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,4 +69,31 @@ def save_tiny(family: str, folder: Path) -> Path:
     """A folder in the hub's layout: config, safetensors and tokenizer."""
     tiny_model(family).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def save_tiny_text(path: Path, documents: int = 400) -> Path:
+    """A .jsonl of distinct documents of 40 words of the tiny vocabulary."""
+    rows = torch.randint(len(TINY_WORDS), (documents, 40), generator=torch.Generator().manual_seed(0))
+    lines = [json.dumps({"text": " ".join(TINY_WORDS[i] for i in row.tolist())}) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def save_tiny_teacher(folder: Path, model: Path, text: Path, hook: str = "model.layers.1") -> Path:
+    """A TopK SAE that explains a tiny model's activations: its directions are their principal axes, both ways."""
+    from rational_sae.activations import Reader
+    from rational_sae.export import save
+    from rational_sae.gate import TopKGate
+    from rational_sae.hosts import load_host
+    from rational_sae.sae import SAE, Metadata
+    from rational_sae.text import open_text
+    from rational_sae.tokens import Tokeniser
+
+    host = load_host(str(model))
+    x = Reader(host, host.hook(hook), open_text(str(text)), Tokeniser(host.tokenizer, 16)).sample("calibration", 1000)
+    axes = torch.linalg.svd(x - x.mean(0), full_matrices=False)[2]
+    W_dec = torch.cat([axes, -axes])
+    expects = Metadata(family="topk", model_name=str(model), hook_name=hook, context_size=16, prepend_bos=False)
+    save(SAE(W_dec.T, torch.zeros(len(W_dec)), W_dec, x.mean(0), TopKGate(8), metadata=expects), folder)
     return folder

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from rich.console import Console
 
 from rational_sae.errors import RationalSAEError
+from rational_sae.interrupt import end_like_ctrl_c
+from rational_sae.safe_text import printable, redact
+
+if TYPE_CHECKING:
+    from rational_sae.upgrade.folder import JobFolder
 
 app = typer.Typer(
     help="Upgrade a pretrained sparse autoencoder to a rational one, with a report you can believe.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,  # they could hold access tokens
 )
 console = Console(stderr=True)
 
@@ -34,6 +41,12 @@ Probe = Annotated[
     ),
 ]
 ProbeTrain = Annotated[int, typer.Option(min=40, help="Most training texts of a probe; fewer are quicker.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where a job into --out stopped, to the same bits.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read it first.")
+]
+CheckpointSteps = Annotated[int, typer.Option(min=1, help="Steps between checkpoints, at most.")]
+CheckpointSeconds = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints, at most.")]
 Bos = Annotated[Literal["auto", "yes", "no"], typer.Option(help="Start sequences with BOS.")]
 
 
@@ -42,6 +55,7 @@ def demo(
     family: Annotated[Literal["relu", "jumprelu", "topk"], typer.Option(help="Which teacher.")] = "topk",
     out: Annotated[Path, typer.Option(help="Where the result goes.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option()] = 0,
+    resume: Resume = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing --out.")] = False,
 ) -> None:
     """The whole job on embedded inputs.
@@ -50,14 +64,20 @@ def demo(
     """
     from rational_sae.demo import demo_settings
 
-    _upgrade(demo_settings(family, seed), out, force=force)
+    folder = _folder(out, resume=resume, force=force)
+    _upgrade(demo_settings(family, seed), folder, f"rsae demo --family {family} --out {out} --resume")
 
 
 @app.command()
 def upgrade(
-    teacher: Annotated[str, typer.Argument(help="A SAELens folder.")],
-    text: TextName,
+    ctx: typer.Context,
     out: Annotated[Path, typer.Option(help="Where the result goes.")],
+    teacher: Annotated[
+        str | None, typer.Argument(help="File, folder, hub:OWNER/REPO[/PATH] or saelens:RELEASE/ID.")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(help=".txt, .jsonl[.gz], a folder of them, hf:NAME[:SPLIT], or news.")
+    ] = None,
     model: Model = None,
     hook: HookName = None,
     gate: Annotated[Literal["hard", "smooth", "topk"], typer.Option(help="Support of the gate.")] = "hard",
@@ -79,11 +99,23 @@ def upgrade(
     ),
     seed: Annotated[int, typer.Option()] = 0,
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option()] = "auto",
+    settings_file: Annotated[
+        Path | None, typer.Option("--settings", help="settings.yaml of another job; options given here come first.")
+    ] = None,
+    resume: Resume = False,
+    checkpoint_steps: CheckpointSteps = 1000,
+    checkpoint_seconds: CheckpointSeconds = 120.0,
+    track: Annotated[str | None, typer.Option(help="Log there too: tensorboard, wandb; commas join.")] = None,
+    trust_remote_code: TrustRemoteCode = False,
     force: Annotated[bool, typer.Option("--force", help="Go on with an implausible SAE; replace --out.")] = False,
 ) -> None:
     """Replace a teacher's gate by a trainable rational function and fine-tune it beside its controls.
 
     Example: rsae upgrade demo/teachers/topk --text news --out runs/topk --train-tokens 200000
+
+    After an interruption: rsae upgrade --out runs/topk --resume
+
+    The same job again: rsae upgrade --settings runs/topk/settings.yaml --out runs/again
     """
     values: dict[str, Any] = {
         "teacher": teacher,
@@ -108,14 +140,27 @@ def upgrade(
     }
     from pydantic import ValidationError
 
-    from rational_sae.upgrade.settings import Settings
+    from rational_sae.upgrade.folder import Interval
+    from rational_sae.upgrade.settings import Settings, read_settings
 
+    if settings_file is None and resume and (out / "settings.yaml").exists():
+        settings_file = out / "settings.yaml"
+    if settings_file is not None:
+        given = {name for name in ctx.params if _is_given(ctx, name)}
+        named = {"degrees": "type", "control": "controls"}
+        given = {named.get(name, name) for name in given}
+        values = read_settings(settings_file) | {name: value for name, value in values.items() if name in given}
+    for name in ("teacher", "text"):
+        if values[name] is None:
+            raise typer.BadParameter(f"give {'TEACHER' if name == 'teacher' else '--text'}, or --settings FILE")
     try:
-        settings = Settings.model_validate(values)
+        settings = Settings.model_validate(values | {"trust_remote_code": trust_remote_code})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    _upgrade(settings, out, force=force)
+    interval = Interval(checkpoint_steps, checkpoint_seconds)
+    folder = _folder(out, resume=resume, force=force, interval=interval, track=_trackers(track))
+    _upgrade(settings, folder, f"rsae upgrade --out {out} --resume", force=force)
 
 
 @app.command()
@@ -129,6 +174,7 @@ def evaluate(
     bos: Bos = "auto",
     probe: Probe = None,
     probe_train: ProbeTrain = 4000,
+    trust_remote_code: TrustRemoteCode = False,
     json_file: Json = None,
     out: Annotated[Path | None, typer.Option(help="Where report.json and report.html go. [default: nowhere]")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write into an --out that holds something.")] = False,
@@ -145,7 +191,7 @@ def evaluate(
 
     if out is not None:
         check_out(out, force=force)
-    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos)
+    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos, trust_remote_code=trust_remote_code)
     with _bars() as bars:
         found = run(
             saes, reading, eval_tokens=eval_tokens, probes=probe or [], protocol=Protocol(probe_train), progress=bars
@@ -170,6 +216,7 @@ def headroom(
     eval_tokens: Annotated[int, typer.Option(help="Test tokens, and as many to fit on.")] = 16384,
     context: Annotated[int | None, typer.Option()] = None,
     bos: Bos = "auto",
+    trust_remote_code: TrustRemoteCode = False,
     json_file: Json = None,
 ) -> None:
     """What a better magnitude alone can gain, in closed form, before any training.
@@ -182,7 +229,7 @@ def headroom(
     from rational_sae.reading import Reading
     from rational_sae.report import relative_difference
 
-    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos)
+    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos, trust_remote_code=trust_remote_code)
     with _bars() as bars:
         found = run(sae, reading, eval_tokens=eval_tokens, progress=bars)
     report = _show_results(found, json_file)
@@ -231,30 +278,30 @@ def fit(
 
 
 @app.command()
-def inspect(sae: Annotated[str, typer.Argument(help="An SAE folder.")], json_file: Json = None) -> None:
-    """What an SAE is: family, shapes, gate, model, hook.
+def inspect(
+    sae: Annotated[str, typer.Argument(help="File, folder, hub:OWNER/REPO[/PATH] or saelens:RELEASE/ID.")],
+    text: Annotated[str | None, typer.Option(help="Measure it on this text: .txt, .jsonl[.gz], …, or news.")] = None,
+    model: Model = None,
+    hook: HookName = None,
+    context: Annotated[int | None, typer.Option()] = None,
+    bos: Bos = "auto",
+    json_file: Json = None,
+) -> None:
+    """What an SAE is: family, formula, shapes, scaling, model, hook, training; with --text, whether the formula holds.
 
-    Example: rsae inspect demo/teachers/topk
+    Example: rsae inspect demo/teachers/topk --text news
     """
-    from rational_sae.sources import load
+    from rational_sae.inspection import inspect_sae
+    from rational_sae.reading import Reading
 
-    one = load(sae)
-    facts = {
-        "family": one.metadata.family,
-        "source": one.metadata.source,
-        "d_in": one.d_in,
-        "d_sae": one.d_sae,
-        "gate": type(one.gate).__name__,
-        "apply_b_dec_to_input": one.apply_b_dec_to_input,
-        "normalisation": one.normalisation,
-        "model_name": one.metadata.model_name,
-        "hook_name": one.metadata.hook_name,
-        "context_size": one.metadata.context_size,
-        "prepend_bos": one.metadata.prepend_bos,
-    }
+    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos) if text else None
+    with _bars() as bars:
+        facts = inspect_sae(sae, reading, progress=bars)
     _emit(facts, json_file)
     for key, value in facts.items():
-        console.print(f"{key:22} {value}", highlight=False)
+        lines = value if isinstance(value, list) else [value]
+        for i, line in enumerate(lines):
+            _say(f"{'' if i else key:22} {line}")
 
 
 @app.command()
@@ -344,29 +391,53 @@ def report(folder: Annotated[Path, typer.Argument(help="An --out folder.")]) -> 
 def sweep(
     grid: Annotated[Path, typer.Argument(metavar="GRID.yaml", help="Cells: teachers and their settings.")],
     out: Annotated[Path, typer.Option(help="Where cells, sweep.json and sweep.html go.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a sweep into --out stopped.")] = False,
+    resume: Resume = False,
+    checkpoint_steps: CheckpointSteps = 1000,
+    checkpoint_seconds: CheckpointSeconds = 120.0,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Many upgrades into one table; learning rates of every row are chosen in pilot cells.
 
-    Each finished cell is kept, whatever happens to the others; `--resume` does what is missing.
+    Each finished cell is kept, whatever happens to the others; `--resume` does what is missing, and goes on in the
+    middle of the cell that was interrupted.
 
     Example: rsae sweep configs/grid.yaml --out runs/grid --resume
     """
     from rational_sae.report import print_sweep
     from rational_sae.sweep import read_plan
     from rational_sae.sweep import sweep as run
+    from rational_sae.upgrade.folder import Interval
 
     plan = read_plan(grid)
-    with _bars() as bars:
-        found = run(
-            plan, out, bars, resume=resume, tell=lambda line: console.print(line, highlight=False, markup=False)
-        )
+    if trust_remote_code:
+        plan.defaults["trust_remote_code"] = True
+    interval = Interval(checkpoint_steps, checkpoint_seconds)
+    try:
+        with _bars() as bars:
+            found = run(plan, out, bars, resume=resume, interval=interval, tell=_say)
+    except KeyboardInterrupt:
+        _say(f"interrupted; what was done is kept, go on with: rsae sweep {grid} --out {out} --resume")
+        raise typer.Exit(130) from None
     print_sweep(found, console)
-    console.print(f"wrote {out}/sweep.html and {out}/sweep.json", highlight=False)
+    _say(f"wrote {out}/sweep.html and {out}/sweep.json")
     if found["failed"]:
         for name, reason in found["failed"].items():
-            console.print(f"[red]failed:[/] {name}: {reason}", highlight=False)
+            _say(f"{name}: {reason}", head="failed:")
         raise typer.Exit(1)
+
+
+@app.command()
+def status(folder: Annotated[Path, typer.Argument(help="The --out folder of an upgrade or a sweep.")]) -> None:
+    """How far a job is, whether it runs, and what can be resumed.
+
+    Example: rsae status runs/grid
+    """
+    from rational_sae.status import status as of
+
+    for one in of(folder):
+        _say(one.line())
+        for line in one.row_lines():
+            _say(line)
 
 
 @app.command()
@@ -422,35 +493,73 @@ def bench(
 
 def main() -> None:
     """Entry point: exit codes 0 done, 1 refused, 2 usage, 130 interrupted."""
+    end_like_ctrl_c()
     try:
         app()
     except RationalSAEError as error:
-        console.print(f"[red]error:[/] {' '.join(str(error).split())}", highlight=False, soft_wrap=True)
+        _say(" ".join(str(error).split()), head="error:")
         sys.exit(1)
     except KeyboardInterrupt:
-        console.print("interrupted; nothing was written, run the same command again")
+        _say("interrupted; nothing was written, run the same command again")
         sys.exit(130)
 
 
-def _upgrade(settings: Any, out: Path, *, force: bool) -> None:
-    from rational_sae.upgrade.job import upgrade
-    from rational_sae.upgrade.write import check_out, write
+def _folder(out: Path, *, track: Sequence[Any] = (), **options: Any) -> JobFolder:
+    from rational_sae.trackers import require, tracker
+    from rational_sae.upgrade.folder import JobFolder
 
-    check_out(out, force=force)
-    with _bars() as bars:
-        done = upgrade(settings, force=force, progress=bars)
-    found = write(done, out, force=force)
+    for name in track:
+        require(name)
+    return JobFolder(
+        out, trackers=lambda step, settings: [tracker(name, out, step, settings) for name in track], **options
+    )
+
+
+def _upgrade(settings: Any, folder: JobFolder, again: str, *, force: bool = False) -> None:
+    from rational_sae.report import read_report
+    from rational_sae.upgrade.folder import how_to_resume
+    from rational_sae.upgrade.job import upgrade
+    from rational_sae.upgrade.write import write
+
+    out = folder.out
+    try:
+        with folder:
+            if folder.resume and folder.finished:
+                folder.check_finished(settings)
+                _say(f"{out} was finished before")
+                found = read_report(out)
+            else:
+                with _bars() as bars:
+                    done = upgrade(settings, force=force, progress=bars, keeper=folder)
+                found = write(done, out, force=True)
+            folder.finish()
+    except KeyboardInterrupt:
+        _say(how_to_resume(out, again))
+        raise typer.Exit(130) from None
     _print_table(found)
-    for warning in found["warnings"]:
-        console.print(f"[yellow]warning:[/] {warning}")
-    console.print(found["verdict"], style="bold", highlight=False)
-    console.print(f"wrote {out}/sae, {out}/report.html and {out}/report.json", highlight=False)
+    for warning in found.get("warnings", []):
+        _say(warning, head="warning:", colour="yellow")
+    console.print(printable(found["verdict"]), style="bold", highlight=False, markup=False)
+    _say(f"wrote {out}/sae, {out}/report.html and {out}/report.json")
+
+
+def _say(line: str, *, head: str = "", colour: str = "red") -> None:
+    """One line on stderr, as it is: no markup, no control characters, no access tokens."""
+    from rich.text import Text
+
+    text = Text.assemble((head, colour), " " if head else "", printable(redact(line)))
+    console.print(text, soft_wrap=True)
 
 
 def _bars() -> Any:
-    from rational_sae.bars import Bars
+    from rational_sae.bars import shown
 
-    return Bars(console)
+    return shown(console)
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _show_results(found: Any, json_file: str | None) -> dict[str, Any]:
@@ -492,6 +601,14 @@ def _controls(value: str) -> tuple[str, ...]:
         if one not in known:
             raise typer.BadParameter(f"--control {one!r}: choose from {', '.join(known)}, all, none")
     return cast(tuple[str, ...], chosen)
+
+
+def _trackers(value: str | None) -> tuple[Any, ...]:
+    known, chosen = ("tensorboard", "wandb"), tuple(part.strip() for part in (value or "").split(",") if part.strip())
+    for one in chosen:
+        if one not in known:
+            raise typer.BadParameter(f"--track {one!r}: choose from {', '.join(known)}")
+    return chosen
 
 
 def _target(value: str) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import shutil
 import uuid
@@ -17,10 +18,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rational_sae.errors import OutputError, TrainingError
-from rational_sae.gate import POSITIVE_FLOOR, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gate import NARROWEST_POLE, POSITIVE_FLOOR, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.kernels import LINEAR
 from rational_sae.residue import SUFFIX, split
 from rational_sae.sae import SAE
 from rational_sae.sources.saelens import CONFIG, WEIGHTS
+
+WIDEST, SLACK = 1e6, 1.01
+"""How far scales, thresholds in units of their scale, poles and the gain may go from 1 (heuristic: float32 resolves
+1e-7; fits and trained gates stay within 1e3), and room for rounding at a bound that training enforces."""
 
 SAELENS_VERSION = "6.20.0"
 """The oldest SAELens that reads what is written here; from 6 on it keeps custom metadata."""
@@ -181,6 +187,20 @@ def check_safe(gate: RationalGate) -> None:
     numbers = [gate.shape, gate.scale, gate.threshold, gate.log_gain.exp()]
     if not all(bool(part.isfinite().all()) for part in numbers) or not (gate.scale > 0).all():
         raise TrainingError("the gate is not finite, so the SAE was not saved", "train with a lower rate")
+    poles = gate.shape[len(gate.shape) - (len(gate.shape) - LINEAR) // 4 :]  # η: the denominators' distance from 0
+    ranges = {
+        "a denominator": (poles.exp(), math.exp(NARROWEST_POLE) / SLACK, WIDEST),
+        "a scale": (gate.scale / gate.scale.median(), 1 / WIDEST, WIDEST),
+        "a threshold": ((gate.threshold / gate.scale).abs(), 0.0, WIDEST),
+        "the gain": (gate.log_gain.exp(), 1 / WIDEST, WIDEST),
+    }
+    for what, (value, low, high) in ranges.items():
+        wrong = value[(value < low) | (value > high)]
+        if len(wrong):
+            raise TrainingError(
+                f"{what} left the safe range ({float(wrong[0]):.3g}), so the SAE was not saved",
+                "train with a lower rate",
+            )
     if gate.mode != "hard":
         return
     if gate.right_slope < 0:

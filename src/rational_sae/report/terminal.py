@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rational_sae.safe_text import printable
+
 from .decision import Decision, Fact, decisions
 from .sweep_table import sweep_sheets
 from .table import Cell, Row, difference_rows, having, table_rows
@@ -46,7 +48,7 @@ def print_sweep(found: Mapping[str, Any], console: Console) -> None:
         for index, heading in enumerate(sheet.headings):
             table.add_column(Text(heading), justify="right" if index else "left", overflow="fold")
         for line in sheet.lines:
-            table.add_row(*(Text(field.text) for field in line))
+            table.add_row(*(Text(printable(field.text)) for field in line))
         console.print(table)
         console.print()
 
@@ -56,7 +58,7 @@ def _print_decision(one: Decision, console: Console) -> None:
     from rich.text import Text
 
     def line(text: str, style: str = "") -> None:
-        console.print(Text(text, style=style), soft_wrap=True)
+        console.print(Text(text, style=style))
 
     line(f"{one.question} {one.answer}", "bold")
     for kind, facts in (("for", one.better), ("against", one.worse), ("unclear", one.unclear)):
@@ -64,7 +66,7 @@ def _print_decision(one: Decision, console: Console) -> None:
             line(f"  {kind:8} {_written(fact)}", STYLES[fact.outcome])
     for other, facts in one.alternatives:
         for fact in facts:
-            line(f"  against {other}: {_written(fact)} {fact.outcome}", STYLES[fact.outcome])
+            line(f"  compared with {other}: {_written(fact)} {fact.outcome}", STYLES[fact.outcome])
     for caution in one.cautions:
         line(f"  {caution}", "dim")
 
@@ -87,7 +89,9 @@ def _print(rows: list[Row], console: Console, title: str, *, intervals: bool) ->
         table = Table(title=Text(title), title_justify="left", title_style="italic", box=None, width=width)
         table.add_column("", width=LABEL_WIDTH, no_wrap=True)
         for row in block:
-            table.add_column(Text(row.label), justify="right", width=_cell_width(rows, intervals), overflow="fold")
+            table.add_column(
+                Text(printable(row.label)), justify="right", width=_cell_width(rows, intervals), overflow="fold"
+            )
         for key in keys:
             table.add_row(Text(metric(key).label), *(_cell(row.cells[key], intervals) for row in block))
         console.print(table, crop=False)

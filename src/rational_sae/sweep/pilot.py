@@ -8,25 +8,32 @@ from rational_sae.progress import Progress
 from rational_sae.sae import SAE
 from rational_sae.upgrade.candidate import Candidate
 from rational_sae.upgrade.job import Clock, Harvest, prepare, starting_saes, train
+from rational_sae.upgrade.keeper import Keeper
 from rational_sae.upgrade.settings import Settings
 
 
 def pilot(
-    settings: Settings, teacher: SAE, shared: Harvest, rates: tuple[float, ...], progress: Progress
+    settings: Settings,
+    teacher: SAE,
+    shared: Harvest,
+    rates: tuple[float, ...],
+    progress: Progress,
+    keeper: Keeper | None = None,
 ) -> dict[str, dict[float, float]]:
     """Fine-tune every row at every factor on its learning rates, all on the same batches. settings: resolved.
 
     Returns row → factor → FVU of the kept step on validation, at the target L0.
     """
     torch.manual_seed(settings.seed)
-    clock = Clock(progress)
-    prepared = prepare(settings, teacher, shared)
+    clock, keeper = Clock(progress), keeper or Keeper()
+    keeper.check({**settings.to_store(), "tried_rates": list(rates)})
+    prepared = prepare(settings, teacher, shared, force=keeper.goes_on)
     candidates = {
         f"{row} ×{rate:g}": Candidate(row, sae, settings, prepared.x, prepared.target_l0, rate)
         for rate in rates
         for row, sae in starting_saes(prepared, settings).items()
     }
-    train(candidates, prepared, shared, settings, clock)
+    train(candidates, prepared, shared, settings, clock, keeper)
     clock.stop()
     found: dict[str, dict[float, float]] = {}
     for key, candidate in candidates.items():

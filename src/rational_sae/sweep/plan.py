@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rational_sae.errors import OutputError
+from rational_sae.reading import refuse_trust
 from rational_sae.upgrade.settings import Settings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -58,7 +59,9 @@ def read_plan(path: Path) -> Plan:
     """Read GRID.yaml, and check the settings of every cell. Raises OutputError with the place that is wrong."""
     remedy = "see configs/grid.yaml for an example"
     try:
-        plan = Plan.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        refuse_trust(content, str(path))
+        plan = Plan.model_validate(content)
         for name in plan.cells:
             plan.settings(name)
     except OSError as error:

@@ -1,15 +1,16 @@
-"""The sweep: pilots, then cells; upgrades at one hook share a harvest; what is finished is never done again."""
+"""The sweep: pilots, then cells; upgrades at one hook share a harvest; what is finished is never done again, and what
+was begun goes on where it was."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rational_sae.errors import OutputError, RationalSAEError
+from rational_sae.files import write_whole
 from rational_sae.progress import Progress
 from rational_sae.reading import Reading
 from rational_sae.report import read_report, write_sweep
@@ -18,9 +19,10 @@ from rational_sae.sources import load
 from rational_sae.sweep.pilot import best_rates, pilot
 from rational_sae.sweep.plan import Plan
 from rational_sae.sweep.summary import summary
+from rational_sae.upgrade.folder import Interval, JobFolder, require_same, stored_settings
 from rational_sae.upgrade.job import Harvest, harvest, upgrade
 from rational_sae.upgrade.settings import Settings
-from rational_sae.upgrade.write import check_out, write
+from rational_sae.upgrade.write import REPORT, check_out, write
 
 SHARED = (*Reading.model_fields, "eval_tokens", "batch_tokens", "seed")
 """Settings that decide a harvest, beside its number of training tokens."""
@@ -66,12 +68,14 @@ def sweep(
     progress: Progress,
     *,
     resume: bool = False,
+    interval: Interval | None = None,
     tell: Callable[[str], None] = lambda _line: None,
 ) -> dict[str, Any]:
     """Run every cell of a plan into out/cells/NAME, and write out/sweep.json and out/sweep.html after each.
 
-    tell: hears one line a cell. A cell that is refused is noted, and the others go on. Raises OutputError if `out`
-    holds something and `resume` is not given, or holds cells of other settings.
+    interval: between checkpoints of a cell or pilot. tell: hears one line a cell. A cell that is refused is noted, and
+    the others go on. Raises OutputError if `out` holds something and `resume` is not given, or holds cells of other
+    settings.
     """
     if not resume:
         check_out(out)
@@ -85,7 +89,7 @@ def sweep(
             del resolved[name]
     order = sorted(resolved, key=lambda name: list(map(str, harvest_key(resolved[name]))))
     harvests = _Harvests()
-    chosen = _pilots(plan, resolved, order, out / "pilots", harvests, progress)
+    chosen = _pilots(plan, resolved, order, out / "pilots", harvests, progress, interval)
     for name in order:
         folder = out / "cells" / name
         rates = chosen.get(_group(resolved[name]), {}) | resolved[name].rates
@@ -95,7 +99,10 @@ def sweep(
                 tell(f"{name}: finished before")
             else:
                 shared = harvests.get(settings, load(settings.teacher))
-                report = write(upgrade(settings, shared=shared, progress=_Named(progress, name)), folder, force=True)
+                with JobFolder(folder, resume=True, interval=interval) as keeper:
+                    done = upgrade(settings, shared=shared, progress=_Named(progress, name), keeper=keeper)
+                    report = write(done, folder, force=True)
+                    keeper.finish()
                 tell(f"{name}: {report['verdict']}")
         except OutputError:
             raise
@@ -118,7 +125,13 @@ def _summarise(
 
 
 def _pilots(
-    plan: Plan, resolved: dict[str, Settings], order: list[str], folder: Path, harvests: _Harvests, progress: Progress
+    plan: Plan,
+    resolved: dict[str, Settings],
+    order: list[str],
+    folder: Path,
+    harvests: _Harvests,
+    progress: Progress,
+    interval: Interval | None,
 ) -> dict[str, dict[str, float]]:
     """Group → row → factor, from the pilot cells; each kept in a file of its own."""
     chosen: dict[str, dict[str, float]] = {}
@@ -126,19 +139,18 @@ def _pilots(
         if not plan.cells[name].pilot:
             continue
         path, settings = folder / f"{name}.json", resolved[name]
-        asked = {"settings": settings.model_dump(mode="json"), "rates": list(plan.rates)}
+        asked = {"settings": settings.to_store(), "rates": list(plan.rates)}
         kept = json.loads(path.read_text()) if path.exists() else {}
         if kept and {key: kept[key] for key in asked} != asked:
             raise OutputError(f"{path} is of other settings", "choose another --out")
         if not kept:
             teacher = load(settings.teacher)
             shared = harvests.get(settings, teacher)
-            tried = pilot(settings, teacher, shared, plan.rates, _Named(progress, f"pilot {name}"))
+            with JobFolder(folder / name, resume=True, interval=interval) as keeper:
+                tried = pilot(settings, teacher, shared, plan.rates, _Named(progress, f"pilot {name}"), keeper)
             kept = {**asked, "validation_fvu": tried, "chosen": best_rates(tried)}
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(kept, indent=1))
-            partial.replace(path)
+            write_whole(path, json.dumps(kept, indent=1))
+        shutil.rmtree(folder / name, ignore_errors=True)
         chosen[_group(settings)] = kept["chosen"]
     return chosen
 
@@ -150,13 +162,7 @@ def _group(settings: Settings) -> str:
 
 def _finished(folder: Path, settings: Settings) -> bool:
     """Whether a cell is there, with these settings. Raises OutputError naming a setting that differs."""
-    path = folder / "settings.yaml"
-    if not path.exists():
+    if not (folder / REPORT).exists():
         return False
-    there, asked = yaml.safe_load(path.read_text()), settings.model_dump(mode="json")
-    for key in asked:
-        if there.get(key) != asked[key]:
-            raise OutputError(
-                f"{folder} was made with {key} {there.get(key)!r}, now it is {asked[key]!r}", "choose another --out"
-            )
+    require_same(folder, stored_settings(folder), settings.to_store())
     return True

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,13 +25,15 @@ import yaml
 from safetensors import SafetensorError
 
 from rational_sae.activations import Cursor, Place
-from rational_sae.errors import OutputError, RationalSAEError
+from rational_sae.errors import OutputError, RationalSAEError, TrainingError
 from rational_sae.files import is_locked, locked, write_whole
 from rational_sae.interrupt import shielded
 from rational_sae.report import environment
+from rational_sae.sources import load
 from rational_sae.upgrade.checkpoint import Checkpoint, Checkpoints
 from rational_sae.upgrade.keeper import Keeper, Training
 from rational_sae.upgrade.log import LOG, step_lines, whole_log
+from rational_sae.upgrade.settings import Settings
 from rational_sae.upgrade.write import REPORT, check_out
 
 CHECKPOINT, SETTINGS, LOCK = "checkpoint", "settings.yaml", "lock"
@@ -69,9 +71,9 @@ class JobFolder(Keeper):
         resume: bool = False,
         force: bool = False,
         interval: Interval | None = None,
-        trackers: Callable[[int], list[Tracker]] = lambda _step: [],
+        trackers: Callable[[int, dict[str, Any]], Sequence[Tracker]] = lambda _step, _settings: (),
     ) -> None:
-        """trackers: makes them, told of the step after which training goes on.
+        """trackers: makes them, told of the step after which training goes on, and of the settings.
 
         Raises OutputError if `out` holds something and neither `resume` nor `force` is given.
         """
@@ -80,7 +82,8 @@ class JobFolder(Keeper):
         self.checkpoints = Checkpoints(out / CHECKPOINT)
         self.number = 0
         """The latest whole step."""
-        self._make_trackers, self._trackers = trackers, list[Tracker]()
+        self._make_trackers = trackers
+        self._trackers: Sequence[Tracker] = ()
         self._asked: dict[str, Any] = {}
         self._found: Checkpoint | None = None
         self._training: Training | None = None
@@ -113,6 +116,10 @@ class JobFolder(Keeper):
     def goes_on(self) -> bool:
         return self._found is not None
 
+    def check_finished(self, settings: Settings) -> None:
+        """Raise OutputError if the result that is there was made with other settings."""
+        require_same(self.out, stored_settings(self.out), settings.resolved(load(settings.teacher)).to_store())
+
     def check(self, asked: dict[str, Any]) -> None:
         """Find what there is to go on from. asked: everything that decides the result.
 
@@ -140,7 +147,7 @@ class JobFolder(Keeper):
         else:
             self._take()
             self._restore(self._found, training)
-        self._trackers = self._make_trackers(self.number)
+        self._trackers = self._make_trackers(self.number, self._asked)
         self._saved_at = time.monotonic()
         return self.number
 
@@ -159,14 +166,15 @@ class JobFolder(Keeper):
         waited = time.monotonic() - self._saved_at
         due = waited >= max(self.interval.seconds, self._cost / MOST_OF_TIME)
         last = number == self._asked.get("steps")
-        if last or due or number - max(0, self._saved) >= self.interval.steps:
+        if last or ((due or number - max(0, self._saved) >= self.interval.steps) and not self._skipped()):
             self.save()
 
     def stopped(self, error: BaseException) -> None:
-        """Save where it stopped; an input that was refused at the start leaves nothing behind."""
+        """Save where it stopped, but after repeated NaN keep the checkpoint before it: once the cause is mended, those
+        steps are taken. An input that was refused at the start leaves nothing behind."""
         if isinstance(error, RationalSAEError) and self.number == 0:
             self._clear()
-        else:
+        elif not (isinstance(error, TrainingError) and self._saved >= 0):
             with shielded():
                 self.save()
 
@@ -193,6 +201,11 @@ class JobFolder(Keeper):
     def finish(self) -> None:
         """The result is written: checkpoints are of no more use."""
         shutil.rmtree(self.checkpoints.folder, ignore_errors=True)
+
+    def _skipped(self) -> bool:
+        """Whether a candidate skipped the latest step."""
+        assert self._training is not None
+        return any(one.curve.skipped[-1:] == [self.number] for one in self._training.candidates.values())
 
     def _start(self, training: Training) -> None:
         """A new job: whatever was here goes, now that the inputs are known to be good."""

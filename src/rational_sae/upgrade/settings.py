@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+import yaml
+from pydantic import Field, ValidationError, field_validator
 
+from rational_sae.errors import SettingsError
 from rational_sae.gate import Mode
-from rational_sae.reading import Reading
+from rational_sae.reading import Reading, refuse_trust
+from rational_sae.safe_text import redacted
 
 Control = Literal["native", "jumprelu", "identity"]
 
@@ -64,6 +68,10 @@ class Settings(Reading):
     seed: int = 0
     """Of the data order, calibration and bootstrap."""
 
+    def to_store(self) -> dict[str, Any]:
+        """What settings.yaml and report.json say, in JSON's own types; access tokens are hidden."""
+        return redacted(self.model_dump(mode="json"))
+
     @field_validator("type")
     @classmethod
     def _trainable(cls, value: tuple[int, int]) -> tuple[int, int]:
@@ -71,3 +79,19 @@ class Settings(Reading):
         if q < 2 or q % 2 or p != q + 1:
             raise ValueError(f"type {p},{q} cannot be trained; use (q+1, q) with q even, such as 3,2 or 9,8")
         return value
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What a settings.yaml holds, checked. Raises SettingsError with the place that is wrong."""
+    remedy = "give the settings.yaml of a finished job"
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        refuse_trust(found, str(path))
+        return Settings.model_validate(found).model_dump(mode="json")
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read ({error.strerror})", "check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not YAML ({' '.join(str(error).split())})", remedy) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise SettingsError(f"{path}: {'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}", remedy) from error

@@ -10,6 +10,7 @@ import torch
 from rational_sae.gate import RationalGate
 from rational_sae.kernels import rational_value
 from rational_sae.matched import CHUNK
+from rational_sae.safe_text import redact, redacted
 from rational_sae.upgrade.keeper import digest
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ def report_of(done: Upgrade) -> dict[str, Any]:
     teacher = done.saes["teacher"]
     return {
         "schema": SCHEMA,
-        "title": f"Rational upgrade of {settings.teacher}",
+        "title": redact(f"Rational upgrade of {settings.teacher}"),
         "verdict": verdict(done.results.rows, done.results.differences),
-        "warnings": done.warnings,
+        "warnings": redacted(done.warnings),
         **done.results.report(),
         "gate": _gate(done),
         "curves": _curves(done),
@@ -45,17 +46,17 @@ def report_of(done: Upgrade) -> dict[str, Any]:
             "out_of_range": done.start.out_of_range,
         },
         "teacher": {
-            "source": teacher.metadata.source,
+            "source": redact(teacher.metadata.source),
             "family": teacher.metadata.family,
             "d_in": teacher.d_in,
             "d_sae": teacher.d_sae,
             "hook": settings.hook,
-            "model": settings.model,
+            "model": redacted(settings.model),
             "fvu_calibration": done.verification.fvu,
             "l0_calibration": done.verification.l0,
         },
         "data": {
-            "text": settings.text,
+            "text": redact(settings.text),
             "train_tokens_distinct": done.distinct_tokens,
             "train_tokens_used": settings.steps * settings.batch_tokens,
             "train_passes": passes,
@@ -68,7 +69,7 @@ def report_of(done: Upgrade) -> dict[str, Any]:
             "skipped_steps": {name: candidate.skipped for name, candidate in done.candidates.items()},
             "sha256": _hashes(done),
         },
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.to_store(),
         "environment": environment(),
         "timing": done.timing,
     }

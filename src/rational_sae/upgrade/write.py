@@ -42,7 +42,7 @@ def write(done: Upgrade, out: Path, *, force: bool = False) -> dict[str, Any]:
                 folder = partial / ("sae" if name == "rsae" else name.replace("_", "-"))
                 save(sae, folder, model_card(sae, report) if name == "rsae" else None)
         write_report(report, partial)
-        write_whole(partial / "settings.yaml", yaml.safe_dump(done.settings.model_dump(mode="json"), sort_keys=False))
+        write_whole(partial / "settings.yaml", yaml.safe_dump(done.settings.to_store(), sort_keys=False))
         write_whole(partial / LOG, "".join(whole_log(done.candidates, done.settings.steps)))
         _install(partial, out)
     except OSError as error:

@@ -1,0 +1,54 @@
+"""TensorBoard and Weights & Biases, for those who watch runs there. log.jsonl has the same numbers without either."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from rational_sae.errors import MissingExtraError
+
+Name = Literal["tensorboard", "wandb"]
+
+
+class TensorBoard:
+    """Event files in `folder`. after: the step after which a run goes on; what was logged beyond it is dropped."""
+
+    def __init__(self, folder: Path, after: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(folder), purge_step=after + 1)
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WandB:
+    """A run of the project "rational-sae"; WANDB_MODE=offline keeps it in `folder`."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        import wandb
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._run: Any = wandb.init(project="rational-sae", dir=str(folder), config=settings, reinit="create_new")
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        self._run.log(values, step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def require(name: Name) -> None:
+    """Raise MissingExtraError if a tracker is not installed: asked before any work is done."""
+    if find_spec(name) is None:
+        raise MissingExtraError(name, extra=name)
+
+
+def tracker(name: Name, out: Path, after: int, settings: dict[str, Any]) -> TensorBoard | WandB:
+    """One that writes below a job's folder."""
+    return TensorBoard(out / name, after) if name == "tensorboard" else WandB(out / name, settings)

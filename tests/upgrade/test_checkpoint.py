@@ -1,0 +1,85 @@
+"""Checkpoints: what comes back is what was saved, and anything else is noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from rational_sae.upgrade import checkpoint
+from rational_sae.upgrade.checkpoint import MANIFEST, STATE, TENSORS, Checkpoints
+
+TENSOR = torch.arange(6.0).view(2, 3).T  # not contiguous
+NUMBERS = {"best": float("inf"), "tenth": 0.1, "steps": [1, 2]}
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Checkpoints:
+    found = Checkpoints(tmp_path / "checkpoint")
+    for step in (5, 10, 20):
+        found.save(step, {"a": TENSOR * step}, NUMBERS | {"step": step})
+    return found
+
+
+def test_the_newest_comes_back_to_the_bit_and_one_before_is_kept(two: Checkpoints) -> None:
+    found = two.newest()
+    assert found is not None
+    assert (found.step, found.state) == (20, NUMBERS | {"step": 20})
+    assert torch.equal(found.tensors["a"], TENSOR * 20)
+    assert sorted(path.name for path in two.folder.iterdir()) == ["step-00000010", "step-00000020"]
+    assert two.newest_step() == 20
+
+
+@pytest.mark.parametrize("name", [TENSORS, STATE, MANIFEST])
+@pytest.mark.parametrize("how", ["flip", "cut", "gone", "empty"])
+def test_a_damaged_one_is_noticed_and_the_one_before_is_used(two: Checkpoints, name: str, how: str) -> None:
+    path = two.folder / "step-00000020" / name
+    content = bytearray(path.read_bytes())
+    if how == "flip":
+        content[len(content) // 2] ^= 4
+        path.write_bytes(content)
+    elif how == "gone":
+        path.unlink()
+    else:
+        os.truncate(path, len(content) - 1 if how == "cut" else 0)
+    found = two.newest()
+    assert found is not None
+    assert found.step == 10
+    assert two.damaged == ["step-00000020"]
+    two.save(12, {"a": TENSOR}, {})
+    assert two.newest_step() == 12
+
+
+def test_none_is_found_where_all_are_damaged(two: Checkpoints) -> None:
+    for path in two.folder.glob(f"*/{STATE}"):
+        path.write_text("{}")
+    assert two.newest() is None
+    assert two.damaged == ["step-00000020", "step-00000010"]
+    assert Checkpoints(two.folder / "nowhere").newest() is None
+
+
+def test_every_byte_of_a_manifest_counts(two: Checkpoints) -> None:
+    path = two.folder / "step-00000020" / MANIFEST
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {"step": 21}))
+    found = two.newest()
+    assert found is not None
+    assert found.step == 10
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("No space left")])
+def test_one_that_cannot_be_written_leaves_the_others(
+    two: Checkpoints, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(type(error)):
+        two.save(30, {"a": TENSOR}, {})
+    assert sorted(path.name for path in two.folder.iterdir()) == ["step-00000010", "step-00000020"]
