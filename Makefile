@@ -34,8 +34,8 @@ test-slow: setup
 # The tables and the picture of docs/performance.md, about ten minutes on an idle machine.
 bench: setup
 	$(BIN)/rsae bench --json docs/figures/bench.json
-	$(BIN)/python docs/performance.py
 	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python docs/performance.py
 
 # docs/results.md and its figures, from one demo run a family.
 docs: setup $(foreach family,relu jumprelu topk,runs/demo-$(family)/report.json)
