@@ -1,6 +1,6 @@
 """What upgrades cost: the model of docs/scale.md, beside measured points, and for all of Gemma Scope.
 
-    python benchmarks/cost.py --write docs/scale.md       # under a minute on an idle core
+    python benchmarks/cost.py --write docs/scale.md       # about a minute on an idle core
 
 A measured point is a whole fine-tuning step, or a forward of a language model up to a hook, in seconds of processor
 time of one thread. The model has no constant fitted to the points: its rates are those of single operations, timed in
@@ -35,11 +35,12 @@ POINTS = (
     Shape(384, 3072, 512),
     Shape(384, 3072, 1024),
     Shape(256, 2048, 1024, l0=64),
+    Shape(512, 4096, 512, l0=16),
 )
 SMALLEST = Shape(8, 64, 8, l0=2)
 """A step that is nothing but calls."""
 
-WIDTHS = (256, 384)
+WIDTHS = (256, 384, 512)
 LAYERS, CONTEXT, SEQUENCES = 3, 128, 8
 
 SPARSE_PRODUCTS = 4
