@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup demo lint test test-slow bench docs docs-theory
+.PHONY: setup demo lint test test-slow bench docs docs-formats docs-theory
 
 setup: $(STAMP)
 
@@ -34,12 +34,16 @@ test-slow: setup
 # The tables and the picture of docs/performance.md, about ten minutes on an idle machine.
 bench: setup
 	$(BIN)/rsae bench --json docs/figures/bench.json
-	$(BIN)/python docs/performance.py
 	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python docs/performance.py
 
 # docs/results.md and its figures, from one demo run a family.
 docs: setup $(foreach family,relu jumprelu topk,runs/demo-$(family)/report.json)
 	$(BIN)/python docs/build.py
+
+# The README's table of formats, from the cases of the parity tests, half a minute.
+docs-formats: setup
+	$(BIN)/python docs/formats.py
 
 # The figures of docs/theory.md, about a minute.
 docs-theory: setup

@@ -19,7 +19,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from saebench_env import ROOT, interpreter
+from saebench_env import VARIABLES, interpreter
 
 from rational_sae.evaluate.tasks import open_task
 from rational_sae.hosts import Host, load_host
@@ -38,7 +38,8 @@ def main() -> None:
     parser.add_argument("--probe", default="question-type", help="a task of four classes or more")
     parser.add_argument("--probe-train", type=int, default=1600)
     parser.add_argument("--probe-context", type=int, default=32)
-    parser.add_argument("--batches", type=int, default=8, help="of four sequences of 128, for the core evaluation")
+    parser.add_argument("--batches", type=int, default=8, help="of four sequences, for the core evaluation")
+    parser.add_argument("--context", type=int, default=128, help="tokens of such a sequence")
     args = parser.parse_args()
     folder = args.out.absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,6 +52,7 @@ def main() -> None:
         "saes": {path.name if path.name != "sae" else path.parent.name: str(path.absolute()) for path in args.saes},
         "boundary": host.hook(str(load(str(args.saes[0])).metadata.hook_name)).boundary,
         "batches": args.batches,
+        "context": args.context,
         "probe_train": args.probe_train,
         "probe_context": args.probe_context,
     }
@@ -61,10 +63,8 @@ def main() -> None:
 
 def run_saebench(folder: Path) -> None:
     """Run `saebench_run.py` on a prepared folder."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"}
-    subprocess.run(
-        [interpreter(), str(Path(__file__).with_name("saebench_run.py"))], cwd=folder, env=environment, check=True
-    )
+    script = str(Path(__file__).with_name("saebench_run.py"))
+    subprocess.run([interpreter(), script], cwd=folder, env={**os.environ, **VARIABLES}, check=True)
 
 
 def write_model(host: Host, folder: Path) -> str:

@@ -24,6 +24,10 @@ OURS = ("baryrat", "platformdirs")
 
 ROOT = Path(__file__).parents[1]
 
+VARIABLES = {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "JAXTYPING_DISABLE": "1"}
+"""For its processes. JAXTYPING_DISABLE: with the jaxtyping that its own requirements bring in, SAEBench 0.6.0 refuses
+its own tensors: `train_sklearn_probe` takes names of axes from its caller, where they have other sizes."""
+
 
 def interpreter() -> Path:
     """The environment's Python. Raises RationalSAEError if the package index cannot be reached."""

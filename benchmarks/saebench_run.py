@@ -49,6 +49,7 @@ def _core(saes: list[tuple[str, SAE]], settings: dict) -> dict[str, dict]:
         compute_featurewise_weight_based_metrics=True,
         exclude_special_tokens_from_reconstruction=True,
         dataset="text",
+        context_size=settings["context"],
         output_folder="core",
         device="cpu",
         force_rerun=True,

@@ -1,6 +1,7 @@
 """Rebuild the tables of docs/performance.md from a benchmark.
 
     rsae bench --json docs/figures/bench.json      # some minutes on an idle machine
+    python benchmarks/scaling.py
     python docs/performance.py
 
 Replaces what stands between `<!-- bench -->` and `<!-- /bench -->`; the rest of the page is written by hand.
@@ -52,7 +53,9 @@ def tables(found: dict[str, Any]) -> str:
             _row(f"`{job}`", *[f"{1e3 * s['medians'][job]:.1f}" if job in s["medians"] else "–" for s in shapes])
         )
     where = ", ".join(f"{key} {value}" for key, value in found["environment"].items())
-    return "\n".join([*lines, "", f"Measured on: {where}.", ""])
+    picture = "![Step times as one factor varies](figures/scaling.png)"
+    scaling = [picture, ""] if (DOCS / "figures" / "scaling.png").exists() else []
+    return "\n".join([*lines, "", f"Measured on: {where}.", "", *scaling])
 
 
 def _ratio(shape: dict[str, Any], key: str, limit: float | None) -> str:

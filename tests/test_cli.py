@@ -105,6 +105,8 @@ def test_report_is_rebuilt_from_its_json(upgraded: Path, tmp_path: Path) -> None
 def test_inspect_and_fit_print_json_alone() -> None:
     facts = json.loads(rsae("inspect", TEACHERS / "jumprelu", "--json", "-").stdout)
     assert (facts["family"], facts["d_in"], facts["d_sae"]) == ("jumprelu", 576, 2304)
+    assert facts["formula"][:2] == ["h = W_encᵀ(x − b_dec) + b_enc", "z_j = h_j where h_j > θ_j, 0 elsewhere"]
+    assert (facts["format"], facts["threshold"]["zeros"]) == ("SAELens", 0)
     fit = json.loads(rsae("fit", "relu", "--type", "3,2", "--json", "-").stdout)
     assert fit["error"] == pytest.approx(2.18445e-2, rel=1e-4)
     assert fit["alternations"] == 7
@@ -194,3 +196,31 @@ def test_a_failed_write_leaves_nothing(upgraded: Path, tmp_path: Path, monkeypat
 def test_wrong_usage_exits_with_2(options: list[str], tmp_path: Path) -> None:
     run = rsae("upgrade", TEACHERS / "topk", "--text", "news", "--out", tmp_path / "out", *options)
     assert run.returncode == 2, run.stderr
+
+
+@pytest.mark.parametrize(
+    ("form", "files"),
+    [
+        ("saelens", {"cfg.json", "sae_weights.safetensors", "README.md"}),
+        ("jumprelu", {"cfg.json", "sae_weights.safetensors", "README.md"}),
+        ("safetensors", {"sae.safetensors"}),
+    ],
+)
+def test_export_writes_each_form_and_replaces_only_its_own(tmp_path: Path, form: str, files: set[str]) -> None:
+    from typer.testing import CliRunner
+
+    from rational_sae.cli import app
+
+    command = ["export", str(TEACHERS / "relu"), "--as", form, "--out", str(tmp_path / "out")]
+    for _ in range(2):
+        run = CliRunner().invoke(app, command)
+        assert run.exit_code == 0, run.output
+        assert {path.name for path in (tmp_path / "out").iterdir()} == files
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    assert CliRunner().invoke(app, command).exit_code != 0
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    if form == "jumprelu":
+        assert json.loads((tmp_path / "out" / "cfg.json").read_text())["architecture"] == "jumprelu"
+        needs_text = CliRunner().invoke(app, ["export", str(TEACHERS / "topk"), *command[2:]])
+        assert needs_text.exit_code == 2
+        assert "--text" in needs_text.output

@@ -20,6 +20,7 @@ from rational_sae.rational import PartialFractions
 from rational_sae.sae import SAE, Metadata
 from rational_sae.sources import load
 from rational_sae.sources.saelens import CONFIG, WEIGHTS
+from rational_sae.token_scale import TokenScale
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -51,6 +52,7 @@ GATES = {
     "threshold": lambda: ThresholdGate(0.5 * scale()),
     "topk": lambda: TopKGate(5),
     "hard": lambda: rational_gate("hard"),
+    "token scale": lambda: rational_gate("hard", token=TokenScale(k=6, power=0.4, level=-1.0)),
     "rational topk": lambda: rational_gate("topk"),
     "smooth": lambda: rational_gate("smooth"),
     "pole-free": lambda: rational_gate("hard", PartialFractions(0.0, 1.0, alpha=[], beta=[], x=[], eta=[])),

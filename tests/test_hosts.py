@@ -127,6 +127,13 @@ def test_both_styles_of_name_are_one_boundary(tiny: Host) -> None:
         assert tiny.hook(f"blocks.{i}.hook_resid_post").boundary == i + 1
         assert tiny.hook(f"blocks.{i}.hook_resid_pre").boundary == i
     assert tiny.hook("blocks.1.hook_resid_pre").name == "blocks.1.hook_resid_pre"
+    assert tiny.hook(f"{path.rpartition('.')[2]}.1").boundary == 2  # as sparsify names it
+
+
+@pytest.mark.parametrize("place", ["hook_mlp_out", "attn.hook_z", "hook_attn_out"])
+def test_attention_and_mlp_hooks_are_refused_by_name(tiny: Host, place: str) -> None:
+    with pytest.raises(HostError, match=rf"{place}.*attention and MLP outputs are not supported"):
+        tiny.hook(f"blocks.1.{place}")
 
 
 @pytest.mark.parametrize(

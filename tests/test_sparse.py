@@ -79,7 +79,9 @@ def test_selecting_in_bfloat16_changes_no_gradient(kind: str, x: Tensor, monkeyp
     monkeypatch.setattr(sparse, "bfloat16_gains", lambda _device: True)
     rough = gradients(sae, x, use_sparse=True)
     for name, wanted in dense.items():
-        assert float((rough[name] - wanted).norm()) <= 1e-5 * float(wanted.norm()), name
+        # One entry more or less is 1e-2 of a threshold's gradient; summing values in another order is 1e-5 of a
+        # scale's, which is a difference of nearly equal terms.
+        assert float((rough[name] - wanted).norm()) <= 1e-4 * float(wanted.norm()), name
 
 
 def test_codes_are_those_of_encode(x: Tensor) -> None:

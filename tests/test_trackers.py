@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,14 +32,16 @@ def test_tensorboard_has_every_number_once_after_a_resume(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_wandb_keeps_a_run_on_disk_when_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_keeps_a_run_on_disk_when_offline(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    run = tracker("wandb", tmp_path, 0, {"steps": 3})
-    run.log(1, {"rsae/mse": 0.5})
-    run.close()
-    (kept,) = (tmp_path / "wandb").rglob("*.wandb")
+    code = (
+        "import sys; from pathlib import Path; from rational_sae.trackers import tracker;"
+        "run = tracker('wandb', Path(sys.argv[1]), 0, {'steps': 3}); run.log(1, {'rsae/mse': 0.5}); run.close()"
+    )
+    # In a process of its own: under pytest's capture the service of W&B writes nothing.
+    environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=environment)
+    (kept,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
     assert b"rsae/mse" in kept.read_bytes()
 
 

@@ -103,12 +103,12 @@ class Reader:
         self.require_finite(x, split)
         return x
 
-    def require_finite(self, x: Tensor, split: Split) -> None:
-        """Raise HostError if any of x: [n, d_in] is NaN or infinite."""
+    def require_finite(self, x: Tensor, what: str) -> None:
+        """Raise HostError if any of x: [n, d_in] is NaN or infinite. what: which vectors these are."""
         wrong = int((~x.isfinite().all(-1)).sum())
         if wrong:
             raise HostError(
-                f"{self.host.name} gives NaN or infinity at {self.hook.name}: {wrong} of {len(x)} {split} vectors",
+                f"{self.host.name} gives NaN or infinity at {self.hook.name}: {wrong} of {len(x)} {what} vectors",
                 "check the model's files and precision, or use an earlier hook",
             )
 

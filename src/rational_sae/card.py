@@ -107,7 +107,9 @@ def _figures(report: Mapping[str, Any]) -> Iterator[str]:
     for row in difference_rows(report):
         cells = (row.cells[key] for key in DIFFERENCES)
         yield f"| {row.label} | " + " | ".join(f"{one.text} {one.interval}".strip() for one in cells) + " |"
-    yield from ("", *(f"Warning: {one}" for one in report.get("warnings") or ()), "")
+    for warning in report.get("warnings") or ():
+        yield from ("", f"Warning: {warning}")
+    yield ""
 
 
 def _labels(sae: SAE) -> list[str]:

@@ -72,7 +72,9 @@ def demo(
 def upgrade(
     ctx: typer.Context,
     out: Annotated[Path, typer.Option(help="Where the result goes.")],
-    teacher: Annotated[str | None, typer.Argument(help="A SAELens folder.")] = None,
+    teacher: Annotated[
+        str | None, typer.Argument(help="File, folder, hub:OWNER/REPO[/PATH] or saelens:RELEASE/ID.")
+    ] = None,
     text: Annotated[
         str | None, typer.Option(help=".txt, .jsonl[.gz], a folder of them, hf:NAME[:SPLIT], or news.")
     ] = None,
@@ -83,6 +85,10 @@ def upgrade(
     calibrate: Annotated[
         Literal["teacher", "reconstruction"], typer.Option(help="Fit the first shape to the teacher's gate, or to x.")
     ] = "teacher",
+    token_scale: Annotated[
+        float | None,
+        typer.Option(help="Each token's bar: a fixed threshold (0) to a quota (1). [default: .4 for a TopK, else 0]"),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Fine-tuning steps.")] = 600,
     batch_tokens: Annotated[int, typer.Option(help="Tokens of one step.")] = 1024,
     train_tokens: Annotated[int | None, typer.Option(help="Distinct tokens. [default: steps × batch]")] = None,
@@ -123,6 +129,7 @@ def upgrade(
         "gate": gate,
         "type": _degrees(degrees),
         "calibrate": calibrate,
+        "token_scale": token_scale,
         "controls": _controls(control),
         "steps": steps,
         "batch_tokens": batch_tokens,
@@ -276,30 +283,30 @@ def fit(
 
 
 @app.command()
-def inspect(sae: Annotated[str, typer.Argument(help="An SAE folder.")], json_file: Json = None) -> None:
-    """What an SAE is: family, shapes, gate, model, hook.
+def inspect(
+    sae: Annotated[str, typer.Argument(help="File, folder, hub:OWNER/REPO[/PATH] or saelens:RELEASE/ID.")],
+    text: Annotated[str | None, typer.Option(help="Measure it on this text: .txt, .jsonl[.gz], …, or news.")] = None,
+    model: Model = None,
+    hook: HookName = None,
+    context: Annotated[int | None, typer.Option()] = None,
+    bos: Bos = "auto",
+    json_file: Json = None,
+) -> None:
+    """What an SAE is: family, formula, shapes, scaling, model, hook, training; with --text, whether the formula holds.
 
-    Example: rsae inspect demo/teachers/topk
+    Example: rsae inspect demo/teachers/topk --text news
     """
-    from rational_sae.sources import load
+    from rational_sae.inspection import inspect_sae
+    from rational_sae.reading import Reading
 
-    one = load(sae)
-    facts = {
-        "family": one.metadata.family,
-        "source": one.metadata.source,
-        "d_in": one.d_in,
-        "d_sae": one.d_sae,
-        "gate": type(one.gate).__name__,
-        "apply_b_dec_to_input": one.apply_b_dec_to_input,
-        "normalisation": one.normalisation,
-        "model_name": one.metadata.model_name,
-        "hook_name": one.metadata.hook_name,
-        "context_size": one.metadata.context_size,
-        "prepend_bos": one.metadata.prepend_bos,
-    }
+    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos) if text else None
+    with _bars() as bars:
+        facts = inspect_sae(sae, reading, progress=bars)
     _emit(facts, json_file)
     for key, value in facts.items():
-        _say(f"{key:22} {value}")
+        lines = value if isinstance(value, list) else [value]
+        for i, line in enumerate(lines):
+            _say(f"{'' if i else key:22} {line}")
 
 
 @app.command()

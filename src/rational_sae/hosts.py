@@ -31,6 +31,9 @@ from rational_sae.paths import cache_dir
 LOAD_ERRORS = (OSError, ValueError, KeyError, IndexError, struct.error, SafetensorError)
 """What transformers, gguf and safetensors raise for files that are missing, cut or not what they claim."""
 
+ELSEWHERE = re.compile(r"hook_z|hook_mlp|hook_attn|\battn\b|\bmlp\b|self_attn|feedforward|resid_mid|hook_embed")
+"""Places that published SAEs read and that are not between two blocks."""
+
 TL_HOOK = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|post)")
 
 
@@ -70,13 +73,15 @@ class Host:
         tl_name = TL_HOOK.fullmatch(name)
         if tl_name and int(tl_name[1]) < len(blocks):
             return Hook(name, int(tl_name[1]) + (tl_name[2] == "post"))
-        index = name.removeprefix(f"{path}.")
-        if index != name and index.isdigit() and int(index) < len(blocks):
+        prefix, _, index = name.rpartition(".")
+        # sparsify names modules from the base model on: `layers.11` for `model.layers.11`.
+        if prefix and f".{path}".endswith(f".{prefix}") and index.isdigit() and int(index) < len(blocks):
             return Hook(name, int(index) + 1)
         valid = [f"{path}.{i}" for i in range(len(blocks))]
         valid += [f"blocks.{i}.hook_resid_{side}" for i in range(len(blocks)) for side in ("pre", "post")]
         near = difflib.get_close_matches(name, valid, n=3, cutoff=0.0)
-        raise HostError(f"{self.name} has no residual hook {name!r}", f"nearest: {', '.join(near)}")
+        other = " (attention and MLP outputs are not supported)" if ELSEWHERE.search(name) else ""
+        raise HostError(f"{self.name} has no residual hook {name!r}{other}", f"nearest: {', '.join(near)}")
 
     @torch.no_grad()
     def residual(self, input_ids: Tensor, hook: Hook) -> Tensor:

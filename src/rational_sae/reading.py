@@ -38,6 +38,8 @@ class Reading(BaseModel):
     """Whether attention sinks (the first position, and later ones by norm) stay out of training and metrics."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the language model computes in; residual vectors are float32 afterwards, and SAEs always."""
     trust_remote_code: bool = Field(default=False, exclude=True)
     """Whether code that comes with the model may run. Never stored, and refused in files: who runs a job says it."""
 
@@ -70,7 +72,12 @@ class Reading(BaseModel):
         assert options.hook is not None
         assert options.context is not None
         text = open_text(options.text)
-        host = load_host(options.model, device=options.device, trust_remote_code=options.trust_remote_code)
+        host = load_host(
+            options.model,
+            device=options.device,
+            dtype=getattr(torch, options.precision),
+            trust_remote_code=options.trust_remote_code,
+        )
         if host.d_model != sae.d_in:
             raise HostError(
                 f"the SAE reads width {sae.d_in}, {options.model} has width {host.d_model}",

@@ -28,12 +28,11 @@ class TensorBoard:
 
 
 class WandB:
-    """A run of the project "rational-sae"; WANDB_MODE=offline keeps it in `folder`."""
+    """A run of the project "rational-sae"; WANDB_MODE=offline keeps it in `folder`/wandb."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         import wandb
 
-        folder.mkdir(parents=True, exist_ok=True)
         self._run: Any = wandb.init(project="rational-sae", dir=str(folder), config=settings, reinit="create_new")
 
     def log(self, step: int, values: dict[str, float]) -> None:
@@ -51,4 +50,4 @@ def require(name: Name) -> None:
 
 def tracker(name: Name, out: Path, after: int, settings: dict[str, Any]) -> TensorBoard | WandB:
     """One that writes below a job's folder."""
-    return TensorBoard(out / name, after) if name == "tensorboard" else WandB(out / name, settings)
+    return TensorBoard(out / name, after) if name == "tensorboard" else WandB(out, settings)

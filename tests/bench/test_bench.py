@@ -14,7 +14,7 @@ import torch
 from rational_sae.bench import Shape, bench
 from rational_sae.bench.ours import our_jobs
 from rational_sae.bench.peak import RESET, peak_bytes
-from rational_sae.bench.peers import peer_jobs
+from rational_sae.bench.peers import installed_peers
 from rational_sae.bench.problem import Problem, make_problem
 from rational_sae.bench.run import RATIOS, allowed_bytes
 
@@ -57,8 +57,23 @@ def test_both_encodings_have_the_same_support(problem: Problem) -> None:
 def test_saelens_takes_its_own_training_step(problem: Problem) -> None:
     pytest.importorskip("sae_lens")
     for name in ("saelens_standard", "saelens_topk"):
-        result: Any = peer_jobs(problem)[name]()
+        result: Any = installed_peers()[name](problem)()
         assert result.loss.isfinite()
+
+
+def test_a_tool_that_fails_is_named_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise RuntimeError("no driver\nand more")
+
+    monkeypatch.setattr("rational_sae.bench.run.installed_peers", lambda: {"saelens_topk": lambda _problem: broken})
+    found = bench([SMALL], repeats=1)
+    assert found["failed"] == {"saelens_topk": "RuntimeError: no driver"}
+    assert "sparse_over_saelens_topk" not in found["ratios"]
+
+
+def test_sparsify_takes_its_own_training_step(problem: Problem) -> None:
+    pytest.importorskip("sparsify")
+    installed_peers()["sparsify_topk"](problem)()
 
 
 def test_the_report_holds_medians_memory_and_ratios_of_every_shape() -> None:

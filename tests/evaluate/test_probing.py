@@ -74,7 +74,7 @@ def test_classes_of_different_words_are_told_apart_and_an_sae_that_is_silent_tel
     for row in ("activations", "perfect"):
         assert one.scores[row]["probe_dense"].mean() > 0.8
         assert one.scores[row]["probe_k20"].mean() > one.scores[row]["probe_k1"].mean() - 0.05
-    assert one.scores["empty"]["probe_dense"].tolist() == [0.5] * 3
+    assert one.scores["empty"]["probe_dense"].tolist() == [0.5] * 5
     report = found.report()["tasks"]["tiny"]
     assert list(report["rows"]["perfect"]) == list(KEYS)
     low, high = report["rows"]["perfect"]["probe_k1"]["interval"]

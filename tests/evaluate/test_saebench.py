@@ -1,22 +1,31 @@
-"""SAEBench itself, in an environment of its own: its probe code against ours on the same codes and labels."""
+"""SAEBench itself, in an environment of its own: its probe code against ours, and its evaluations on our exports."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from saebench_env import interpreter
+from saebench import run_saebench
+from saebench_env import VARIABLES, interpreter
+from tiny import TINY_WORDS
 
 from rational_sae.activations import Reader
 from rational_sae.errors import RationalSAEError
 from rational_sae.evaluate.pooling import pooled
 from rational_sae.evaluate.probe import ALL, accuracy, balanced
 from rational_sae.evaluate.tasks import open_task
+from rational_sae.export import save
+from rational_sae.gate import RationalGate, ThresholdGate
 from rational_sae.hosts import Host
+from rational_sae.rational import PartialFractions
+from rational_sae.sae import SAE, Metadata
 from rational_sae.sources import load
 from rational_sae.text import Text
 from rational_sae.tokens import Tokeniser
@@ -69,7 +78,15 @@ def test_accuracies_equal_those_of_saebenchs_own_probe_code(
         for name, rows in members.items()
     }
     np.savez(tmp_path / "codes.npz", **arrays)  # type: ignore[arg-type]
-    subprocess.run([saebench, "-c", THEIRS, json.dumps(KS), str(SEED)], cwd=tmp_path, check=True, capture_output=True)
+    run = subprocess.run(
+        [saebench, "-c", THEIRS, json.dumps(KS), str(SEED)],
+        cwd=tmp_path,
+        env={**os.environ, **VARIABLES},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
     theirs = json.loads((tmp_path / "theirs.json").read_text())
     generator = torch.Generator().manual_seed(SEED)
     for name in texts:
@@ -79,3 +96,51 @@ def test_accuracies_equal_those_of_saebenchs_own_probe_code(
             ours = accuracy(codes[rows], labels, codes[test_rows], test_labels, k)[0]
             assert ours == pytest.approx(theirs[str(k)][name], abs=HALF_A_POINT), (name, k)
     assert 0.6 < np.mean(list(theirs[str(ALL)].values())) < 1.0, "the task is neither hopeless nor trivial"
+
+
+def test_its_core_and_sparse_probing_read_a_rational_export_as_the_jumprelu_that_it_equals(
+    saebench: Path, tiny_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    assert saebench.exists()
+    shutil.copytree(tiny_folders["llama"], tmp_path / "tiny")
+    W = torch.randn(32, 96, generator=torch.Generator().manual_seed(0)) / 32**0.5
+    threshold = torch.full((96,), 0.4)
+    line = PartialFractions(0.0, 1.0, alpha=[0.0], beta=[0.0], x=[0.0], eta=[0.0])  # type: ignore[arg-type]
+    gates = {"jumprelu": ThresholdGate(threshold), "rational": RationalGate(line, torch.ones(96), threshold)}
+    for name, gate in gates.items():
+        metadata = Metadata(hook_name="model.layers.1", model_name="tiny", prepend_bos=False, context_size=32)
+        save(SAE(W, torch.zeros(96), W.T / 2, torch.zeros(32), gate, metadata=metadata), tmp_path / name)
+    rng = np.random.default_rng(0)
+    _write(tmp_path / "text" / "train.jsonl", [{"text": " ".join(rng.choice(TINY_WORDS, 40))} for _ in range(300)])
+    for part, size in (("train", 40), ("test", 10)):
+        rows = [
+            {"text": " ".join(rng.choice(TINY_WORDS[15 * c : 15 * c + 15], 10)), "label": c}
+            for c in range(4)
+            for _ in range(size)
+        ]
+        _write(tmp_path / "fancyzhx" / "ag_news" / f"{part}.jsonl", rows)
+    settings = {
+        "model": "tiny",
+        "saes": {name: str(tmp_path / name) for name in gates},
+        "boundary": 2,
+        "batches": 2,
+        "context": 32,
+        "probe_train": 80,
+        "probe_context": 16,
+    }
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    run_saebench(tmp_path)
+    found = json.loads((tmp_path / "results.json").read_text())
+    one, other = (found["core"][name] for name in gates)
+    assert 0 < one["sparsity"]["l0"] < 96
+    assert other["sparsity"]["l0"] == pytest.approx(one["sparsity"]["l0"], rel=1e-3)
+    assert other["reconstruction_quality"]["mse"] == pytest.approx(one["reconstruction_quality"]["mse"], rel=1e-3)
+    probes = [found["sparse_probing"][name]["sae"] for name in gates]
+    for key in ("sae_top_1_test_accuracy", "sae_top_5_test_accuracy"):
+        assert 0.5 < probes[0][key] <= 1
+        assert probes[1][key] == pytest.approx(probes[0][key], abs=0.1), "draws of negatives differ"
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))

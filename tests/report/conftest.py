@@ -37,6 +37,7 @@ def _row(
         "loss_recovered": recovered,
         "loss_recovered_mean": recovered - 0.018,
         "kl": kl,
+        "top1_agreement": 1 - kl / 2,
         "fvu_at_l0": fvu + (l0 - 32.0) * 0.0011,
         "delta_ce_at_l0": delta + (l0 - 32.0) * 0.003,
     }
@@ -199,7 +200,7 @@ def add_everything(report: dict[str, Any], latents: int) -> dict[str, Any]:
     }
     report["features"] = _features(latents)
     report["absorption"] = {
-        row: {"mean_absorption": _around(value, 0.01), "letters": 26}
+        row: {"absorption_fraction": _around(value, 0.01), "letters": 26}
         for row, value in (("teacher", 0.114), ("rsae", 0.097))
     }
     return report

@@ -130,7 +130,7 @@ def test_the_feature_browser_searches_filters_sorts_and_shows_more(
 def test_an_example_is_coloured_by_its_values_and_a_link_leads_to_a_latent(
     browser: Browser, several: dict[str, Any], tmp_path: Path
 ) -> None:
-    latent = several["features"]["latents"][60]
+    latent = several["features"]["latents"][50]
     latent.update(
         examples={"teacher": [{"tokens": ["a", "b\n", "c"], "values": [0.0, 4.0, -1.0], "peak": 1}], "rsae": []}
     )

@@ -29,7 +29,7 @@ def assert_parity(owned: Owned, shape: Shape, tolerance: float) -> None:
     x = batch(shape)
     ours = load(str(owned.path))
     with torch.no_grad():
-        found, z, _ = ours(x)
+        found, z, _ = ours.outputs(x)
         theirs = owned.encode(x)
         wanted = owned.decode(theirs, x)
         assert (theirs != 0).sum() > 0

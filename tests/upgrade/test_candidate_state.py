@@ -119,6 +119,8 @@ def test_a_few_skips_are_allowed_and_repeated_ones_stop(x: Tensor) -> None:
     with pytest.raises(TrainingError, match=r"rsae: 4 of 4 steps met NaN or infinite activations"):
         finetune([other], [bad] * 5, x, 5, stepped=told.append)
     assert told == [1, 2, 3, 4]
+    finetune([other], [x[:200]], x, 5, done=4)  # the cause was mended: earlier skips stop nothing
+    assert other.curve.step == [5]
     assert all(bool(parameter.isfinite().all()) for parameter in other.sae.parameters())
 
 

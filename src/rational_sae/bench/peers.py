@@ -16,16 +16,16 @@ from rational_sae.bench.problem import Problem
 Job = Callable[[], object]
 
 
-def peer_jobs(problem: Problem) -> dict[str, Job]:
-    """Name → one training step, on batches of the problem; the tools' own default settings."""
-    found: dict[str, Job] = {}
+def installed_peers() -> dict[str, Callable[[Problem], Job]]:
+    """Name → what makes one training step, on batches of a problem; the tools' own default settings."""
+    found: dict[str, Callable[[Problem], Job]] = {}
     if find_spec("sae_lens"):
-        found["saelens_standard"] = _saelens(problem, "standard")
-        found["saelens_topk"] = _saelens(problem, "topk")
+        found["saelens_standard"] = lambda problem: _saelens(problem, "standard")
+        found["saelens_topk"] = lambda problem: _saelens(problem, "topk")
     if find_spec("sparsify"):
-        found["sparsify_topk"] = _sparsify(problem)
+        found["sparsify_topk"] = _sparsify
     if find_spec("dictionary_learning"):
-        found["dictionary_learning_topk"] = _dictionary_learning(problem)
+        found["dictionary_learning_topk"] = _dictionary_learning
     return found
 
 
@@ -72,8 +72,12 @@ def _saelens(problem: Problem, kind: str) -> Job:
 
 def _sparsify(problem: Problem) -> Job:
     """As `sparsify.trainer.Trainer.fit` does it: its trainer itself wants a language model and a dataset."""
-    from sparsify import SparseCoder, SparseCoderConfig  # type: ignore[import-not-found]
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints on import
+        from sparsify import SparseCoder, SparseCoderConfig, sparse_coder  # type: ignore[import-not-found]
+        from sparsify.utils import eager_decode  # type: ignore[import-not-found]
 
+    if problem.x.device.type == "cpu":  # where Triton is installed it takes its GPU decoder on a CPU too, and fails
+        sparse_coder.decoder_impl = eager_decode
     shape = problem.shape
     coder = SparseCoder(
         shape.d_in, SparseCoderConfig(num_latents=shape.d_sae, k=shape.l0), device=problem.x.device, dtype=torch.float32

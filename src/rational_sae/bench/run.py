@@ -13,7 +13,7 @@ import torch
 
 from rational_sae.bench.ours import our_jobs
 from rational_sae.bench.peak import peak_bytes
-from rational_sae.bench.peers import peer_jobs
+from rational_sae.bench.peers import installed_peers
 from rational_sae.bench.problem import Shape, make_problem
 from rational_sae.progress import Progress, Silent
 
@@ -45,7 +45,7 @@ def bench(
     """Time everything at every shape, in float32.
 
     Returns the first shape's `ratios`, `medians` (seconds) and `memory` (bytes), `shapes` with the same for each, and
-    what the figures depend on. Ratios to tools that are not installed are left out.
+    what the figures depend on. Ratios to tools that are not installed, or fail here (`failed` says why), are left out.
     """
     progress = progress or Silent()
     found = []
@@ -58,7 +58,15 @@ def bench(
 def bench_shape(shape: Shape, *, repeats: int, device: str, progress: Progress) -> dict[str, Any]:
     """One shape: all jobs in turn, again and again; the first round warms up and measures memory."""
     problem = make_problem(shape, device)
-    jobs = our_jobs(problem) | peer_jobs(problem)
+    jobs = our_jobs(problem)
+    failed: dict[str, str] = {}
+    for name, make in installed_peers().items():
+        try:
+            job = make(problem)
+            job()
+            jobs[name] = job
+        except Exception as error:  # another tool that is broken here must not stop the benchmark
+            failed[name] = f"{type(error).__name__}: {error}".partition("\n")[0]
     memory: dict[str, Any] = {"allowed": allowed_bytes(shape)}
     for name, job in jobs.items():
         job()
@@ -86,6 +94,7 @@ def bench_shape(shape: Shape, *, repeats: int, device: str, progress: Progress) 
         },
         "medians": {name: statistics.median(times) for name, times in seconds.items()},
         "memory": memory,
+        "failed": failed,
     }
 
 

@@ -4,7 +4,7 @@ from rational_sae.evaluate.features import features
 from rational_sae.evaluate.measure import Measurements, mean_l0, measure
 from rational_sae.evaluate.metrics import Results, results
 from rational_sae.evaluate.probing import Protocol, probe
-from rational_sae.evaluate.run import add_probes, evaluate, evaluate_loaded
+from rational_sae.evaluate.run import add_probes, evaluate, evaluate_loaded, open_probes
 
 __all__ = [
     "Measurements",
@@ -16,6 +16,7 @@ __all__ = [
     "features",
     "mean_l0",
     "measure",
+    "open_probes",
     "probe",
     "results",
 ]

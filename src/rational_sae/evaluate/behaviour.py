@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-AT_ONCE = 32
-"""Positions worked on at once: [AT_ONCE, vocabulary] float32 stays in a CPU's cache."""
+AT_ONCE, AT_ONCE_ACCELERATOR = 32, 512
+"""Positions worked on at once: [AT_ONCE, vocabulary] float32 stays in a CPU's cache; elsewhere only memory counts."""
 
 
 class Compared(NamedTuple):
@@ -41,7 +41,7 @@ class Predictions:
     @classmethod
     def of(cls, logits: Tensor, positions: Tensor, labels: Tensor) -> Predictions:
         """logits: [batch, context, vocabulary]; positions, labels: [m]."""
-        parts = [_log_softmax(logits, part) for part in positions.split(AT_ONCE)]
+        parts = [_log_softmax(logits, part) for part in positions.split(_at_once(logits))]
         return cls(positions, labels, torch.cat(parts) if parts else logits.new_empty(0, logits.shape[-1]).float())
 
     def cross_entropy(self) -> Tensor:
@@ -51,13 +51,18 @@ class Predictions:
     def compared(self, logits: Tensor) -> Compared:
         """Other logits at the same positions."""
         ce, kl, agreed = (torch.zeros(len(self.labels)) for _ in range(3))
-        for i in range(0, len(self.labels), AT_ONCE):
-            rows = slice(i, i + AT_ONCE)
+        step = _at_once(logits)
+        for i in range(0, len(self.labels), step):
+            rows = slice(i, i + step)
             log_p, log_q = self.log_p[rows], _log_softmax(logits, self.positions[rows])
             ce[rows] = -log_q.gather(-1, self.labels[rows, None])[:, 0].cpu()
             kl[rows] = (log_p.exp() * (log_p - log_q)).sum(-1).cpu()
             agreed[rows] = (log_p.argmax(-1) == log_q.argmax(-1)).float().cpu()
         return Compared(ce, kl, agreed)
+
+
+def _at_once(logits: Tensor) -> int:
+    return AT_ONCE if logits.device.type == "cpu" else AT_ONCE_ACCELERATOR
 
 
 def _log_softmax(logits: Tensor, positions: Tensor) -> Tensor:

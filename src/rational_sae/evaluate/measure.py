@@ -83,7 +83,8 @@ def measure(
 
     mean: [d_in], x̄ of the train split, for mean ablation. reference: the row whose L0 the others are moved to; none
     if there is no such row. progress is told (batches done, batches in all).
-    Raises TextError if the split has fewer than `needed` tokens (default: a quarter of `tokens`).
+    Raises TextError if the split has fewer than `needed` tokens (default: a quarter of `tokens`), and HostError if the
+    model gives NaN or infinity.
     """
     batches = list(reader.held_out(split, tokens))
     found = sum(int(batch.keep.sum()) for batch in batches)
@@ -157,6 +158,7 @@ def _measure_batch(
 ) -> None:
     keep = reader.kept(stream, batch)
     x = stream[keep].float()
+    reader.require_finite(x, "measured")
     owner = batch.document[:, None].expand_as(batch.keep)
     document = owner[keep.cpu()]
     # A kept position predicts if its next token is real; padding is special and never predicted.

@@ -37,7 +37,7 @@ class Protocol:
 
     train: int = 4000
     """Training texts of one probe, half of them positive; the test part is a quarter of it."""
-    seeds: tuple[int, ...] = (42, 43, 44)
+    seeds: tuple[int, ...] = (42, 43, 44, 45, 46)
     """One draw of split and negatives each."""
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rational_sae.activations import Reader
 from rational_sae.errors import SourceError
@@ -10,7 +11,7 @@ from rational_sae.evaluate.absorption import absorption
 from rational_sae.evaluate.measure import measure
 from rational_sae.evaluate.metrics import Results, results
 from rational_sae.evaluate.probing import Protocol, probe, require_texts
-from rational_sae.evaluate.tasks import open_task
+from rational_sae.evaluate.tasks import Task, open_task
 from rational_sae.progress import Progress, Silent
 from rational_sae.reading import Reading
 from rational_sae.sae import SAE
@@ -37,7 +38,7 @@ def evaluate(
     Raises RationalSAEError with a one-line reason if an input cannot be used.
     """
     progress = progress or Silent()
-    require_probes(probes)
+    opened = open_probes(probes, protocol)
     progress.stage("load SAEs and model")
     loaded = {name: load(name) for name in saes}
     first = loaded[saes[0]]
@@ -50,7 +51,7 @@ def evaluate(
     found = evaluate_loaded(
         reader, loaded, compare, eval_tokens=eval_tokens, reference=saes[0], seed=seed, progress=progress
     )
-    add_probes(found, reader, loaded, probes, protocol, seed=seed, progress=progress)
+    add_probes(found, reader, loaded, opened, seed=seed, progress=progress)
     return found
 
 
@@ -74,30 +75,35 @@ def evaluate_loaded(
     return results(sums, compare, seed=seed)
 
 
-def require_probes(probes: Sequence[str]) -> None:
-    """Raise now what would be wrong with a task later, when the model has been loaded or an SAE trained."""
-    for name in probes:
-        if name != FIRST_LETTER:
-            require_texts(open_task(name))
+@dataclass(frozen=True)
+class Probes:
+    """What is asked of single latents, read and checked before any model is."""
+
+    tasks: list[Task]
+    first_letter: bool
+    protocol: Protocol
+
+
+def open_probes(names: Sequence[str], protocol: Protocol | None = None) -> Probes:
+    """Probes by name: tasks (see `open_task`), or `first-letter` for feature absorption.
+
+    Raises TextError if a task cannot be read or has too few texts.
+    """
+    tasks = [open_task(name) for name in names if name != FIRST_LETTER]
+    for task in tasks:
+        require_texts(task)
+    return Probes(tasks, FIRST_LETTER in names, protocol or Protocol())
 
 
 def add_probes(
-    found: Results,
-    reader: Reader,
-    saes: dict[str, SAE],
-    probes: Sequence[str],
-    protocol: Protocol | None = None,
-    *,
-    seed: int = 0,
-    progress: Progress | None = None,
+    found: Results, reader: Reader, saes: dict[str, SAE], probes: Probes, *, seed: int = 0, progress: Progress
 ) -> None:
-    """Run tasks (names as for `open_task`, or `first-letter`) and put what they gave into the results."""
-    tasks = [open_task(name) for name in probes if name != FIRST_LETTER]
-    if tasks:
-        probing = probe(reader, saes, tasks, protocol, progress=progress)
+    """Run the probes and put what they gave into the results."""
+    if probes.tasks:
+        probing = probe(reader, saes, probes.tasks, probes.protocol, progress=progress)
         probing.add_to(found.rows, found.intervals, found.differences)
         found.further["probing"] = probing.report()
-    if FIRST_LETTER in probes:
+    if probes.first_letter:
         found.further["absorption"] = absorption(reader, saes, seed=seed, progress=progress)
 
 

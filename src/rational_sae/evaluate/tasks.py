@@ -119,12 +119,13 @@ def _hub_rows(name: str) -> Iterator[tuple[str, str]]:
     except Exception as error:  # the hub client raises many kinds; all mean the same to a user
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TextError(f"cannot open the data set {dataset} ({first})", "check its name and the network") from error
-    names = getattr((rows.features or {}).get("label"), "names", None)
+    names: list[str] = getattr((rows.features or {}).get("label"), "names", None) or []
     for number, row in enumerate(rows.take(MOST_HUB_ROWS), 1):
         if "text" not in row or "label" not in row:
             raise TextError(f'the data set {dataset} lacks "text" or "label"', f"its fields are: {', '.join(row)}")
         label = row["label"]
-        yield _row(f"{dataset} row {number}", names[label] if names and isinstance(label, int) else label, row["text"])
+        named = isinstance(label, int) and 0 <= label < len(names)  # the hub writes −1 for "not labelled"
+        yield _row(f"{dataset} row {number}", names[label] if named else label, row["text"])
 
 
 def _member(wheel: str, member: str) -> bytes:

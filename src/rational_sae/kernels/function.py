@@ -49,8 +49,7 @@ def apply_rational(t: Tensor, shape: Tensor, backend: Backend = "auto") -> Tenso
 
 def rational_value(t: Tensor, shape: Tensor, backend: Backend = "auto") -> Tensor:
     """r(t), not recorded for gradients. As `apply_rational`."""
-    points, coefficients = _prepared(t, shape)
-    return _call(backend, "value", points, coefficients).view(t.shape)
+    return _value(t, shape, backend, differentiated=False)
 
 
 def value_slope_sums(t: Tensor, g: Tensor, shape: Tensor, backend: Backend = "auto") -> tuple[Tensor, Tensor, Tensor]:
@@ -61,7 +60,8 @@ def value_slope_sums(t: Tensor, g: Tensor, shape: Tensor, backend: Backend = "au
     """
     points, coefficients = _prepared(t, shape)
     weights = g.detach().to(points.dtype).reshape(-1).contiguous()
-    r, slope, sums = _call(backend, "value_slope_sums", points, weights, coefficients)
+    chosen = _automatic(points, differentiated=True) if backend == "auto" else backend
+    r, slope, sums = _call(chosen, "value_slope_sums", points, weights, coefficients)
     return r.view(t.shape), slope.view(t.shape), sums.to(shape.dtype)
 
 
@@ -70,11 +70,11 @@ class _Rational(torch.autograd.Function):
     def forward(ctx: Any, t: Tensor, shape: Tensor, backend: Backend) -> Tensor:
         ctx.save_for_backward(t, shape)
         ctx.backend = backend
-        return rational_value(t, shape, backend)
+        return _value(t, shape, backend, differentiated=any(ctx.needs_input_grad))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
         t, shape = ctx.saved_tensors
         _, slope, sums = value_slope_sums(t, grads[0], shape, ctx.backend)
         return (grads[0] * slope).to(t.dtype), sums, None
@@ -86,8 +86,13 @@ def _prepared(t: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
     return t.detach().to(dtype).reshape(-1).contiguous(), shape.detach().to(dtype).contiguous()
 
 
-def _call(backend: Backend, name: str, *arguments: Tensor) -> Any:
-    chosen = _automatic(arguments[0], differentiated=len(arguments) == 3) if backend == "auto" else backend
+def _value(t: Tensor, shape: Tensor, backend: Backend, *, differentiated: bool) -> Tensor:
+    points, coefficients = _prepared(t, shape)
+    chosen = _automatic(points, differentiated=differentiated) if backend == "auto" else backend
+    return _call(chosen, "value", points, coefficients).view(t.shape)
+
+
+def _call(chosen: str, name: str, *arguments: Tensor) -> Any:
     if chosen != "reference" and chosen not in _failed:
         try:
             return getattr(importlib.import_module(_MODULES[chosen]), name)(*arguments)

@@ -10,6 +10,8 @@ With TRITON_INTERPRET=1 in the environment before this module is imported, the k
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -29,19 +31,19 @@ def value(t: Tensor, shape: Tensor) -> Tensor:
     """As in reference.py."""
     r = torch.empty_like(t)
     if len(t):
-        poles, padded, block = _sizes(shape)
-        _value_kernel[(triton.cdiv(len(t), block),)](t, shape, r, len(t), poles, padded, block)
+        sizes: Any = _sizes(shape)
+        _value_kernel[(triton.cdiv(len(t), sizes[2]),)](t, shape, r, len(t), *sizes)
     return r
 
 
 def value_slope_sums(t: Tensor, g: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As in reference.py."""
     r, slope = torch.empty_like(t), torch.empty_like(t)
-    poles, padded, block = _sizes(shape)
-    programs = min(PROGRAMS, triton.cdiv(len(t), block))
+    sizes: Any = _sizes(shape)
+    programs = min(PROGRAMS, triton.cdiv(len(t), sizes[2]))
     partial = torch.zeros(programs, shape.numel(), dtype=t.dtype, device=t.device)
     if programs:
-        _value_slope_sums_kernel[(programs,)](t, g, shape, r, slope, partial, len(t), poles, padded, block)
+        _value_slope_sums_kernel[(programs,)](t, g, shape, r, slope, partial, len(t), *sizes)
     return r, slope, from_sums(partial.sum(0, dtype=torch.float64), shape)
 
 

@@ -18,6 +18,8 @@ def print_bench(found: dict[str, Any], console: Console) -> None:
             peak = shape["memory"][name]
             table.add_row(name, f"{1e3 * seconds:.1f}", "–" if peak is None else f"{peak / 1e6:.0f}")
         console.print(table)
+        for name, reason in shape["failed"].items():
+            console.print(f"{name} failed: {reason}", highlight=False, markup=False)
         for name, ratio in shape["ratios"].items():
             console.print(f"{name:38} {ratio:.2f}", highlight=False)
     console.print(", ".join(f"{key} {value}" for key, value in found["environment"].items()), highlight=False)

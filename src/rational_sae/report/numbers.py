@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .vocabulary import LATENT, METRICS
+from .vocabulary import KNOWN
 
 ABSENT = "–"
 
@@ -29,7 +29,7 @@ def format_value(key: str, value: Any) -> str:
         return str(value)
     if not math.isfinite(value):
         return ABSENT
-    known = METRICS.get(key) or LATENT.get(key)
+    known = KNOWN.get(key)
     if known is None:
         return str(value) if isinstance(value, int) else f"{value:.6g}"
     decimals = known.decimals

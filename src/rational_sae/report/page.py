@@ -16,7 +16,7 @@ from .numbers import format_value
 from .schema import check_report, to_plain
 from .sweep_table import sweep_sheets
 from .table import Row, absorption_rows, difference_rows, having, probing_rows, table_rows
-from .vocabulary import HEADLINE, LATENT, METRICS, PROBES, ROWS, in_order, metric, row_label
+from .vocabulary import HEADLINE, KNOWN, LATENT, PROBES, ROWS, in_order, metric, row_label
 
 if TYPE_CHECKING:
     from .charts import Group
@@ -77,7 +77,7 @@ def render(report: Mapping[str, Any]) -> str:
         facts=[(title, _facts(plain.get(key))) for key, title in FACTS if plain.get(key)],
         details=[(title, _facts(plain.get(key), key)) for key, title in DETAILS if plain.get(key)],
         dead=_dead(plain),
-        metrics=_glossary([*rows, *differences, *probed], latents=bool(browser)),
+        metrics=_glossary([*rows, *differences, *probed, *absorption], latents=bool(browser)),
         row_meanings=_row_meanings([*rows, *probed, *absorption]),
     )
 
@@ -228,5 +228,5 @@ def _row_meanings(rows: Iterable[Row]) -> list[tuple[str, str]]:
 def _glossary(rows: Iterable[Row], *, latents: bool) -> list[tuple[str, str, str]]:
     """(label, key, definition) of every metric that the page shows."""
     shown = {key for row in rows for key in row.cells}
-    known = METRICS | (LATENT if latents else {})
-    return [(m.label, key, m.definition) for key, m in known.items() if key in shown or key in LATENT]
+    shown |= set(LATENT) if latents else set()
+    return [(m.label, key, m.definition) for key, m in KNOWN.items() if key in shown]

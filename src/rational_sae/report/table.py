@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .numbers import format_difference, format_interval, format_value
-from .vocabulary import METRICS, ROWS, in_order, metric, row_label
+from .vocabulary import KNOWN, ROWS, in_order, metric, row_label
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _measured_rows(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[
 
 
 def _keys(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    return in_order(dict.fromkeys(key for row in rows for key in row), METRICS)
+    return in_order(dict.fromkeys(key for row in rows for key in row), KNOWN)
 
 
 def _outcome(key: str, interval: tuple[float, float]) -> str:

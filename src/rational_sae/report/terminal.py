@@ -58,7 +58,7 @@ def _print_decision(one: Decision, console: Console) -> None:
     from rich.text import Text
 
     def line(text: str, style: str = "") -> None:
-        console.print(Text(text, style=style), soft_wrap=True)
+        console.print(Text(text, style=style))
 
     line(f"{one.question} {one.answer}", "bold")
     for kind, facts in (("for", one.better), ("against", one.worse), ("unclear", one.unclear)):
@@ -66,7 +66,7 @@ def _print_decision(one: Decision, console: Console) -> None:
             line(f"  {kind:8} {_written(fact)}", STYLES[fact.outcome])
     for other, facts in one.alternatives:
         for fact in facts:
-            line(f"  against {other}: {_written(fact)} {fact.outcome}", STYLES[fact.outcome])
+            line(f"  compared with {other}: {_written(fact)} {fact.outcome}", STYLES[fact.outcome])
     for caution in one.cautions:
         line(f"  {caution}", "dim")
 

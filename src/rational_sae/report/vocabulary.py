@@ -100,6 +100,26 @@ LATENT: dict[str, Metric] = {
 }
 """What is said of a single latent."""
 
+ABSORPTION: dict[str, Metric] = {
+    "absorption_fraction": Metric(
+        "Absorption",
+        "Share of a first letter's direction that other latents carry in place of the letter's own; mean over words "
+        "and letters. Lower is better.",
+        "lower",
+    ),
+    "full_absorption": Metric(
+        "Full absorption",
+        "Share of words on which the letter's own latents are silent and one other carries it. Lower is better.",
+        "lower",
+    ),
+    "letters": Metric("Letters", "First letters that the residual stream tells apart.", decimals=0),
+    "words": Metric("Words", "Test words that were looked at.", decimals=0),
+    "probe_f1": Metric("Probe F1", "F1 of the letters' probes on the residual vectors, the task's own reference."),
+}
+"""What the first-letter task measures."""
+
+KNOWN = METRICS | LATENT | ABSORPTION
+
 STATUSES: dict[str, str] = {
     "kept": "active in both",
     "newly_alive": "active in the RSAE only",
@@ -141,7 +161,7 @@ def in_order(names: Iterable[str], order: Iterable[str]) -> list[str]:
 
 def metric(key: str) -> Metric:
     """What is known of a key; an unknown one is shown under its own name."""
-    return METRICS.get(key) or LATENT.get(key) or Metric(key, "", decimals=None)
+    return KNOWN.get(key) or Metric(key, "", decimals=None)
 
 
 def row_label(name: str) -> str:

@@ -31,7 +31,7 @@ POOR_FVU, MUCH_BETTER, SPARSE = 0.5, 0.5, 0.1
 """… or, where the stored formula explains little, if half of its error is left with so few of all latents. One that
 explains little itself never counts."""
 
-SIMPLER = 1.1
+SIMPLER = 1.5
 """Of the formulas that count, the one with the fewest changes among those within this factor of the least error."""
 
 

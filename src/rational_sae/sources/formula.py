@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -43,7 +44,10 @@ def _code(sae: SAE) -> str:
     if isinstance(gate, RationalGate):
         p, q = gate.partial_fractions.type
         where = {"hard": "where h_j > τ_j, ", "smooth": "", "topk": f"for the {gate.k} largest h > 0 of a token, "}
-        return f"z_j = c·s_j·r(h_j/s_j) {where[gate.mode]}{MODES[gate.mode]}; r = P/Q of type ({p}, {q})"
+        code = f"c·s_j·r(h_j/s_j) {where[gate.mode]}{MODES[gate.mode]}; r = P/Q of type ({p}, {q})"
+        if gate.token is None:
+            return f"z_j = {code}"
+        return f"z_j = κ·{code}, of h/κ; κ(x) = (u/ū)^{gate.token.power:g}, u the h/s of rank {gate.token.k}"
     return "z_j = max(h_j, 0)"
 
 
@@ -88,6 +92,7 @@ def _gate_numbers(sae: SAE) -> dict[str, Any]:
             "degrees": list(gate.partial_fractions.type),
             "gain": float(gate.log_gain.exp()),
             "right_slope": gate.right_slope,
+            "token_scale": asdict(gate.token) if gate.token else None,
             "scale": _spread(gate.scale),
             "threshold": _spread(gate.threshold),
         }

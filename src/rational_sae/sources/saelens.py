@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from rational_sae.errors import FitError, SourceError
 from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.rational import PartialFractions
+from rational_sae.residue import SUFFIX
 from rational_sae.sae import SAE, Metadata, Normalisation
 from rational_sae.sources.containers import Contents, open_tensors
 from rational_sae.sources.record import Config, Tensors, Weights, config_beside, read_config
@@ -198,7 +200,7 @@ def _rational(config: Config, tensors: Tensors, d_sae: int) -> RationalGate:
     mode = config.numbers.get("mode", "hard")
     if mode not in ("hard", "smooth", "topk"):
         raise config.wrong("mode", "hard, smooth or topk")
-    scale = tensors.get("scale", d_sae)
+    scale = _exact(tensors, "scale", d_sae)
     if not (scale > 0).all():
         raise SourceError(f"{tensors.path}: scale is not positive", "the SAE is broken; use another")
     gain = config.number("gain", 1.0)
@@ -207,13 +209,23 @@ def _rational(config: Config, tensors: Tensors, d_sae: int) -> RationalGate:
     return RationalGate(
         shape,
         scale,
-        tensors.get("threshold", d_sae),
+        _exact(tensors, "threshold", d_sae),
         mode=mode,
         k=config.k(d_sae) if mode == "topk" else None,
         gain=gain,
         right_slope=config.number("right_slope", 1.0),
         token=_token_scale(config, d_sae) if mode == "hard" else None,
     )
+
+
+def _exact(tensors: Tensors, name: str, d_sae: int) -> Tensor:
+    """A float32 tensor of the gate, also from a file that was cast to bfloat16. What was not has residues of 0 where
+    it is exactly a bfloat16."""
+    value = tensors.get(name, d_sae)
+    if name + SUFFIX in tensors:
+        residue = tensors.get(name + SUFFIX, 2, d_sae)
+        value = torch.where(value == value.bfloat16().float(), value + residue.sum(0), value)
+    return value
 
 
 def _token_scale(config: Config, d_sae: int) -> TokenScale | None:

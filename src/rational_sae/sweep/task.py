@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from rational_sae.errors import OutputError, RationalSAEError
 from rational_sae.files import write_whole
 from rational_sae.progress import Progress, Silent
+from rational_sae.reading import Reading
 from rational_sae.report import read_report
 from rational_sae.sae import SAE
 from rational_sae.sources import load
@@ -25,7 +26,7 @@ from rational_sae.upgrade.job import Harvest, upgrade
 from rational_sae.upgrade.settings import Settings
 from rational_sae.upgrade.write import REPORT, write
 
-SHARED = ("model", "hook", "text", "context", "bos", "sink", "device", "eval_tokens", "batch_tokens", "seed")
+SHARED = (*Reading.model_fields, "eval_tokens", "batch_tokens", "seed")
 """Settings that decide a harvest, beside its number of training tokens."""
 
 Get = Callable[[Settings, SAE], Harvest]

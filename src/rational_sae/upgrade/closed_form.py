@@ -43,6 +43,8 @@ def solve_shape_(gate: RationalGate, sae: SAE, x: Tensor) -> None:
     scaled = gram * scale[:, None] * scale
     scaled += RIDGE * torch.eye(count, dtype=torch.float64, device=x.device)
     change = torch.linalg.solve(scaled, scale * (right - gram @ present)) * scale
+    if not bool(change.isfinite().all()):
+        return  # nothing to learn from these activations: the present shape stays
     gate.shape[:count] = (present + change).to(gate.shape)
     gate.project_()
 

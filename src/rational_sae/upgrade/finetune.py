@@ -76,7 +76,8 @@ def _loop(
 
 
 def _check_skipped(candidate: Candidate, number: int, steps: int) -> None:
-    if candidate.skipped <= max(ALWAYS_ALLOWED, MAX_SKIPPED * steps):
+    now = candidate.curve.skipped[-1:] == [number]
+    if not now or candidate.skipped <= max(ALWAYS_ALLOWED, MAX_SKIPPED * steps):
         return
     reason = candidate.curve.reason[-1]
     remedy = "check the model's files and precision" if reason == "activations" else "lower the learning rate"

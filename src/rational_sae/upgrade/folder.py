@@ -24,7 +24,7 @@ import torch
 import yaml
 from safetensors import SafetensorError
 
-from rational_sae.errors import OutputError, RationalSAEError
+from rational_sae.errors import OutputError, RationalSAEError, TrainingError
 from rational_sae.files import is_locked, locked, write_whole
 from rational_sae.interrupt import shielded
 from rational_sae.report import environment
@@ -166,14 +166,15 @@ class JobFolder(Keeper):
         waited = time.monotonic() - self._saved_at
         due = waited >= max(self.interval.seconds, self._cost / MOST_OF_TIME)
         last = number == self._asked.get("steps")
-        if last or due or number - max(0, self._saved) >= self.interval.steps:
+        if last or ((due or number - max(0, self._saved) >= self.interval.steps) and not self._skipped()):
             self.save()
 
     def stopped(self, error: BaseException) -> None:
-        """Save where it stopped; an input that was refused at the start leaves nothing behind."""
+        """Save where it stopped, but after repeated NaN keep the checkpoint before it: once the cause is mended, those
+        steps are taken. An input that was refused at the start leaves nothing behind."""
         if isinstance(error, RationalSAEError) and self.number == 0:
             self._clear()
-        else:
+        elif not (isinstance(error, TrainingError) and self._saved >= 0):
             with shielded():
                 self.save()
 
@@ -200,6 +201,11 @@ class JobFolder(Keeper):
     def finish(self) -> None:
         """The result is written: checkpoints are of no more use."""
         shutil.rmtree(self.checkpoints.folder, ignore_errors=True)
+
+    def _skipped(self) -> bool:
+        """Whether a candidate skipped the latest step."""
+        assert self._training is not None
+        return any(one.curve.skipped[-1:] == [self.number] for one in self._training.candidates.values())
 
     def _start(self, training: Training) -> None:
         """A new job: whatever was here goes, now that the inputs are known to be good."""

@@ -13,8 +13,16 @@ from torch import Tensor
 from rational_sae import distributed
 from rational_sae.activations import Reader, TrainingBatches
 from rational_sae.errors import ProcessLostError, RationalSAEError, SettingsError
-from rational_sae.evaluate import Measurements, Protocol, Results, add_probes, features, measure, results
-from rational_sae.evaluate.run import require_probes
+from rational_sae.evaluate import (
+    Measurements,
+    Protocol,
+    Results,
+    add_probes,
+    features,
+    measure,
+    open_probes,
+    results,
+)
 from rational_sae.gate import SUPPORT_POINTS, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.labels import label_flags
 from rational_sae.matched import can_shift, solve_shift
@@ -210,7 +218,7 @@ def upgrade(
     """
     clock, keeper = Clock(progress or Silent()), keeper or Keeper()
     torch.manual_seed(settings.seed)
-    require_probes(settings.probes)
+    probes = open_probes(settings.probes, Protocol(settings.probe_train))
     clock.stage("load teacher and model")
     teacher = load(settings.teacher)
     settings = settings.resolved(teacher)
@@ -248,15 +256,7 @@ def upgrade(
         progress=lambda _d, _t: clock.progress.advance(),
     )
     probed = {name: sae for name, sae in saes.items() if name == "teacher" or name in candidates}
-    add_probes(
-        found,
-        shared.reader,
-        probed,
-        settings.probes,
-        Protocol(settings.probe_train),
-        seed=settings.seed,
-        progress=clock,
-    )
+    add_probes(found, shared.reader, probed, probes, seed=settings.seed, progress=clock)
     clock.stop()
     return Upgrade(
         settings,

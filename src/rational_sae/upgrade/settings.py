@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from rational_sae.errors import SettingsError
-from rational_sae.gate import Mode
+from rational_sae.gate import Mode, TopKGate
 from rational_sae.reading import Reading, refuse_trust
+from rational_sae.sae import SAE
 from rational_sae.safe_text import redacted
 
 Control = Literal["native", "jumprelu", "identity"]
+
+
+TOPK_TOKEN_SCALE = 0.4
+"""Measured on two TopK development cells against 0 (docs/method.md); a ReLU's many tiny codes make its k-th largest
+pre-activation noise, and training stands still."""
 
 
 class Settings(Reading):
@@ -30,8 +36,8 @@ class Settings(Reading):
     reproduces the teacher), or nothing beyond the design."""
     scales: Literal["latent", "one"] = "latent"
     """Whether each latent has its own s_j, or all share one."""
-    token_scale: float = Field(default=0.4, ge=0, le=1)
-    """ρ of the hard gate's scale for each token; 0: none."""
+    token_scale: float | None = Field(default=None, ge=0, le=1)
+    """ρ of the hard gate's scale for each token, 0 for none; default: TOPK_TOKEN_SCALE for a TopK, 0 for others."""
     penalty: Literal["l0", "l1"] = "l0"
     """What is penalised where the gate lets thresholds move: the surrogate of L0, or ‖z‖₁ weighted by decoder norms."""
     band: Literal["both", "above"] = "both"
@@ -71,6 +77,14 @@ class Settings(Reading):
     def to_store(self) -> dict[str, Any]:
         """What settings.yaml and report.json say, in JSON's own types; access tokens are hidden."""
         return redacted(self.model_dump(mode="json"))
+
+    def resolved(self, sae: SAE) -> Self:
+        """These options with every default filled, from the SAE's config and its gate."""
+        options = super().resolved(sae)
+        if options.token_scale is not None:
+            return options
+        chosen = TOPK_TOKEN_SCALE if isinstance(sae.gate, TopKGate) and options.gate == "hard" else 0.0
+        return options.model_copy(update={"token_scale": chosen})
 
     @field_validator("type")
     @classmethod
