@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -86,11 +85,8 @@ def test_two_processes_give_what_one_gives(settings: Path, two: Path, tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "words"), [(signal.SIGKILL, "--resume goes on"), (signal.SIGTERM, "which is saved; go on with")]
-)
-def test_one_process_that_ends_ends_the_job_with_a_clear_message_and_it_resumes_to_the_same_bits(
-    number: int, words: str, settings: Path, two: Path, tmp_path: Path
+def test_a_killed_process_ends_the_job_with_a_clear_message_and_it_resumes_to_the_same_bits(
+    settings: Path, two: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     job = subprocess.Popen(
@@ -104,13 +100,13 @@ def test_one_process_that_ends_ends_the_job_with_a_clear_message_and_it_resumes_
         time.sleep(0.01)
     for process in psutil.Process(job.pid).children(recursive=True):
         if process.environ().get("RANK") == "1":
-            process.send_signal(number)
+            process.kill()
             break
     else:
         pytest.fail("no second process")
     _, said = job.communicate(timeout=120)
     assert job.returncode != 0
-    assert words in said
+    assert "--resume goes on" in said
     assert not (out / "report.json").exists()
     run(2, settings, out, "--resume")
     for folder in ("sae", "control-native", "control-jumprelu"):
