@@ -1,6 +1,6 @@
 """What upgrades cost: the model of docs/scale.md, beside measured points, and for all of Gemma Scope.
 
-    python benchmarks/cost.py --write docs/scale.md       # under a minute on an idle core
+    python benchmarks/cost.py --write docs/scale.md       # about a minute on an idle core
 
 A measured point is a whole fine-tuning step, or a forward of a language model up to a hook, in seconds of processor
 time of one thread. The model has no constant fitted to the points: its rates are those of single operations, timed in
@@ -35,11 +35,12 @@ POINTS = (
     Shape(384, 3072, 512),
     Shape(384, 3072, 1024),
     Shape(256, 2048, 1024, l0=64),
+    Shape(512, 4096, 512, l0=16),
 )
 SMALLEST = Shape(8, 64, 8, l0=2)
 """A step that is nothing but calls."""
 
-WIDTHS = (256, 384)
+WIDTHS = (256, 384, 512)
 LAYERS, CONTEXT, SEQUENCES = 3, 128, 8
 
 SPARSE_PRODUCTS = 4
@@ -56,10 +57,14 @@ class Rates:
     """Per FLOP of a dense product."""
     sparse: float
     """Per FLOP of a product over listed entries."""
+    listed: float
+    """Per listed entry, for the gate with its gradients."""
     entry: float
     """Per pre-activation, to find the listed ones."""
     parameter: float
     """Per parameter, for one Adam step, the gradient's norm, and writing the gradient."""
+    element: float
+    """Per number that an elementwise function of a language model works on."""
     call: float
     """Of a step's calls, whatever their size."""
 
@@ -76,6 +81,7 @@ def step_seconds(shape: Shape, listed: float, rates: Rates) -> float:
     return (
         dense * rates.dense
         + sparse * rates.sparse
+        + shape.batch * listed * rates.listed
         + shape.batch * shape.d_sae * rates.entry
         + 2 * shape.d_in * shape.d_sae * rates.parameter
         + rates.call
@@ -108,7 +114,19 @@ def primitives() -> dict[str, tuple[Callable[[], object], float]]:
     per_token = 64
     places = torch.randint(f, (n, per_token)).sort(-1).values + torch.arange(n)[:, None] * f
     entries, value = Entries(places.flatten(), torch.Size([n, f])), torch.rand(n * per_token)
-    h, level = torch.randn(n, f).numpy(), np.full(f, 2.5, np.float32)
+    W_dec = torch.randn(f, d)
+    gate = make_problem(CALIBRATION).sae("hard").gate
+    near = (value * 2 * make_problem(CALIBRATION).threshold).requires_grad_()
+
+    def products() -> None:
+        entries.product(value, W_dec), entries.transposed_product(value, x), entries.dots(x, W_dec)
+
+    def codes() -> None:
+        code, l0 = gate.codes(near, entries.latent, n)
+        (code.sum() + l0).backward()
+
+    activations = torch.randn(n, f)
+    h, level = activations.numpy(), np.full(f, 2.5, np.float32)
     parameters = [torch.randn(d, f, requires_grad=True), torch.randn(f, d, requires_grad=True)]
     adam = torch.optim.Adam(parameters, lr=1e-9, fused=True)
 
@@ -121,14 +139,21 @@ def primitives() -> dict[str, tuple[Callable[[], object], float]]:
 
     return {
         "dense": (lambda: torch.addmm(bias, x, W), 2.0 * n * d * f),
-        "sparse": (lambda: entries.product(value, W.T.contiguous()), 2.0 * n * per_token * d),
+        "sparse": (products, 3 * 2.0 * n * per_token * d),
+        "listed": (codes, n * per_token),
+        "element": (lambda: torch.nn.functional.silu(activations), n * f),
         "entry": (lambda: np.flatnonzero(np.greater(h, level)), n * f),
         "parameter": (optimise, 2.0 * d * f),
     }
 
 
-def host(width: int) -> tuple[Callable[[], object], float]:
-    """A forward of a random language model without its head, and its FLOPs."""
+ELEMENTWISE = 30
+"""Widths of numbers a token and layer: 8 in the MLP's gate, 8 in norms, 6 in rotary positions, 2 in sums, 6 in the
+softmax (counted, for the model below)."""
+
+
+def host(width: int) -> tuple[Callable[[], object], float, float]:
+    """A forward of a random language model without its head, its FLOPs, and its elementwise numbers."""
     from transformers import LlamaConfig, LlamaModel
 
     config = LlamaConfig(
@@ -143,7 +168,8 @@ def host(width: int) -> tuple[Callable[[], object], float]:
     weights = sum(p.numel() for p in model.layers.parameters())
     ids = torch.randint(64, (SEQUENCES, CONTEXT))
     flops = SEQUENCES * CONTEXT * forward_flops(weights, LAYERS, width, CONTEXT)
-    return torch.no_grad()(lambda: model(ids, use_cache=False)), flops
+    elements = SEQUENCES * CONTEXT * LAYERS * ELEMENTWISE * width
+    return torch.no_grad()(lambda: model(ids, use_cache=False)), flops, elements
 
 
 def measure(repeats: int = REPEATS) -> list[dict[str, Any]]:
@@ -163,11 +189,11 @@ def measure(repeats: int = REPEATS) -> list[dict[str, Any]]:
             name = f"step, d_in {shape.d_in}, d_sae {shape.d_sae}, batch {shape.batch}, L0 {shape.l0}"
             if repeat:
                 found.setdefault(name, []).append((seconds, predicted))
-        for width, (job, flops) in hosts.items():
+        for width, (job, flops, elements) in hosts.items():
             seconds = cpu(job)
             if repeat:
                 name = f"forward, {LAYERS} layers of width {width}, {SEQUENCES * CONTEXT} tokens"
-                found.setdefault(name, []).append((seconds, flops * rates.dense))
+                found.setdefault(name, []).append((seconds, flops * rates.dense + elements * rates.element))
     return [
         {
             "point": name,

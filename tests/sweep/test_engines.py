@@ -71,7 +71,8 @@ def untimed(found: dict[str, Any]) -> dict[str, Any]:
 
 def begin(grid: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "rational_sae", "sweep", str(grid), "--out", str(out), *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    # Ray's workers are niced by default, and would starve where other work goes on.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "RAY_worker_niceness": "0"}
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
 

@@ -70,17 +70,17 @@ class Pool:
             initializer=_begin,
             initargs=(threads, activations),
         )
-        try:
-            with workers:
+        with workers:
+            try:
                 for future in as_completed([workers.submit(_work, task) for task in tasks]):
                     yield future.result()
-        except BrokenProcessPool:
-            return
-        except BaseException:
-            for process in multiprocessing.active_children():
-                process.terminate()  # each saves where it is
-            workers.shutdown(cancel_futures=True)
-            raise
+            except BrokenProcessPool:
+                return
+            except BaseException:
+                workers.shutdown(wait=False, cancel_futures=True)
+                for process in multiprocessing.active_children():
+                    process.terminate()  # each saves where it is
+                raise
 
 
 _here: Here | None = None

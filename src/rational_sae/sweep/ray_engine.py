@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from rational_sae.errors import MissingExtraError, RationalSAEError
-from rational_sae.interrupt import end_like_ctrl_c
 from rational_sae.progress import Progress
 from rational_sae.sources import load
 from rational_sae.sweep.shared import Activations, activations_of, harvest_from
@@ -38,20 +37,21 @@ class RayEngine:
         if not ray.is_initialized():
             here = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers, "include_dashboard": False}
             ray.init(log_to_driver=False, logging_level="ERROR", **here)
-        gpus = 1 if ray.cluster_resources().get("GPU") else 0
-        options = {"num_cpus": 1, "num_gpus": gpus, "max_retries": RETRIES}
+        there = ray.cluster_resources()
+        self._slots = int(there.get("GPU") or there.get("CPU", 1))
+        options = {"num_cpus": 1, "num_gpus": int(bool(there.get("GPU"))), "max_retries": RETRIES}
         self._harvest, self._work = ray.remote(**options)(_harvest), ray.remote(**options)(_work)
-        self._harvests: dict[tuple[Any, ...], Any] = {}
+        self._key: tuple[Any, ...] = ()
+        self._held: Any = None
 
     def run(self, tasks: list[Task], progress: Progress) -> Iterator[Outcome]:
         progress.stage(f"{len(tasks)} tasks on Ray", len(tasks))
-        names: dict[Any, str] = {}
-        for task in tasks:
-            key = harvest_key(task.settings)
-            if key not in self._harvests:
-                self._harvests[key] = self._harvest.remote(task)
-            names[self._work.options(name=task.name).remote(task, self._harvests[key])] = task.name
-        while names:
+        waiting, names = list(reversed(tasks)), dict[Any, str]()
+        while waiting or names:
+            # Not all at once: every harvest would be made, and held, before the first task begins.
+            while waiting and len(names) < 2 * self._slots:
+                task = waiting.pop()
+                names[self._begin(task)] = task.name
             (reference,), _ = self._ray.wait(list(names), num_returns=1)
             name = names.pop(reference)
             progress.advance()
@@ -60,6 +60,12 @@ class RayEngine:
             except self._ray.exceptions.RayError as error:
                 reason = f"Ray lost it {RETRIES + 1} times ({type(error).__name__})"
                 yield Outcome(name, f"{name}: failed: {reason}", reason)
+
+    def _begin(self, task: Task) -> Any:
+        key = harvest_key(task.settings)
+        if key != self._key:
+            self._key, self._held = key, self._harvest.remote(task)
+        return self._work.options(name=task.name).remote(task, self._held)
 
 
 def _harvest(task: Task) -> Any:
@@ -76,9 +82,11 @@ def _harvest(task: Task) -> Any:
 def _work(task: Task, found: Any) -> Outcome:
     if isinstance(found, str):
         return Outcome(task.name, f"{task.name}: failed: {found}", found)
-    end_like_ctrl_c()
     torch.set_num_threads(1)
-    return work(task, Here(lambda settings, teacher: harvest_from(_tensors(found), settings, teacher)).get)
+    try:
+        return work(task, Here(lambda settings, teacher: harvest_from(_tensors(found), settings, teacher)).get)
+    except KeyboardInterrupt:
+        os._exit(1)  # it is saved; Ray would take an interrupted task for a cancelled one, a lost one it gives away
 
 
 def _tensors(found: Any) -> Activations:

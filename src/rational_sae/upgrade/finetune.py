@@ -59,6 +59,7 @@ def _loop(
     stepped: Callable[[int], None],
     heard: list[int],
 ) -> None:
+    """The steps that are left. heard: signals that are only noted, where several processes must stop together."""
     for number, x in zip(range(done + 1, steps + 1), batches, strict=False):
         with shielded():
             for candidate in candidates:
