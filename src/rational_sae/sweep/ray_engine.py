@@ -6,6 +6,7 @@ teachers and text under the same paths. RAY_ADDRESS names a running cluster; wit
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -35,11 +36,13 @@ class RayEngine:
             raise MissingExtraError("ray", extra="ray") from error
         self._ray: Any = ray
         if not ray.is_initialized():
-            here = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers, "include_dashboard": False}
-            ray.init(log_to_driver=False, logging_level="ERROR", **here)
+            here: dict[str, Any] = (
+                {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers, "include_dashboard": False}
+            )
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
         there = ray.cluster_resources()
         self._slots = int(there.get("GPU") or there.get("CPU", 1))
-        options = {"num_cpus": 1, "num_gpus": int(bool(there.get("GPU"))), "max_retries": RETRIES}
+        options: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(bool(there.get("GPU"))), "max_retries": RETRIES}
         self._harvest, self._work = ray.remote(**options)(_harvest), ray.remote(**options)(_work)
         self._key: tuple[Any, ...] = ()
         self._held: Any = None
