@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Two processes of one thread each; a file's tests stay together, because they share what is slow to make.
+SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 STAMP := $(VENV)/.setup-done
 
 .PHONY: setup demo lint test test-slow bench docs docs-formats docs-theory
@@ -25,11 +27,11 @@ lint: setup
 	$(BIN)/pyright
 
 test: setup lint
-	$(BIN)/pytest -m "not slow"
+	$(SIDE_BY_SIDE) -m "not slow"
 
 # pytest exits with 5 when no test is collected.
 test-slow: setup
-	$(BIN)/pytest -m slow || test $$? -eq 5
+	$(SIDE_BY_SIDE) -m slow || test $$? -eq 5
 
 # The tables and the picture of docs/performance.md, about ten minutes on an idle machine.
 bench: setup

@@ -6,11 +6,13 @@ loggers and plotting. dictionary-learning pins an nnsight of 2024, so its wheel 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -33,9 +35,8 @@ def dictionary_learning(module: str) -> Any:
         wheel.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=wheel.parent) as scratch:
             os.replace(download_wheel(DICTIONARY_LEARNING, Path(scratch)), wheel)
-    _bare("dictionary_learning", str(wheel / "dictionary_learning"))
-    _bare("dictionary_learning.trainers", str(wheel / "dictionary_learning" / "trainers"))
-    return importlib.import_module(f"dictionary_learning.{module}")
+    with _bare("dictionary_learning", wheel / "dictionary_learning", "trainers"):
+        return importlib.import_module(f"dictionary_learning.{module}")
 
 
 def sparsify() -> Any:
@@ -43,8 +44,7 @@ def sparsify() -> Any:
     spec = PathFinder.find_spec("sparsify")
     assert spec is not None
     assert spec.submodule_search_locations is not None
-    _bare("sparsify", *spec.submodule_search_locations)
-    with warnings.catch_warnings():
+    with _bare("sparsify", Path(spec.submodule_search_locations[0])), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module("sparsify.sparse_coder")
 
@@ -56,9 +56,31 @@ def sae_lens() -> Any:
         return importlib.import_module("sae_lens")
 
 
-def _bare(name: str, *path: str) -> None:
-    """A package of which nothing has been run, so that its modules can be imported one by one."""
-    if name not in sys.modules:
-        package = ModuleType(name)
-        package.__path__ = list(path)
-        sys.modules[name] = package
+_imported: dict[str, dict[str, ModuleType]] = {}
+"""What was imported under each bare package, so that its classes stay the same ones."""
+
+
+@contextlib.contextmanager
+def _bare(name: str, path: Path, *subpackages: str) -> Iterator[None]:
+    """A package of which nothing has been run, so that its modules can be imported one by one. On leaving it is gone
+    from `sys.modules`: others may want the whole package."""
+
+    def inside() -> list[str]:
+        return [one for one in sys.modules if one == name or one.startswith(f"{name}.")]
+
+    whole = {one: sys.modules.pop(one) for one in inside()}
+    if name not in _imported:
+        _imported[name] = {name: _package(name, path)}
+        _imported[name] |= {f"{name}.{one}": _package(f"{name}.{one}", path / one) for one in subpackages}
+    sys.modules |= _imported[name]
+    try:
+        yield
+    finally:
+        _imported[name] = {one: sys.modules.pop(one) for one in inside()}
+        sys.modules |= whole
+
+
+def _package(name: str, path: Path) -> ModuleType:
+    package = ModuleType(name)
+    package.__path__ = [str(path)]
+    return package
