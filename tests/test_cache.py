@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +134,10 @@ def test_a_model_in_bfloat16_is_kept_without_loss(
 ) -> None:
     host = load_host(str(tiny_folders["llama"]), dtype=torch.bfloat16)
     expected = harvest(reader_of(host, tiny_text, None))
-    for _ in range(2):
-        reader = reader_of(host, tiny_text, tmp_path)
-        assert torch.equal(harvest(reader), expected)
-    assert counts(reader)[1] == 0
+    first, second = (reader_of(host, tiny_text, tmp_path) for _ in range(2))
+    assert torch.equal(harvest(first), expected)
+    assert torch.equal(harvest(second), expected)
+    assert counts(second)[1] == 0
     assert {x.dtype for path in shards(tmp_path) for x in load_file(path).values()} == {torch.bfloat16}
 
 
@@ -160,10 +161,7 @@ def test_nan_is_passed_on_and_not_kept(plain: Reader, tmp_path: Path, monkeypatc
 
 
 def test_a_partial_harvest_goes_on(plain: Reader, tmp_path: Path) -> None:
-    parts = cached(plain, tmp_path).vectors("train", TOKENS, seed=0)
-    for _ in range(3):
-        next(parts)
-    parts.close()
+    assert len(list(islice(cached(plain, tmp_path).vectors("train", TOKENS, seed=0), 3))) == 3
     again = cached(plain, tmp_path)
     assert torch.equal(harvest(again), harvest(plain))
     hits, misses = counts(again)
@@ -317,7 +315,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 def finish(process: subprocess.Popen[str]) -> list[str]:
     out, _ = process.communicate("go\n", timeout=120)
     assert process.returncode == 0
-    return out.splitlines()[1:]
+    return [line for line in out.splitlines() if line != "ready"]
 
 
 def test_processes_that_read_write_and_evict_at_once_and_one_that_is_killed(
@@ -328,7 +326,7 @@ def test_processes_that_read_write_and_evict_at_once_and_one_that_is_killed(
     small = 20 * SHARD_BYTES / 1e9
     processes = [
         start(*given, "", 1, 1),
-        *(start(*given, folder, gb, 3) for gb in (1, 1, small)),
+        *(start(*given, folder, gb, 2) for gb in (1, small)),
         start(*given, folder, 1, 99),
     ]
     try:
@@ -348,7 +346,7 @@ def test_processes_that_read_write_and_evict_at_once_and_one_that_is_killed(
         for process in processes:
             process.kill()
             process.communicate()
-    assert found == [[plain] * 3 + ["[]"]] * 3
+    assert found == [[plain] * 2 + ["[]"]] * 2
     again = start(*given, folder, 1, 1)
     assert finish(again) == [plain, "[]"]
 
