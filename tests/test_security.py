@@ -23,9 +23,10 @@ from safetensors.torch import save_file
 
 import rational_sae
 from rational_sae import cli, embedded
+from rational_sae.cache import ActivationCache
 from rational_sae.embedded import MODELS, TEXTS, Embedded, Part, embedded_path
 from rational_sae.errors import HostError, OutputError, RationalSAEError, SettingsError, SourceError
-from rational_sae.hosts import load_host
+from rational_sae.hosts import Host, load_host
 from rational_sae.report import SCHEMA, print_table, render, render_sweep
 from rational_sae.sources import load
 from rational_sae.sweep import read_plan
@@ -135,6 +136,24 @@ def test_files_cannot_ask_for_remote_code(tmp_path: Path) -> None:
         path.write_text(yaml.safe_dump(content))
         with pytest.raises(SettingsError, match="trust_remote_code"):
             read_plan(path)
+
+
+def test_files_cannot_name_a_cache(tmp_path: Path) -> None:
+    stored = Settings(teacher="t", cache=tmp_path / "cache").to_store()
+    assert "cache" not in stored
+    path = tmp_path / "settings.yaml"
+    path.write_text(yaml.safe_dump({**stored, "cache": "/somewhere"}))
+    with pytest.raises(SettingsError, match="names a cache folder"):
+        read_settings(path)
+    for content in (
+        {"defaults": {"cache": "/somewhere"}, "cells": {"a": {"teacher": "t"}}},
+        {"cells": {"a": {"teacher": "t", "settings": {"cache": "/somewhere"}}}},
+    ):
+        path.write_text(yaml.safe_dump(content))
+        with pytest.raises(SettingsError, match="names a cache folder"):
+            read_plan(path)
+    path.write_text(yaml.safe_dump({"cells": {"cache": {"teacher": "t"}}}))
+    assert list(read_plan(path).cells) == ["cache"]
 
 
 def test_yaml_builds_no_objects(tmp_path: Path) -> None:
@@ -284,3 +303,16 @@ def test_a_foreign_checkpoint_is_not_used(tmp_path: Path) -> None:
     assert kept.newest() is None
     assert not (tmp_path / "ran").exists()
     assert os.listdir(tmp_path) == []
+
+
+def test_a_foreign_cached_activation_is_not_used(tmp_path: Path, tiny_hosts: dict[str, Host]) -> None:
+    host = tiny_hosts["llama"]
+    hook, ids = host.hook("model.layers.1"), torch.arange(4, 20).view(2, 8)
+    expected = host.residual(ids, hook)
+    ActivationCache(tmp_path / "cache", host, hook).stream(ids)
+    (shard,) = (tmp_path / "cache").rglob("*.safetensors")
+    shard.write_bytes(pickle.dumps(Bomb(tmp_path / "ran")))
+    assert torch.equal(ActivationCache(tmp_path / "cache", host, hook).stream(ids), expected)
+    save_file({"x": torch.ones_like(expected)}, shard)
+    assert torch.equal(ActivationCache(tmp_path / "cache", host, hook).stream(ids), expected)
+    assert not (tmp_path / "ran").exists()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rational_sae import distributed
+from rational_sae.cache import ActivationCache
 from rational_sae.errors import HostError
 from rational_sae.hosts import Hook, Host
 from rational_sae.text import Split, Text
@@ -35,6 +36,8 @@ class Reader:
     tokeniser: Tokeniser
     digests: dict[tuple[Split, int | None], str] = field(default_factory=dict)
     """sha256 of the sequences read so far, in order, by split and seed: which data a result comes from."""
+    cache: ActivationCache | None = None
+    """Where streams are kept, of this model and hook; default: nowhere."""
 
     def vectors(self, split: Split, max_tokens: int, *, seed: int | None = None, skip: int = 0) -> Iterator[Tensor]:
         """Residual vectors of kept positions, a batch of sequences at a time.
@@ -72,8 +75,21 @@ class Reader:
 
     def at(self, batch: Sequences) -> Tensor:
         """x: [n_kept, d_in] float32 of one batch of sequences."""
-        stream = self.host.residual(batch.input_ids, self.hook)
+        stream = self.stream(batch.input_ids)
         return stream[self.kept(stream, batch)].float()
+
+    def stream(self, input_ids: Tensor) -> Tensor:
+        """The residual stream, from the cache if there is one: the same bits.
+
+        input_ids: [batch, context] int64. Returns [batch, context, d_in] in the model's dtype.
+        """
+        if self.cache is None:
+            return self.host.residual(input_ids, self.hook)
+        return self.cache.stream(input_ids)
+
+    def warnings(self) -> list[str]:
+        """What a reader of the result should know about how it was read."""
+        return [] if self.cache is None else self.cache.warnings()
 
     def kept(self, stream: Tensor, batch: Sequences) -> Tensor:
         """Positions that count: [batch, context] bool, on the stream's device.

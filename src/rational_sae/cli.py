@@ -45,6 +45,8 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where a job into -
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read it first.")
 ]
+Cache = Annotated[Path | None, typer.Option(help="Folder that keeps the model's activations for other jobs.")]
+CacheGb = Annotated[float, typer.Option("--cache-gb", min=0.001, help="Largest size of --cache, in 1e9 bytes.")]
 CheckpointSteps = Annotated[int, typer.Option(min=1, help="Steps between checkpoints, at most.")]
 CheckpointSeconds = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints, at most.")]
 Bos = Annotated[Literal["auto", "yes", "no"], typer.Option(help="Start sequences with BOS.")]
@@ -109,6 +111,8 @@ def upgrade(
     resume: Resume = False,
     checkpoint_steps: CheckpointSteps = 1000,
     checkpoint_seconds: CheckpointSeconds = 120.0,
+    cache: Cache = None,
+    cache_gb: CacheGb = 50.0,
     track: Annotated[str | None, typer.Option(help="Log there too: tensorboard, wandb; commas join.")] = None,
     trust_remote_code: TrustRemoteCode = False,
     force: Annotated[bool, typer.Option("--force", help="Go on with an implausible SAE; replace --out.")] = False,
@@ -159,7 +163,7 @@ def upgrade(
         if values[name] is None:
             raise typer.BadParameter(f"give {'TEACHER' if name == 'teacher' else '--text'}, or --settings FILE")
     try:
-        settings = Settings.model_validate(values | {"trust_remote_code": trust_remote_code})
+        settings = Settings.model_validate(values | _not_stored(trust_remote_code, cache, cache_gb))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -179,6 +183,8 @@ def evaluate(
     bos: Bos = "auto",
     probe: Probe = None,
     probe_train: ProbeTrain = 4000,
+    cache: Cache = None,
+    cache_gb: CacheGb = 50.0,
     trust_remote_code: TrustRemoteCode = False,
     json_file: Json = None,
     out: Annotated[Path | None, typer.Option(help="Where report.json and report.html go. [default: nowhere]")] = None,
@@ -196,7 +202,8 @@ def evaluate(
 
     if out is not None:
         check_out(out, force=force)
-    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos, trust_remote_code=trust_remote_code)
+    not_stored = _not_stored(trust_remote_code, cache, cache_gb)
+    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos, **not_stored)
     with _bars() as bars:
         found = run(
             saes, reading, eval_tokens=eval_tokens, probes=probe or [], protocol=Protocol(probe_train), progress=bars
@@ -403,6 +410,8 @@ def sweep(
     resume: Resume = False,
     checkpoint_steps: CheckpointSteps = 1000,
     checkpoint_seconds: CheckpointSeconds = 120.0,
+    cache: Cache = None,
+    cache_gb: CacheGb = 50.0,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Many upgrades into one table; learning rates of every row are chosen in pilot cells.
@@ -418,8 +427,7 @@ def sweep(
     from rational_sae.upgrade.folder import Interval
 
     plan = read_plan(grid)
-    if trust_remote_code:
-        plan.defaults["trust_remote_code"] = True
+    plan.defaults |= _not_stored(trust_remote_code, cache, cache_gb)
     interval = Interval(checkpoint_steps, checkpoint_seconds)
     try:
         with _bars() as bars:
@@ -636,6 +644,11 @@ def _controls(value: str) -> tuple[str, ...]:
         if one not in known:
             raise typer.BadParameter(f"--control {one!r}: choose from {', '.join(known)}, all, none")
     return cast(tuple[str, ...], chosen)
+
+
+def _not_stored(trust_remote_code: bool, cache: Path | None, cache_gb: float) -> dict[str, Any]:
+    """Options that no file may hold: only who runs a job says them, and they change no result."""
+    return {"trust_remote_code": trust_remote_code, "cache": cache, "cache_gb": cache_gb}
 
 
 def _trackers(value: str | None) -> tuple[Any, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from rational_sae.activations import Reader
+from rational_sae.cache import MAX_GB, ActivationCache
 from rational_sae.errors import HostError, SettingsError, SourceError
 from rational_sae.hosts import load_host, wants_bos
 from rational_sae.sae import SAE
@@ -42,6 +44,10 @@ class Reading(BaseModel):
     """What the language model computes in; residual vectors are float32 afterwards, and SAEs always."""
     trust_remote_code: bool = Field(default=False, exclude=True)
     """Whether code that comes with the model may run. Never stored, and refused in files: who runs a job says it."""
+    cache: Path | None = Field(default=None, exclude=True)
+    """Folder that keeps residual streams. It changes no bit of a result: never stored, and refused in files."""
+    cache_gb: float = Field(default=MAX_GB, gt=0, exclude=True)
+    """Size of that folder at most, in 1e9 bytes; what was not used for longest goes."""
 
     def resolved(self, sae: SAE) -> Self:
         """These options with every default filled from the SAE's own config.
@@ -85,16 +91,21 @@ class Reading(BaseModel):
             )
         sae.to(host.device)
         tokeniser = Tokeniser(host.tokenizer, options.context, bos=wants_bos(host, options.bos), sink=options.sink)
-        return Reader(host, host.hook(options.hook), text, tokeniser)
+        hook = host.hook(options.hook)
+        cache = None if options.cache is None else ActivationCache(options.cache, host, hook, options.cache_gb)
+        return Reader(host, hook, text, tokeniser, cache=cache)
 
 
 def refuse_trust(values: Any, where: str) -> None:
-    """Raise SettingsError if settings from a file ask for the model's own code to be run, at any depth."""
+    """Raise SettingsError if settings from a file ask, at any depth, for the model's own code to be run, or for a cache
+    in a folder that the user did not name."""
     if isinstance(values, Mapping):
         if "trust_remote_code" in values:
             raise SettingsError(
                 f"{where} asks for the model's own code to be run",
                 "remove trust_remote_code there, and give --trust-remote-code if you have read that code",
             )
+        if isinstance(values.get("cache"), str):  # a mapping would be a cell of that name
+            raise SettingsError(f"{where} names a cache folder", "remove cache there, and give --cache")
         for value in values.values():
             refuse_trust(value, where)

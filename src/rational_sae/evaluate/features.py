@@ -131,7 +131,7 @@ class _Streams:
 
     def __iter__(self):
         for number, batch in enumerate(self.batches, 1):
-            stream = self.reader.host.residual(batch.input_ids, self.reader.hook)
+            stream = self.reader.stream(batch.input_ids)
             keep = self.reader.kept(stream, batch)
             yield batch, keep, stream[keep].float()
             self.progress(number, len(self.batches))

@@ -91,7 +91,7 @@ def measure(
     require_tokens(found, needed or max(1, tokens // 4), split, reader.text, reader.tokeniser)
     small = [part for batch in batches for part in _split(batch)]
     # The stream is read once, and every forward starts at the hook. [tokens, d_in]: small beside the logits.
-    streams = [reader.host.residual(part.input_ids, reader.hook) for part in small]
+    streams = [reader.stream(part.input_ids) for part in small]
     shifts = _shifts_to(reference, reader, saes, small, streams)
     sums = _empty(saes, shifts, 1 + max(int(batch.document.max()) for batch in batches), len(mean), reference)
     for done, (batch, stream) in enumerate(zip(small, streams, strict=True)):

@@ -42,7 +42,7 @@ def pooled(
     parts: dict[str, list[sparse.csr_matrix]] = {name: [] for name in [ACTIVATIONS, *saes]}
     order: list[Tensor] = []
     for batch in reader.tokeniser.one_each(texts):
-        stream = reader.host.residual(batch.input_ids, reader.hook)
+        stream = reader.stream(batch.input_ids)
         keep = reader.kept(stream, batch)
         x, owner = stream[keep].float(), keep.nonzero()[:, 0]
         share = 1 / keep.sum(-1).clamp(min=1)

@@ -80,5 +80,5 @@ def _residual(reader: Reader, words: Tensor) -> Tensor:
     for chunk in words.split(32):
         prefix = torch.tensor(start).expand(len(chunk), -1)
         input_ids = torch.cat([prefix, chunk[:, None]], 1)
-        parts.append(reader.host.residual(input_ids, reader.hook)[:, -1].float())
+        parts.append(reader.stream(input_ids)[:, -1].float())
     return torch.cat(parts)

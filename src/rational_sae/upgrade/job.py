@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rational_sae import distributed
 from rational_sae.activations import Reader, TrainingBatches
+from rational_sae.digests import digest
 from rational_sae.errors import ProcessLostError, RationalSAEError, SettingsError
 from rational_sae.evaluate import (
     Measurements,
@@ -45,7 +46,7 @@ from rational_sae.upgrade.initialise import (
     threshold_start,
     with_token_scale,
 )
-from rational_sae.upgrade.keeper import Keeper, Training, digest
+from rational_sae.upgrade.keeper import Keeper, Training
 from rational_sae.upgrade.settings import Settings
 from rational_sae.upgrade.state import agree
 
@@ -272,7 +273,7 @@ def upgrade(
         batches.distinct_tokens,
         shared.calibration_x,
         clock.timing,
-        [*prepared.verification.warnings, *keeper.warnings, *_skips(candidates)],
+        [*prepared.verification.warnings, *keeper.warnings, *_skips(candidates), *shared.reader.warnings()],
         dict(shared.reader.digests),
     )
 

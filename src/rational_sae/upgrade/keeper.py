@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
-
-from torch import Tensor
 
 from rational_sae.activations import TrainingBatches
 from rational_sae.upgrade.candidate import Candidate
@@ -48,13 +45,3 @@ class Keeper:
 
     def stopped(self, error: BaseException) -> None:
         """Training ends early; the last step that was told is whole."""
-
-
-def digest(*parts: Tensor | dict[str, Tensor]) -> str:
-    """sha256 of tensors with their names, types and shapes."""
-    found = hashlib.sha256()
-    for part in parts:
-        for name, value in (part if isinstance(part, dict) else {"": part}).items():
-            found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            found.update(value.detach().cpu().contiguous().numpy().data)
-    return found.hexdigest()

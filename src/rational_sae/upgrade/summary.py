@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from rational_sae.digests import digest
 from rational_sae.gate import RationalGate
 from rational_sae.kernels import rational_value
 from rational_sae.matched import CHUNK
 from rational_sae.safe_text import redact, redacted
-from rational_sae.upgrade.keeper import digest
 
 if TYPE_CHECKING:
     from rational_sae.upgrade.job import Upgrade
