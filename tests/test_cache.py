@@ -318,6 +318,7 @@ def finish(process: subprocess.Popen[str]) -> list[str]:
     return [line for line in out.splitlines() if line != "ready"]
 
 
+@pytest.mark.slow
 def test_processes_that_read_write_and_evict_at_once_and_one_that_is_killed(
     tiny_folders: dict[str, Path], tmp_path: Path
 ) -> None:
