@@ -23,6 +23,7 @@ from rational_sae.reading import Reading
 from rational_sae.sae import SAE, Metadata
 from rational_sae.sources.verify import reconstruction
 from rational_sae.text import Text
+from rational_sae.token_scale import TokenScale
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -57,6 +58,14 @@ def test_a_straight_gate_is_distilled_exactly(normalisation: Any) -> None:
     found, wanted = fit_lines(sae, x).encode(x), sae.encode(x)
     assert torch.equal(found != 0, wanted != 0)
     assert (found - wanted).norm() < 1e-4 * wanted.norm()
+
+
+@torch.no_grad()
+def test_one_bar_for_all_tokens_keeps_the_mean_number_of_latents() -> None:
+    sae, x = make(rational("hard", token=TokenScale(k=5, power=0.6, level=-1.0))), sample()
+    found, wanted = fit_lines(sae, x).encode(x) != 0, sae.encode(x) != 0
+    assert not torch.equal(found, wanted)
+    assert float(found.sum()) == pytest.approx(float(wanted.sum()), rel=0.01)
 
 
 @torch.no_grad()

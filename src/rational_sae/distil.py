@@ -122,6 +122,9 @@ def _magnitude(sae: SAE, x: Tensor) -> tuple[Gate, Tensor]:
     """What gives an active latent its code, and thresholds: [d_sae] of the same mean L0 over x."""
     gate = copy.deepcopy(sae.gate)
     if isinstance(gate, RationalGate) and gate.mode == "hard":
+        if gate.token is not None:  # a JumpReLU has one bar for all tokens: the one with as many latents on average
+            gate.token = None
+            gate.shift_(solve_shift(sae.with_gate(gate), x, mean_l0(sae, x)))
         return gate, gate.threshold.detach()
     cut = max(0.0, solve_shift(sae.with_gate(ReLUGate()), x, mean_l0(sae, x)))
     threshold = torch.full((sae.d_sae,), cut, device=sae.device)
