@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -151,7 +152,8 @@ def processor_seconds(pid: int) -> float:
 
 
 def outcome_of(out: Path) -> dict[str, str]:
-    """sha256 of every file of a result; the report without its times, its warnings and the page made of it."""
+    """sha256 of every file of a result, but for the times and warnings of report.json, the page made of it, and the warnings
+    that the model card repeats."""
     found = {}
     for path in sorted(out.rglob("*")):
         if path.is_dir() or path.name == "report.html":
@@ -160,6 +162,8 @@ def outcome_of(out: Path) -> dict[str, str]:
         if path.name == "report.json":
             report = json.loads(content)
             content = json.dumps({key: report[key] for key in report if key not in ("timing", "warnings")}).encode()
+        if path.name == "README.md":
+            content = re.sub(rb"\n\nWarning: [^\n]*", b"", content)
         found[str(path.relative_to(out))] = hashlib.sha256(content).hexdigest()
     return found
 

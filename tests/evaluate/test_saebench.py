@@ -89,12 +89,17 @@ def test_accuracies_equal_those_of_saebenchs_own_probe_code(
     assert run.returncode == 0, run.stderr[-2000:]
     theirs = json.loads((tmp_path / "theirs.json").read_text())
     generator = torch.Generator().manual_seed(SEED)
+    differences: dict[int, list[float]] = {k: [] for k in KS}
     for name in texts:
         rows, labels = balanced(train, name, generator)
         test_rows, test_labels = balanced(test, name, generator)
         for k in KS:
             ours = accuracy(codes[rows], labels, codes[test_rows], test_labels, k)[0]
-            assert ours == pytest.approx(theirs[str(k)][name], abs=HALF_A_POINT), (name, k)
+            differences[k].append(ours - theirs[str(k)][name])
+    # A figure is the mean over classes; of one class a single one of 2 · TEST texts is 2.5 points.
+    for k, found_apart in differences.items():
+        assert abs(np.mean(found_apart)) <= HALF_A_POINT + 1e-9, (k, found_apart)
+        assert max(map(abs, found_apart)) <= 1 / (2 * TEST) + 1e-9, (k, found_apart)
     assert 0.6 < np.mean(list(theirs[str(ALL)].values())) < 1.0, "the task is neither hopeless nor trivial"
 
 
