@@ -152,7 +152,7 @@ def processor_seconds(pid: int) -> float:
 
 
 def outcome_of(out: Path) -> dict[str, str]:
-    """sha256 of every file of a result, but for the times and warnings of report.json, the page made of it, and the warnings
+    """sha256 of every file of a result. Left out: times and warnings of report.json, the page made of it, and the warnings
     that the model card repeats."""
     found = {}
     for path in sorted(out.rglob("*")):
