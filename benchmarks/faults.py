@@ -152,8 +152,8 @@ def processor_seconds(pid: int) -> float:
 
 
 def outcome_of(out: Path) -> dict[str, str]:
-    """sha256 of every file of a result. Left out: times and warnings of report.json, the page made of it, and the warnings
-    that the model card repeats."""
+    """sha256 of every file of a result. Left out: times and warnings of report.json, the page made of it, and the
+    warnings that the model card repeats."""
     found = {}
     for path in sorted(out.rglob("*")):
         if path.is_dir() or path.name == "report.html":
