@@ -54,18 +54,20 @@ class Gate(nn.Module):
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """z: [n, d_sae] float32 and l0: scalar, the mean number of active latents."""
-        h = h.float()
-        c = self.token_scale(h)
-        h = h if c is None else h / c
+        h, c = self.in_token_units(h.float())
         places = self.places(h)
         code, l0 = self.codes(h.flatten().index_select(0, places), places % h.shape[-1], len(h))
         z = torch.zeros_like(h).flatten().scatter(0, places, code).view_as(h)
         return z if c is None else z * c, l0
 
     def token_scale(self, h: Tensor) -> Tensor | None:
-        """c(x): [n, 1], by which pre-activations h: [n, d_sae] are divided before `places`, `codes` and `margin`, and
-        codes multiplied afterwards; None where the gate has none."""
+        """c(x): [n, 1] of pre-activations h: [n, d_sae]; None where the gate has none."""
         return None
+
+    def in_token_units(self, h: Tensor) -> tuple[Tensor, Tensor | None]:
+        """h / c(x), which `places`, `codes` and `margin` take, and c(x), by which codes are multiplied afterwards."""
+        c = self.token_scale(h)
+        return (h, None) if c is None else (h / c, c)
 
     def places(self, h: Tensor) -> Tensor:
         """[m] int64, ascending flat indices into h of the entries that can have a code, or a gradient if it is
@@ -81,7 +83,7 @@ class Gate(nn.Module):
 
     def margin(self, h: Tensor) -> Tensor:
         """How far each entry is above its threshold, in the units of `shift_`: active where margin > 0. h: [n, d_sae]
-        as the token scale leaves it."""
+        in token units."""
         raise NotImplementedError
 
     def shift_(self, amount: float) -> None:

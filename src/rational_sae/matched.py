@@ -37,9 +37,8 @@ def solve_shift(sae: SAE, x: Tensor, target_l0: float) -> float:
 
 def _candidates(sae: SAE, x: Tensor, target_l0: float) -> Tensor:
     """Margins of the entries that a threshold near the target could separate."""
-    h = sae.preactivations(x)
-    c = sae.gate.token_scale(h)
-    margin = sae.gate.margin(h if c is None else h / c).flatten()
+    h, _ = sae.gate.in_token_units(sae.preactivations(x))
+    margin = sae.gate.margin(h).flatten()
     near = margin[where_true(margin > -0.5)]
     return near if len(near) > 1.2 * target_l0 * len(x) else margin
 

@@ -76,8 +76,8 @@ def _listed(sae: SAE, centred: Tensor) -> tuple[Entries, Tensor, Tensor | None]:
         else:
             bias, *factors = (tensor.bfloat16() for tensor in (sae.b_enc + slack, centred, sae.W_enc))
             h = torch.addmm(bias, *factors).float()
-    c = sae.gate.token_scale(h)
-    places = sae.gate.places(h if c is None else h / c)
+    units, c = sae.gate.in_token_units(h)
+    places = sae.gate.places(units)
     entries = Entries(places, h.shape)
     if slack is None:
         return entries, h.flatten()[places], None if c is None else c[entries.row, 0]
@@ -107,10 +107,9 @@ def sparse_pays(sae: SAE, x: Tensor) -> bool:
     """Whether sparse products are possible on this device and quicker at the density seen on x: [n, d_in]."""
     if not sae.gate.exact_zeros:
         return False
-    h = sae.preactivations(x)
-    c = sae.gate.token_scale(h)
+    h, _ = sae.gate.in_token_units(sae.preactivations(x))
     with torch.enable_grad():
-        places = sae.gate.places(h if c is None else h / c)
+        places = sae.gate.places(h)
     return len(places) <= MOST_DENSE * h.numel() and _supported(x.device)
 
 

@@ -52,9 +52,7 @@ def solve_shape_(gate: RationalGate, sae: SAE, x: Tensor) -> None:
 def _columns(gate: RationalGate, sae: SAE, x: Tensor) -> tuple[Tensor, Tensor]:
     """x̂ by each coefficient: [count, n, d_in], and what they should add up to: [n, d_in]."""
     state = sae.normalise(x)[1]
-    h = sae.preactivations(x)
-    c = gate.token_scale(h)
-    h = h if c is None else h / c
+    h, c = gate.in_token_units(sae.preactivations(x))
     places = gate.places(h)
     value = h.flatten()[places]
     entries, value = Entries(places[value > 0], h.shape), value[value > 0]
