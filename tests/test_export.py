@@ -165,7 +165,7 @@ def test_replaces_an_earlier_sae_and_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("earlier", [True, False])
-@pytest.mark.parametrize("step", ["save_file", "_flush", "rename"])
+@pytest.mark.parametrize("step", ["save_file", "flush_file", "rename"])
 def test_a_full_disk_leaves_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, earlier: bool
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import shutil
 import uuid
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rational_sae.errors import OutputError, TrainingError
+from rational_sae.files import flush_file
 from rational_sae.gate import NARROWEST_POLE, POSITIVE_FLOOR, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.kernels import LINEAR
 from rational_sae.residue import SUFFIX, split
@@ -76,7 +76,7 @@ def _write(
         for path, text in texts.items():
             (partial / path).write_text(text, encoding="utf-8")
         for path in (name, *texts):
-            _flush(partial / path)
+            flush_file(partial / path)
         _replace(folder, partial)
     except (OSError, SafetensorError) as error:
         cause = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
@@ -112,14 +112,6 @@ def _replace(folder: Path, partial: Path) -> None:
         earlier.rename(folder)
         raise
     shutil.rmtree(earlier, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _contents(sae: SAE) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rational_sae.embedded import TEXTS, embedded_path
 from rational_sae.errors import MissingExtraError, TextError
@@ -149,8 +149,11 @@ def _read_news(path: Path) -> Iterator[str]:
             yield row["text"] or ""
 
 
-def _read_hub(name: str) -> Iterator[str]:
-    """`hf:NAME[:SPLIT]`, streamed; the field is `text`."""
+def open_hub(name: str) -> tuple[str, Any]:
+    """The data set's name and its rows, streamed, of `hf:NAME[:SPLIT]`.
+
+    Raises MissingExtraError without the package `datasets`, and TextError if there is no such data set.
+    """
     try:
         from datasets import load_dataset
     except ImportError as error:
@@ -161,6 +164,12 @@ def _read_hub(name: str) -> Iterator[str]:
     except Exception as error:  # the hub client raises many kinds; all mean the same to a user
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TextError(f"cannot open the data set {dataset} ({first})", "check its name and the network") from error
+    return dataset, rows
+
+
+def _read_hub(name: str) -> Iterator[str]:
+    """`hf:NAME[:SPLIT]`, streamed; the field is `text`."""
+    dataset, rows = open_hub(name)
     for row in rows:
         if "text" not in row:
             raise TextError(f'the data set {dataset} has no field "text"', f"its fields are: {', '.join(row)}")

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rational_sae.embedded import LABELS, embedded_path
-from rational_sae.errors import MissingExtraError, TextError
-from rational_sae.text import open_lines
+from rational_sae.errors import TextError
+from rational_sae.text import open_hub, open_lines
 
 KEY_CHARACTERS = 400
 """Two texts that agree this far are the same one: about what 128 tokens hold."""
@@ -109,16 +109,7 @@ def _row(where: str, label: object, text: object) -> tuple[str, str]:
 
 def _hub_rows(name: str) -> Iterator[tuple[str, str]]:
     """`hf:NAME[:SPLIT]`, streamed; the fields are `text` and `label`, whose class names are used if there are any."""
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise MissingExtraError("datasets", extra="hub") from error
-    _, dataset, *split = name.split(":")
-    try:
-        rows = load_dataset(dataset, split=split[0] if split else "train", streaming=True)
-    except Exception as error:  # the hub client raises many kinds; all mean the same to a user
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TextError(f"cannot open the data set {dataset} ({first})", "check its name and the network") from error
+    dataset, rows = open_hub(name)
     names: list[str] = getattr((rows.features or {}).get("label"), "names", None) or []
     for number, row in enumerate(rows.take(MOST_HUB_ROWS), 1):
         if "text" not in row or "label" not in row:

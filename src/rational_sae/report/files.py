@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rational_sae.errors import OutputError
+from rational_sae.files import write_whole
 
 from .page import render, render_sweep
 from .schema import check_report, to_plain
@@ -61,20 +60,12 @@ def _read(path: Path) -> Any:
 
 
 def _write(path: Path, text: str) -> None:
-    """The whole text under a temporary name, then renamed over the old file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """The whole text or the old file. Raises OutputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # backslashreplace: a path with undecodable bytes must not cost the user the report.
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, text.encode("utf-8", errors="backslashreplace"))
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written ({error.strerror})", "free some space or choose another --out"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

@@ -46,8 +46,7 @@ def activations_of(harvest: Harvest) -> Activations:
 def harvest_from(found: Activations, settings: Settings, teacher: SAE) -> Harvest:
     """The same harvest in this process. settings: resolved."""
     reader = settings.open(teacher)
-    tokens = settings.train_tokens or settings.steps * settings.batch_tokens
-    batches = TrainingBatches(reader, tokens, settings.batch_tokens, settings.seed)
+    batches = TrainingBatches(reader, settings.tokens_to_harvest, settings.batch_tokens, settings.seed)
     if found.train is not None:
         batches.give(found.train, found.mean, found.distinct_tokens)
     reader.digests.update(found.digests)

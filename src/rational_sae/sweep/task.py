@@ -107,8 +107,7 @@ class _Named:
 
 def harvest_key(settings: Settings) -> tuple[Any, ...]:
     """What two upgrades must have in common to share a harvest. settings: resolved."""
-    tokens = settings.train_tokens or settings.steps * settings.batch_tokens
-    return (tokens, *(getattr(settings, name) for name in SHARED))
+    return (settings.tokens_to_harvest, *(getattr(settings, name) for name in SHARED))
 
 
 def work(task: Task, get: Get, progress: Progress | None = None) -> Outcome:

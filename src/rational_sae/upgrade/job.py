@@ -119,8 +119,7 @@ def harvest(settings: Settings, teacher: SAE) -> Harvest:
     calibration_x, validation_x = (
         distributed.leaders(reader.sample(split, half)) for split in ("calibration", "validation")
     )
-    tokens = settings.train_tokens or settings.steps * settings.batch_tokens
-    batches = TrainingBatches(reader, tokens, settings.batch_tokens, settings.seed)
+    batches = TrainingBatches(reader, settings.tokens_to_harvest, settings.batch_tokens, settings.seed)
     return Harvest(reader, calibration_x, validation_x, batches)
 
 

@@ -78,6 +78,11 @@ class Settings(Reading):
         """What settings.yaml and report.json say, in JSON's own types; access tokens are hidden."""
         return redacted(self.model_dump(mode="json"))
 
+    @property
+    def tokens_to_harvest(self) -> int:
+        """Distinct training tokens that are asked of the text."""
+        return self.train_tokens or self.steps * self.batch_tokens
+
     def resolved(self, sae: SAE) -> Self:
         """These options with every default filled, from the SAE's config and its gate."""
         options = super().resolved(sae)
