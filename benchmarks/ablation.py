@@ -1,10 +1,10 @@
 """What each part of the upgrade is worth: one factor at a time, on one teacher, by FVU at the teacher's L0.
 
-    python benchmarks/ablation.py demo/teachers/topk --out runs/ablation-topk.json
+    python benchmarks/ablation.py runs/grid-teachers/smollm2-19-topk-32 --out docs/data/ablation-topk.json
 
 All arms share a harvest and see the same batches; each is measured on the same test tokens with its thresholds moved
 to the teacher's L0 there, so figures differ by the arm alone. An arm within 1 % of the default is run with two more
-seeds of the data order. About ten minutes for a demo teacher on two cores.
+seeds of the data order. About a quarter of an hour on one core.
 """
 
 from __future__ import annotations
@@ -46,13 +46,25 @@ ARMS: dict[str, dict[str, Any]] = {
     "calibrated to reconstruction": {"calibrate": "reconstruction"},
     "no L0 controller": {"hold_l0": False},
     "band above only": {"band": "above"},
+    "dead latents stay dead": {"revive": False},
+    "token scale 0": {"token_scale": 0.0},
+    "token scale 0.2": {"token_scale": 0.2},
+    "token scale 0.4": {"token_scale": 0.4},
+    "learning rates ×3": {"rates": {"rsae": 3.0}},
+    "learning rates ×9": {"rates": {"rsae": 9.0}},
 }
 CONTROLS = {"identity", "control_native", "control_jumprelu"}
 
 
-def arms_of(family: str) -> dict[str, dict[str, Any]]:
-    """The arms that mean something for a family."""
-    return {name: changes for name, changes in ARMS.items() if name != "topk gate" or family == "topk"}
+def arms_of(family: str, base: Settings) -> dict[str, dict[str, Any]]:
+    """The arms that mean something for a family and are not its default."""
+    own = base.model_dump()
+    return {
+        name: changes
+        for name, changes in ARMS.items()
+        if name == "default"
+        or ((name != "topk gate" or family == "topk") and any(own[k] != v for k, v in changes.items()))
+    }
 
 
 def run(
@@ -69,7 +81,8 @@ def run(
         if not (controls and arm == "default"):
             starts = {"rsae": starts["rsae"]}
         candidates = {
-            name: Candidate(name, sae, settings, prepared.x, prepared.target_l0) for name, sae in starts.items()
+            name: Candidate(name, sae, settings, prepared.x, prepared.target_l0, settings.rates.get(name, 1.0))
+            for name, sae in starts.items()
         }
         try:
             train(candidates, prepared, shared, settings, Clock(Silent()))
@@ -118,7 +131,7 @@ def main() -> None:
     ).resolved(teacher)
     shared = harvest(base, teacher)
     test = shared.reader.sample("test", 2 * DEMO_EVAL_TOKENS)
-    arms = arms_of(teacher.metadata.family)
+    arms = arms_of(teacher.metadata.family, base)
     found = {"0": run(arms, base, teacher, shared, test, controls=True)}
     best = found["0"]["default"]["fvu"]
     close = {

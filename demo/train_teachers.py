@@ -14,6 +14,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import sae_lens
 import torch
@@ -27,7 +28,7 @@ from sae_lens.saes.standard_sae import StandardTrainingSAE, StandardTrainingSAEC
 from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
 from safetensors.torch import load_file, save_file
 
-from rational_sae.activations import Reader
+from rational_sae.activations import SINK_NORM, Reader
 from rational_sae.hosts import load_host, wants_bos
 from rational_sae.text import open_text
 from rational_sae.tokens import Tokeniser
@@ -50,7 +51,9 @@ class Teacher(BaseModel):
     coefficient: float | None = None
     """Weight of L1 (relu) or L0 (jumprelu); steered to `l0` if that is given."""
     l0: int | None = None
-    """k of a topk; of the others the L0 to steer to."""
+    """k of a topk; of the others the L0 to steer to, unless a JumpReLU's own loss aims at it (`quadratic`)."""
+    threshold: float | None = None
+    """Where the thresholds of a JumpReLU start, in place of the plan's."""
 
 
 class Plan(BaseModel):
@@ -64,10 +67,12 @@ class Plan(BaseModel):
     tokens: int
     passes: int
     lr: float = 4e-4
-    jumprelu: dict[str, float] = {"jumprelu_bandwidth": 0.2}
+    jumprelu: dict[str, Any] = {"jumprelu_bandwidth": 0.2}
     """SAELens' options of a JumpReLU. Adam moves a threshold by at most `lr` a step, so a short training must start
     near the thresholds that it needs: with decoder rows of norm 1 these are about 2."""
     lm_dtype: str
+    sinks: Literal["keep", "exclude"] = "keep"
+    """Whether these teachers see attention sinks past the first position; few tokens, but most of the variance."""
     teachers: dict[str, Teacher]
 
     @property
@@ -95,7 +100,7 @@ def harvest(plan: Plan, keep: Path | None) -> dict[str, torch.Tensor]:
         block.register_forward_hook(catch)
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in hooks}
     total = 0
-    # Only the first position is left out here: these teachers have seen the rare later attention sinks as well.
+    # The first position alone is left out here; `without_sinks` says what becomes of the rare later attention sinks.
     for batch in tokeniser.batches(reader.text, "train", plan.tokens, seed=SEED):
         host.residual(batch.input_ids, deepest)
         for name in hooks:
@@ -108,6 +113,12 @@ def harvest(plan: Plan, keep: Path | None) -> dict[str, torch.Tensor]:
         kept.parent.mkdir(parents=True, exist_ok=True)
         save_file(found, kept)
     return found
+
+
+def without_sinks(x: torch.Tensor) -> torch.Tensor:
+    """x: [tokens, d_in] without the rows that `rsae upgrade` leaves out too."""
+    norm = torch.cat([part.float().norm(dim=-1) for part in x.split(1 << 16)])
+    return x[norm <= SINK_NORM * norm.median()]
 
 
 class Batches:
@@ -147,6 +158,11 @@ class Batches:
             print(f"\nL0 {l0:.1f} of {self.l0}, coefficient times {self.factor:.2f}", flush=True)
 
 
+def aims(plan: Plan, teacher: Teacher) -> bool:
+    """Whether the training loss itself holds L0 (Gemma Scope 2's quadratic penalty)."""
+    return teacher.family == "jumprelu" and plan.jumprelu.get("jumprelu_sparsity_loss_mode") == "quadratic"
+
+
 def training_sae(plan: Plan, teacher: Teacher, d_in: int, bos: bool):
     """The field's usual settings."""
     metadata = SAEMetadata(
@@ -166,11 +182,16 @@ def training_sae(plan: Plan, teacher: Teacher, d_in: int, bos: bool):
         config = StandardTrainingSAEConfig(**common, l1_coefficient=teacher.coefficient, l1_warm_up_steps=WARM_UP)
         return StandardTrainingSAE(config)
     if teacher.family == "jumprelu":
+        options = dict(plan.jumprelu)
+        if teacher.threshold is not None:
+            options["jumprelu_init_threshold"] = teacher.threshold
+        if aims(plan, teacher):
+            options["target_l0"] = teacher.l0
         config = JumpReLUTrainingSAEConfig(
             **common,
             l0_coefficient=teacher.coefficient,
             l0_warm_up_steps=WARM_UP,
-            **plan.jumprelu,
+            **options,
         )
         return JumpReLUTrainingSAE(config)
     return TopKTrainingSAE(TopKTrainingSAEConfig(**common, k=teacher.l0))
@@ -191,7 +212,8 @@ def train(plan: Plan, name: str, x: torch.Tensor, bos: bool, out: Path) -> None:
         n_batches_for_norm_estimate=50,
         logger=LoggingConfig(log_to_wandb=False),
     )
-    batches = Batches(x, None if teacher.family == "topk" else teacher.l0, plan.steps)
+    steered = teacher.family != "topk" and not aims(plan, teacher)
+    batches = Batches(x, teacher.l0 if steered else None, plan.steps)
     batches.trainer = SAETrainer(config, sae, iter(batches))
     batches.trainer.fit()
     provenance = {
@@ -226,6 +248,8 @@ def main() -> None:
         if not wanted:
             continue
         x = harvest(plan, args.harvest)
+        if plan.sinks == "exclude":
+            x = {hook: without_sinks(rows) for hook, rows in x.items()}
         bos = "gemma" in plan.model
         for name in wanted:
             train(plan, name, x[plan.teachers[name].hook], bos, args.out)

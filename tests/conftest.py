@@ -16,7 +16,8 @@ from rational_sae.hosts import Host, load_host
 from rational_sae.text import Text, open_text
 
 # Threads of processes side by side wait for each other at every product: ten times slower, and more.
-torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+# As many as the processes that tests start, or the same job would not give the same bits.
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1 if "PYTEST_XDIST_WORKER" in os.environ else 2)))
 if not torch.cuda.is_available():  # before any import of triton: its kernels are tested on the CPU
     os.environ.setdefault("TRITON_INTERPRET", "1")
 

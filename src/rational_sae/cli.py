@@ -91,6 +91,9 @@ def upgrade(
         float | None,
         typer.Option(help="Each token's bar: a fixed threshold (0) to a quota (1). [default: .4 for a TopK, else 0]"),
     ] = None,
+    revive: Annotated[
+        bool, typer.Option("--revive/--no-revive", help="Give latents that never fire a new direction.")
+    ] = True,
     steps: Annotated[int, typer.Option(help="Fine-tuning steps.")] = 600,
     batch_tokens: Annotated[int, typer.Option(help="Tokens of one step.")] = 1024,
     train_tokens: Annotated[int | None, typer.Option(help="Distinct tokens. [default: steps × batch]")] = None,
@@ -134,6 +137,7 @@ def upgrade(
         "type": _degrees(degrees),
         "calibrate": calibrate,
         "token_scale": token_scale,
+        "revive": revive,
         "controls": _controls(control),
         "steps": steps,
         "batch_tokens": batch_tokens,

@@ -112,6 +112,16 @@ def agreed(mine: bool) -> bool:
     return mine if world() == 1 else totals(torch.tensor(float(mine)))[0] > 0
 
 
+def all_agree(mine: Tensor) -> Tensor:
+    """Where every process says so. mine: bool, of the same shape in all."""
+    if world() == 1:
+        return mine
+    against = (~mine).float().cpu()
+    with _together():
+        dist.all_reduce(against)
+    return (against == 0).to(mine.device)
+
+
 def leaders(tensor: Tensor) -> Tensor:
     """The leader's values. tensor: of the same shape in every process; it is overwritten."""
     if world() == 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from rational_sae.matched import CHUNK, can_shift, shifted, solve_shift
 from rational_sae.sae import SAE
 from rational_sae.sparse import Reconstruction, reconstruct, sparse_pays
 from rational_sae.upgrade.closed_form import solve_shape_
+from rational_sae.upgrade.revive import revive_, revive_step
 from rational_sae.upgrade.settings import Settings
 from rational_sae.upgrade.sparsity import SparsityController
 
@@ -68,6 +69,12 @@ class Candidate:
         self.best_fvu = float("inf")
         self.kept_step = 0
         self.best: dict[str, Tensor] = {}
+        self.silent = torch.ones(sae.d_sae, dtype=torch.bool, device=x.device)
+        """[d_sae]: has not fired in a step until `revive_step`."""
+        self.revived = torch.empty(0, dtype=torch.int64)
+        """[m]: latents that were given a new direction."""
+        revives = settings.revive and _is_hard(sae)
+        self.revive_step = revive_step(settings.steps, settings.batch_tokens, sae.d_sae, target_l0) if revives else None
 
     @property
     def skipped(self) -> int:
@@ -107,9 +114,29 @@ class Candidate:
             if self.settings.solve_every and number % self.settings.solve_every == 0 and gate.exact_zeros:
                 solve_shape_(gate, self.sae, self.calibration_x)
         if self.controller.update(l0) and can_shift(self.sae) and self.settings.hold_l0:
-            self.sae.gate.shift_(solve_shift(self.sae, x, self.target_l0))
-            self.controller.reset()
+            self._meet_l0(x)
+        if self.revive_step and number <= self.revive_step:
+            fires = found.code != 0
+            self.silent[fires.any(0) if fires.dim() > 1 else found.latent[fires]] = False
+            if number == self.revive_step:
+                self._revive()
         self._log(number, error, l0, weight)
+
+    def _meet_l0(self, x: Tensor) -> None:
+        self.sae.gate.shift_(solve_shift(self.sae, x, self.target_l0))
+        self.controller.reset()
+
+    def _revive(self) -> None:
+        """Give latents that were silent so far a new direction, and no memory of their own in the optimiser."""
+        self.silent = distributed.all_agree(self.silent)
+        dead = self.silent.nonzero()[:, 0]
+        self.revived = revive_(self.sae, dead, self.calibration_x, self.target_l0, self.settings.seed)
+        for parameter in self._parameters():
+            for moment in self.optimizer.state.get(parameter, {}).values():
+                if moment.shape == parameter.shape and self.sae.d_sae in moment.shape:
+                    moment.index_fill_(moment.shape.index(self.sae.d_sae), self.revived, 0.0)
+        if len(self.revived) and self.settings.hold_l0:
+            self._meet_l0(self.calibration_x)
 
     def validate(self, x: Tensor, number: int) -> None:
         """Keep this step if it is the best so far: FVU on x, with thresholds moved to the target L0."""
@@ -134,6 +161,10 @@ class Candidate:
         for number, parameter in enumerate(self._parameters()):
             for name, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{number}.{name}"] = value
+        tensors["silent"] = self.silent
+        tensors["revived"] = self.revived
+        if isinstance(self.sae.gate, ThresholdGate | RationalGate):
+            tensors["half_width"] = self.sae.gate.transition.half_width
         numbers = {
             "controller": asdict(self.controller),
             "curve": asdict(self.curve),
@@ -155,6 +186,12 @@ class Candidate:
                     name: torch.empty_like(parameter if value.shape == parameter.shape else value).copy_(value)
                     for name, value in kept.items()
                 }
+        self.silent = torch.empty_like(self.silent).copy_(tensors["silent"])
+        self.revived = tensors["revived"].to(self.silent.device)
+        gate = self.sae.gate
+        if isinstance(gate, ThresholdGate | RationalGate):
+            width = torch.empty_like(gate.transition.half_width).copy_(tensors["half_width"])
+            gate.transition = replace(gate.transition, half_width=width)
         best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
         self.best = {name: torch.empty_like(here[name]).copy_(value) for name, value in best.items()}
         for name, value in numbers["controller"].items():

@@ -272,7 +272,13 @@ def upgrade(
         batches.distinct_tokens,
         shared.calibration_x,
         clock.timing,
-        [*prepared.verification.warnings, *keeper.warnings, *_skips(candidates), *shared.reader.warnings()],
+        [
+            *prepared.verification.warnings,
+            *keeper.warnings,
+            *_skips(candidates),
+            *_revivals(candidates),
+            *shared.reader.warnings(),
+        ],
         dict(shared.reader.digests),
     )
 
@@ -285,6 +291,14 @@ def _skips(candidates: dict[str, Candidate]) -> list[str]:
         for name, candidate in candidates.items()
         if candidate.skipped
     ]
+
+
+def _revivals(candidates: dict[str, Candidate]) -> list[str]:
+    """What the RSAE's reader should know of latents that mean something else now."""
+    count = len(candidates["rsae"].revived)
+    if not count:
+        return []
+    return [f"{count} latents that never fired at the start were given new directions; labels of these are void"]
 
 
 def _starts(sae: SAE, x: Tensor, settings: Settings) -> tuple[Start, Start, Calibration]:

@@ -44,6 +44,8 @@ class Settings(Reading):
     """Sides of a threshold on which entries pass gradient to it."""
     hold_l0: bool = True
     """Whether a controller holds L0 during training; if not, the penalty keeps its first weight."""
+    revive: bool = True
+    """Whether latents that do not fire while training warms up get a new direction (rows with a hard rational gate)."""
     solve_every: int | None = Field(default=None, ge=1)
     """Steps between closed-form solutions of the shape (variable projection); default: Adam alone moves it."""
     controls: tuple[Control, ...] = ("native", "identity")

@@ -1,0 +1,131 @@
+"""Dead latents that return: a latent that never fires is given the residual of a token that is explained badly.
+
+A dead latent costs nothing and gives nothing, so a new direction is a pure gain of capacity. The direction is a
+token's residual, drawn in proportion to its squared norm (the resampling of Bricken et al., "Towards Monosemanticity",
+2023, who draw from the loss in the same way); encoder gain and threshold are then set in closed form, so that the
+latent fires as often as the others do and takes off what least squares says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from rational_sae.gate import RationalGate, ThresholdGate
+from rational_sae.matched import CHUNK
+from rational_sae.sae import SAE
+
+EXPECTED_FIRINGS = 200.0
+"""Firings of the average latent before one that has not fired is called dead: its rate is then below 1/50 of the
+average with near certainty. A wide dictionary has rare latents that are alive, and they must stay."""
+
+LATEST = 0.25
+"""Share of the run after which nothing is revived: what returns needs the rest to settle."""
+
+EARLIEST = 0.05
+"""Share of the run before which nothing is revived: the warm-up of the learning rate."""
+
+FEWEST = 8
+"""Tokens on which a revived latent fires at least, of those it is fitted on."""
+
+SMALLEST_GAIN = 0.05
+
+LOWEST_JUMP = 0.02
+"""In t; designs with a jump have it at 0.05 or above (DESIGN_THRESHOLDS), the others at 0."""
+
+AT_ONCE = 256
+"""Latents fitted at once: bounds memory to a few [n, AT_ONCE] float32."""
+
+
+def revive_step(steps: int, batch_tokens: int, d_sae: int, l0: float) -> int | None:
+    """The step after which dead latents are known and revived; None if the run is too short to tell."""
+    tokens = EXPECTED_FIRINGS * d_sae / max(l0, 1e-6)
+    step = max(round(EARLIEST * steps), -int(-tokens // batch_tokens), 1)
+    return step if step <= LATEST * steps else None
+
+
+@torch.no_grad()
+def revive_(sae: SAE, dead: Tensor, x: Tensor, l0: float, seed: int) -> Tensor:
+    """Give dead latents new directions, gains and thresholds, in place. Returns those that got one, [m] int64.
+
+    sae: with a hard gate; dead: [m] int64; x: [n, d_in] float32, of which at most n latents are revived; l0: whose
+    share l0 / d_sae of the tokens a revived latent fires on.
+    """
+    gate = sae.gate
+    assert isinstance(gate, ThresholdGate | RationalGate)
+    dead = dead[: len(x)]
+    if not len(dead):
+        return dead
+    centred, residual, c = _explained(sae, x)
+    draw = torch.Generator().manual_seed(seed)
+    # On the CPU whatever the device, so that all devices and processes draw alike.
+    drawn = torch.multinomial(residual.pow(2).sum(-1).cpu(), len(dead), generator=draw).to(x.device)
+    direction = normalize(residual[drawn], dim=-1)
+    count = min(max(FEWEST, round(l0 / sae.d_sae * len(x))), len(x) - 1)
+    fitted = [_fit(part, centred, residual, c, count) for part in direction.split(AT_ONCE)]
+    gain, threshold, size = (torch.cat(values) for values in zip(*fitted, strict=True))
+    typical = _typical_size(sae, x)
+    alive = typical > 0
+    sae.W_enc[:, dead] = (direction * gain[:, None]).T
+    sae.b_enc[dead] = 0.0 if sae.apply_b_dec_to_input else -gain * (direction @ sae.b_dec)
+    sae.W_dec[dead] = direction
+    width = gate.transition.half_width.clone()
+    width[dead] = size * (width[alive] / typical[alive]).median()
+    gate.transition = replace(gate.transition, half_width=width)
+    gate.threshold[dead] = threshold
+    if isinstance(gate, RationalGate):
+        gate.log_scale[dead] = _scale(gate, alive, typical, threshold, size).log()
+    return dead
+
+
+def _scale(gate: RationalGate, alive: Tensor, typical: Tensor, threshold: Tensor, size: Tensor) -> Tensor:
+    """s of new latents, [m]: thresholds lie in t where those of living latents do, because the shape has its jump just
+    below; a shape without a jump (thresholds at t = 0) has active entries of the usual size in t instead."""
+    place = (gate.threshold[alive] / gate.scale[alive]).median()
+    if place > LOWEST_JUMP:
+        return threshold / place
+    return size * (gate.scale[alive] / typical[alive]).median()
+
+
+def _explained(sae: SAE, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What the encoder's columns read: [n, d_in], what is left of it: [n, d_in], and each token's scale: [n, 1]."""
+    normalised, state = sae.normalise(x)
+    residual = torch.cat([part - sae(part) for part in x.split(CHUNK)])
+    residual = residual if state is None else residual / state.scale
+    scales = [sae.gate.token_scale(sae.preactivations(part)) for part in x.split(CHUNK)]
+    found = [scale for scale in scales if scale is not None]
+    return normalised - sae.b_dec, residual, torch.cat(found) if found else None
+
+
+def _fit(
+    direction: Tensor, centred: Tensor, residual: Tensor, c: Tensor | None, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gain, threshold and mean active pre-activation of new latents, [m] each, which fire on the `count` tokens that
+    point their way the most (in token units). direction: [m, d_in]."""
+    along = centred @ direction.T
+    along = along if c is None else along / c
+    top = along.topk(count + 1, dim=0)
+    on, h = top.indices[:-1], top.values[:-1]
+    missing = (residual @ direction.T).gather(0, on)
+    missing = missing if c is None else missing / c[on, 0]
+    gain = ((h * missing).sum(0) / h.pow(2).sum(0).clamp_min(1e-12)).clamp(SMALLEST_GAIN, 1.0)
+    return gain, gain * (top.values[-2] + top.values[-1]) / 2, gain * h.mean(0)
+
+
+def _typical_size(sae: SAE, x: Tensor) -> Tensor:
+    """[d_sae]: the mean active pre-activation of each latent in token units, 0 if it never fires on x."""
+    total, fired = x.new_zeros(sae.d_sae), x.new_zeros(sae.d_sae)
+    for h, active in _active(sae, x):
+        total += (h * active).sum(0)
+        fired += active.sum(0)
+    return (total / fired.clamp_min(1)).clamp_min(0)
+
+
+def _active(sae: SAE, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    for part in x.split(CHUNK):
+        h, _ = sae.gate.in_token_units(sae.preactivations(part))
+        yield h, sae.gate.margin(h) > 0
