@@ -39,9 +39,10 @@ bench: setup
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python docs/performance.py
 
-# docs/results.md and its figures, from one demo run a family.
+# docs/demo.md and its figures, from one demo run a family; the tables of docs/results.md, from docs/data.
 docs: setup $(foreach family,relu jumprelu topk,runs/demo-$(family)/report.json)
-	$(BIN)/python docs/build.py
+	$(BIN)/python docs/demo.py
+	$(BIN)/python docs/results.py
 
 # The README's table of formats, from the cases of the parity tests, half a minute.
 docs-formats: setup

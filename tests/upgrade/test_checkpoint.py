@@ -10,9 +10,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
+from rational_sae.gate import ThresholdGate
+from rational_sae.sae import SAE
 from rational_sae.upgrade import checkpoint
+from rational_sae.upgrade.candidate import Candidate
 from rational_sae.upgrade.checkpoint import MANIFEST, STATE, TENSORS, Checkpoints
+from rational_sae.upgrade.initialise import identity_gate, rational_start
+from rational_sae.upgrade.settings import Settings
 
 TENSOR = torch.arange(6.0).view(2, 3).T  # not contiguous
 NUMBERS = {"best": float("inf"), "tenth": 0.1, "steps": [1, 2]}
@@ -83,3 +89,18 @@ def test_one_that_cannot_be_written_leaves_the_others(
     with pytest.raises(type(error)):
         two.save(30, {"a": TENSOR}, {})
     assert sorted(path.name for path in two.folder.iterdir()) == ["step-00000010", "step-00000020"]
+
+
+def test_candidates_whose_gates_share_a_transition_fit_in_one_file(tmp_path: Path) -> None:
+    x = torch.randn(600, 8, generator=torch.Generator().manual_seed(0))
+    directions = torch.nn.functional.normalize(torch.randn(20, 8, generator=torch.Generator().manual_seed(1)), dim=-1)
+    gate = ThresholdGate(torch.full((20,), 0.5))
+    teacher = SAE(directions.T, torch.zeros(20), directions, torch.zeros(8), gate)
+    start = rational_start(teacher, x, (3, 2), "hard").init
+    settings = Settings(teacher="t", type=(3, 2), controls=())
+    tensors = {}
+    for name, one in {"rsae": start, "identity": identity_gate(start), "again": identity_gate(start)}.items():
+        state, _ = Candidate(name, teacher.with_gate(one), settings, x, 4.0).state()
+        tensors |= {f"{name}/{key}": value.contiguous() for key, value in state.items()}
+    save_file(tensors, tmp_path / "state.safetensors")
+    assert len(load_file(tmp_path / "state.safetensors")) == len(tensors)

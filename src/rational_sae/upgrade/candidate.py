@@ -164,7 +164,7 @@ class Candidate:
         tensors["silent"] = self.silent
         tensors["revived"] = self.revived
         if isinstance(self.sae.gate, ThresholdGate | RationalGate):
-            tensors["half_width"] = self.sae.gate.transition.half_width
+            tensors["half_width"] = self.sae.gate.transition.half_width.clone()  # gates may share theirs
         numbers = {
             "controller": asdict(self.controller),
             "curve": asdict(self.curve),

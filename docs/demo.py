@@ -1,8 +1,8 @@
-"""Rebuild docs/results.md and its figures from three demo runs.
+"""Rebuild docs/demo.md and its figures from three demo runs.
 
     make docs        # runs the demos that are missing (about five minutes each on two cores), then this
 
-Reads runs/demo-FAMILY/report.json; writes docs/results.md and docs/figures/FAMILY-*.png.
+Reads runs/demo-FAMILY/report.json; writes docs/demo.md and docs/figures/FAMILY-*.png.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
         figures = _figures(report, family)
         parts += [f"## {family}\n", f"**{report['verdict']}**\n", _table(report), _differences(report), _facts(report)]
         parts += [f"![{name} of the {family} upgrade](figures/{family}-{name}.png)\n" for name in figures]
-    (DOCS / "results.md").write_text("\n".join(parts))
+    (DOCS / "demo.md").write_text("\n".join(parts))
 
 
 def _table(report: dict[str, Any]) -> str:
