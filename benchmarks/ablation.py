@@ -10,6 +10,7 @@ seeds of the data order. About a quarter of an hour on one core.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 from pathlib import Path
@@ -18,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rational_sae.demo import DEMO_EVAL_TOKENS, DEMO_TRAIN_TOKENS
 from rational_sae.errors import TrainingError
 from rational_sae.evaluate import mean_l0
 from rational_sae.matched import can_shift, shifted, solve_shift
@@ -29,7 +29,7 @@ from rational_sae.upgrade.candidate import Candidate
 from rational_sae.upgrade.job import Clock, Harvest, harvest, prepare, starting_saes, train
 from rational_sae.upgrade.settings import Settings
 
-STEPS, CLOSE, MORE_SEEDS = 300, 0.01, (1, 2)
+STEPS, TRAIN_TOKENS, EVAL_TOKENS, CLOSE, MORE_SEEDS = 300, 196_608, 6144, 0.01, (1, 2)
 
 ARMS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -53,7 +53,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "learning rates ×3": {"rates": {"rsae": 3.0}},
     "learning rates ×9": {"rates": {"rsae": 9.0}},
 }
-CONTROLS = {"identity", "control_native", "control_jumprelu"}
+REVIVED_CONTROL = "control_jumprelu with revived latents"
+CONTROLS = ("identity", "control_native", "control_jumprelu", REVIVED_CONTROL)
 
 
 def arms_of(family: str, base: Settings) -> dict[str, dict[str, Any]]:
@@ -80,10 +81,14 @@ def run(
         starts = starting_saes(prepared, settings)
         if not (controls and arm == "default"):
             starts = {"rsae": starts["rsae"]}
+        else:
+            starts[REVIVED_CONTROL] = copy.deepcopy(starts["control_jumprelu"])
         candidates = {
             name: Candidate(name, sae, settings, prepared.x, prepared.target_l0, settings.rates.get(name, 1.0))
             for name, sae in starts.items()
         }
+        if REVIVED_CONTROL in candidates:  # by default controls do not revive
+            candidates[REVIVED_CONTROL].revive_step = candidates["rsae"].revive_step
         try:
             train(candidates, prepared, shared, settings, Clock(Silent()))
         except TrainingError as error:
@@ -111,6 +116,7 @@ def measured(candidate: Candidate, test: Tensor, target_l0: float) -> dict[str, 
         "l0": l0,
         "kept_step": candidate.kept_step,
         "skipped": candidate.skipped,
+        "revived": len(candidate.revived),
         "worst_l0_excursion": worst,
     }
 
@@ -120,17 +126,19 @@ def main() -> None:
     parser.add_argument("teacher")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--cache", type=Path, help="folder of activations that a sweep with the same --cache has read")
     args = parser.parse_args()
     teacher = load(args.teacher)
     base = Settings(
         teacher=args.teacher,
         steps=args.steps,
-        train_tokens=DEMO_TRAIN_TOKENS,
-        eval_tokens=DEMO_EVAL_TOKENS,
+        train_tokens=TRAIN_TOKENS,
+        eval_tokens=EVAL_TOKENS,
+        cache=args.cache,
         controls=("native", "jumprelu", "identity"),
     ).resolved(teacher)
     shared = harvest(base, teacher)
-    test = shared.reader.sample("test", 2 * DEMO_EVAL_TOKENS)
+    test = shared.reader.sample("test", 2 * EVAL_TOKENS)
     arms = arms_of(teacher.metadata.family, base)
     found = {"0": run(arms, base, teacher, shared, test, controls=True)}
     best = found["0"]["default"]["fvu"]

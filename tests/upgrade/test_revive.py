@@ -89,6 +89,17 @@ def test_under_a_token_scale_it_fires_as_often_too(x: Tensor) -> None:
     assert torch.allclose(fires(sae, x)[DEAD], torch.tensor(L0 / D_SAE), rtol=0.25)
 
 
+@pytest.mark.parametrize("shift", [-30.0, 30.0])
+def test_a_mean_far_along_its_direction_does_no_harm(x: Tensor, shift: float) -> None:
+    far = x + shift * directions()[DEAD].sum(0)  # the teacher's b_dec knows nothing of it
+    sae = rational(x)
+    assert isinstance(sae.gate, RationalGate)
+    revive_(sae, DEAD, far, L0, seed=0)
+    assert all(bool(value.isfinite().all()) for value in sae.state_dict().values())
+    assert bool((sae.gate.threshold[DEAD] > 0).all())
+    assert torch.allclose(fires(sae, far)[DEAD], torch.tensor(L0 / D_SAE), rtol=0.02)
+
+
 def test_living_latents_stay_to_the_bit(x: Tensor) -> None:
     sae = rational(x)
     before = copy.deepcopy(sae)

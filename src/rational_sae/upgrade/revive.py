@@ -67,11 +67,11 @@ def revive_(sae: SAE, dead: Tensor, x: Tensor, l0: float, seed: int) -> Tensor:
     direction = normalize(residual[drawn], dim=-1)
     count = min(max(FEWEST, round(l0 / sae.d_sae * len(x))), len(x) - 1)
     fitted = [_fit(part, centred, residual, c, count) for part in direction.split(AT_ONCE)]
-    gain, threshold, size = (torch.cat(values) for values in zip(*fitted, strict=True))
+    gain, bias, threshold, size = (torch.cat(values) for values in zip(*fitted, strict=True))
     typical = _typical_size(sae, x)
     alive = typical > 0
     sae.W_enc[:, dead] = (direction * gain[:, None]).T
-    sae.b_enc[dead] = 0.0 if sae.apply_b_dec_to_input else -gain * (direction @ sae.b_dec)
+    sae.b_enc[dead] = bias if sae.apply_b_dec_to_input else bias - gain * (direction @ sae.b_dec)
     sae.W_dec[dead] = direction
     width = gate.transition.half_width.clone()
     width[dead] = size * (width[alive] / typical[alive]).median()
@@ -103,17 +103,22 @@ def _explained(sae: SAE, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
 
 def _fit(
     direction: Tensor, centred: Tensor, residual: Tensor, c: Tensor | None, count: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gain, threshold and mean active pre-activation of new latents, [m] each, which fire on the `count` tokens that
-    point their way the most (in token units). direction: [m, d_in]."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gain, bias, threshold and mean active pre-activation of new latents, [m] each, which fire on the `count` tokens
+    that point their way the most (in token units). direction: [m, d_in].
+
+    The bias takes off the mean along the direction: it may be large and negative, and a threshold must be positive.
+    """
     along = centred @ direction.T
+    mean = along.mean(0)
+    along = along - mean
     along = along if c is None else along / c
     top = along.topk(count + 1, dim=0)
     on, h = top.indices[:-1], top.values[:-1]
     missing = (residual @ direction.T).gather(0, on)
     missing = missing if c is None else missing / c[on, 0]
     gain = ((h * missing).sum(0) / h.pow(2).sum(0).clamp_min(1e-12)).clamp(SMALLEST_GAIN, 1.0)
-    return gain, gain * (top.values[-2] + top.values[-1]) / 2, gain * h.mean(0)
+    return gain, -gain * mean, gain * (top.values[-2] + top.values[-1]) / 2, gain * h.mean(0)
 
 
 def _typical_size(sae: SAE, x: Tensor) -> Tensor:
