@@ -36,6 +36,12 @@ SMOOTH_EPSILON = 1e-2
 SUPPORT_POINTS = 1 << 14
 """Points on which r > 0 is checked when an SAE is finished and saved."""
 
+LOWEST_JUMP = 0.02
+"""In t; designs with a jump have it at 0.05 or above, the others have thresholds at 0."""
+
+LOWEST_THRESHOLD = 0.05
+"""Relative to the median threshold: where a latent that has strayed is brought back to (heuristic)."""
+
 NARROWEST_POLE = -6.0
 """Smallest η: a pole closer than e⁻⁶ to the real line is a spike narrower than the data resolve."""
 
@@ -282,15 +288,36 @@ class RationalGate(Gate):
     @torch.no_grad()
     def project_(self, points: int = 256) -> None:
         """Keep the shape where it is safe: poles off the real line, a right slope that does not fall, and r > 0 on the
-        support of a hard gate (the constant e₀ is lifted by what is missing, seen on so many points). A shape that is
-        not trained stays as it is."""
+        support of a hard gate, seen on so many points. A shape that is not trained stays as it is.
+
+        Where r is not positive left of the typical threshold, it is the latents that have strayed there which move,
+        out to where r is positive; a shape lifted for the sake of one latent would add to the codes of all.
+        """
         if not self.shape.requires_grad:
             return
         self.shape[-((self.shape.numel() - LINEAR) // 4) :].clamp_(min=NARROWEST_POLE)
         self.shape[LINEAR - 1].clamp_(min=0.0)
         if self.mode == "hard":
-            _, lowest = self.lowest_on_support(points)
-            self.shape[0] += max(0.0, POSITIVE_FLOOR - lowest)
+            t, r = self._on_support(points)
+            safe = r >= POSITIVE_FLOOR
+            typical = float((self.threshold / self.scale).median())
+            astray = t[~safe & (t < typical)]
+            if len(astray):
+                edge = t[safe & (t > astray.max())]
+                self._move_out_(float(edge.min()) if len(edge) else typical)
+            self.shape[0] += max(0.0, POSITIVE_FLOOR - float(r[t >= typical].min()))
+
+    def _move_out_(self, edge: float) -> None:
+        """Bring every τ_j / s_j to at least `edge`.
+
+        Beside a jump the scale follows its threshold, since r(t) ≈ t to the right, so that thresholds stay free; only
+        one near 0 or below is raised, as all are where there is no jump.
+        """
+        if edge > LOWEST_JUMP:
+            self.threshold.clamp_(min=LOWEST_THRESHOLD * float(self.threshold.median()))
+            self.log_scale.copy_(torch.minimum(self.log_scale, (self.threshold / edge).log()))
+        else:
+            self.threshold.copy_(torch.maximum(self.threshold, edge * self.scale))
 
     @torch.no_grad()
     def lowest_on_support(self, points: int = SUPPORT_POINTS) -> tuple[float, float]:
@@ -298,6 +325,12 @@ class RationalGate(Gate):
 
         Looks at evenly spaced points, and at more around each pole.
         """
+        t, r = self._on_support(points)
+        worst = int(r.argmin())
+        return float(t[worst]), float(r[worst])
+
+    def _on_support(self, points: int) -> tuple[Tensor, Tensor]:
+        """t and r(t), float64 on the CPU, where a hard gate can be active; see `lowest_on_support`."""
         start = float((self.threshold / self.scale).min())
         shape = self.shape.cpu().double()
         end = max(1.0, start + 1.0)
@@ -306,9 +339,7 @@ class RationalGate(Gate):
         near = torch.linspace(-4, 4, 129, dtype=torch.float64)
         around = (x[:, None] + eta.exp()[:, None] * near).flatten().clamp_max(end)
         t = torch.cat([even[1:], around[around > start]])
-        r = rational_value(t, shape)
-        worst = int(r.argmin())
-        return float(t[worst]), float(r[worst])
+        return t, rational_value(t, shape)
 
 
 def pack(shape: PartialFractions, right_slope: float) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from rational_sae.gate import RationalGate, ThresholdGate
+from rational_sae.gate import LOWEST_JUMP, RationalGate, ThresholdGate
 from rational_sae.matched import CHUNK
 from rational_sae.sae import SAE
 
@@ -33,9 +33,6 @@ FEWEST = 8
 """Tokens on which a revived latent fires at least, of those it is fitted on."""
 
 SMALLEST_GAIN = 0.05
-
-LOWEST_JUMP = 0.02
-"""In t; designs with a jump have it at 0.05 or above (DESIGN_THRESHOLDS), the others at 0."""
 
 AT_ONCE = 256
 """Latents fitted at once: bounds memory to a few [n, AT_ONCE] float32."""
