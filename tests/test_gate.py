@@ -183,6 +183,26 @@ def test_projection_makes_r_positive_on_the_support_and_leaves_a_safe_shape_alon
     assert gate.right_slope == 0
 
 
+@pytest.mark.parametrize("place", [0.05, 0.01, -0.2])
+def test_a_latent_that_strays_left_of_the_jump_moves_alone(place: float) -> None:
+    places, scale = torch.full((D,), 0.1), torch.linspace(0.5, 2.0, D)
+    places[3] = place
+    gate = RationalGate(shape(), scale, places * scale)
+    before = copy.deepcopy(gate)
+    gate.project_(1 << 14)
+    others = torch.arange(D) != 3
+    assert torch.equal(gate.shape, before.shape)
+    assert torch.equal(gate.threshold[others], before.threshold[others])
+    assert torch.equal(gate.log_scale[others], before.log_scale[others])
+    assert gate.lowest_on_support()[1] > 0
+    assert float((gate.threshold / gate.scale)[3].detach()) > 0.07
+    if place > 0.005:  # its threshold is kept, and its codes stay about the line
+        assert torch.equal(gate.threshold[3], before.threshold[3])
+        h = torch.zeros(1, D)
+        h[0, 3] = 1.5 * float(gate.threshold[3].detach())
+        assert float(gate(h)[0][0, 3]) == pytest.approx(float(h[0, 3]), rel=0.1)
+
+
 def test_poles_stay_off_the_real_line(scale: Tensor) -> None:
     gate = hard(scale)
     with torch.no_grad():

@@ -290,8 +290,8 @@ class RationalGate(Gate):
         """Keep the shape where it is safe: poles off the real line, a right slope that does not fall, and r > 0 on the
         support of a hard gate, seen on so many points. A shape that is not trained stays as it is.
 
-        Where r is not positive left of the typical threshold, it is the latents that have strayed there which move,
-        out to where r is positive; a shape lifted for the sake of one latent would add to the codes of all.
+        Where r is low left of the typical threshold, it is the latents that have strayed there which move, out to where
+        r is above half of t; a shape lifted for the sake of one latent would add to the codes of all.
         """
         if not self.shape.requires_grad:
             return
@@ -299,7 +299,7 @@ class RationalGate(Gate):
         self.shape[LINEAR - 1].clamp_(min=0.0)
         if self.mode == "hard":
             t, r = self._on_support(points)
-            safe = r >= POSITIVE_FLOOR
+            safe = r >= (t / 2).clamp_min(POSITIVE_FLOOR)  # right of a jump's middle
             typical = float((self.threshold / self.scale).median())
             astray = t[~safe & (t < typical)]
             if len(astray):
