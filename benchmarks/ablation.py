@@ -48,10 +48,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "band above only": {"band": "above"},
     "dead latents stay dead": {"revive": False},
     "token scale 0": {"token_scale": 0.0},
-    "token scale 0.2": {"token_scale": 0.2},
     "token scale 0.4": {"token_scale": 0.4},
-    "learning rates ×3": {"rates": {"rsae": 3.0}},
-    "learning rates ×9": {"rates": {"rsae": 9.0}},
 }
 REVIVED_CONTROL = "control_jumprelu with revived latents"
 CONTROLS = ("identity", "control_native", "control_jumprelu", REVIVED_CONTROL)
@@ -126,6 +123,7 @@ def main() -> None:
     parser.add_argument("teacher")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--rate", type=float, default=1.0, help="factor on all learning rates, as a pilot chose it")
     parser.add_argument("--cache", type=Path, help="folder of activations that a sweep with the same --cache has read")
     args = parser.parse_args()
     teacher = load(args.teacher)
@@ -134,6 +132,7 @@ def main() -> None:
         steps=args.steps,
         train_tokens=TRAIN_TOKENS,
         eval_tokens=EVAL_TOKENS,
+        rates=dict.fromkeys(("rsae", *CONTROLS), args.rate),
         cache=args.cache,
         controls=("native", "jumprelu", "identity"),
     ).resolved(teacher)
@@ -152,7 +151,7 @@ def main() -> None:
         again = base.model_copy(update={"seed": seed})
         found[str(seed)] = run(close, again, teacher, shared, test, controls=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {"teacher": args.teacher, "steps": args.steps, "test_tokens": len(test), "seeds": found}
+    result = {"teacher": args.teacher, "steps": args.steps, "rate": args.rate, "test_tokens": len(test), "seeds": found}
     args.out.write_text(json.dumps(result, indent=1))
     for arm in [*arms, *CONTROLS]:
         values = [one[arm]["fvu"] for one in found.values() if "fvu" in one.get(arm, {})]
