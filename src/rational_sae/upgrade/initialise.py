@@ -18,8 +18,8 @@ from rational_sae.token_scale import fit_token_scale
 from rational_sae.transition import Transition, rational_transition
 
 DOMAIN_COVERAGE = 0.8
-"""Share of active pre-activations that the scale of a ReLU gate keeps inside [−1, 1]. Measured at .999, .8 and .5 as for
-OUT_OF_RANGE: FVU .2327, .2310, .2305 on a ReLU (identity .2320)."""
+"""Share of active pre-activations that the scale of a ReLU gate keeps inside [−1, 1]. Measured at .999, .8 and .5 as
+for OUT_OF_RANGE: FVU .2327, .2310, .2305 on a ReLU (identity .2320)."""
 
 DESIGN_THRESHOLDS = (0.3, 0.2, 0.1, 0.05)
 """θ₀ of a JumpReLU design, in t; the largest that keeps all but OUT_OF_RANGE of the active entries below t = 1."""
