@@ -65,6 +65,16 @@ def arms_of(family: str, base: Settings) -> dict[str, dict[str, Any]]:
     }
 
 
+def close_arms(arms: dict[str, dict[str, Any]], found: dict[str, dict[str, float]]) -> dict[str, dict[str, Any]]:
+    """The arms that are within CLOSE of the default, and itself."""
+    best = found["default"]["fvu"]
+    return {
+        arm: changes
+        for arm, changes in arms.items()
+        if "fvu" in found[arm] and abs(found[arm]["fvu"] / best - 1) <= CLOSE
+    }
+
+
 def run(
     arms: dict[str, dict[str, Any]], base: Settings, teacher: SAE, shared: Harvest, test: Tensor, *, controls: bool
 ) -> dict[str, dict[str, float]]:
@@ -139,20 +149,17 @@ def main() -> None:
     shared = harvest(base, teacher)
     test = shared.reader.sample("test", 2 * EVAL_TOKENS)
     arms = arms_of(teacher.metadata.family, base)
-    found = {"0": run(arms, base, teacher, shared, test, controls=True)}
-    best = found["0"]["default"]["fvu"]
-    close = {
-        arm: changes
-        for arm, changes in arms.items()
-        if "fvu" in found["0"][arm] and abs(found["0"][arm]["fvu"] / best - 1) <= CLOSE
-    }
-    for seed in MORE_SEEDS:
+    result = {"teacher": args.teacher, "steps": args.steps, "rate": args.rate, "test_tokens": len(test)}
+    found = json.loads(args.out.read_text())["seeds"] if args.out.exists() else {}
+    for seed in (base.seed, *MORE_SEEDS):
+        if str(seed) in found:  # of an earlier run, which was stopped
+            continue
+        chosen = arms if seed == base.seed else close_arms(arms, found[str(base.seed)])
         shared.batches.seed = seed
         again = base.model_copy(update={"seed": seed})
-        found[str(seed)] = run(close, again, teacher, shared, test, controls=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {"teacher": args.teacher, "steps": args.steps, "rate": args.rate, "test_tokens": len(test), "seeds": found}
-    args.out.write_text(json.dumps(result, indent=1))
+        found[str(seed)] = run(chosen, again, teacher, shared, test, controls=True)
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps({**result, "seeds": found}, indent=1) + "\n")
     for arm in [*arms, *CONTROLS]:
         values = [one[arm]["fvu"] for one in found.values() if "fvu" in one.get(arm, {})]
         if values:
