@@ -193,14 +193,9 @@ def test_a_latent_that_strays_left_of_the_jump_moves_alone(place: float) -> None
     others = torch.arange(D) != 3
     assert torch.equal(gate.shape, before.shape)
     assert torch.equal(gate.threshold[others], before.threshold[others])
-    assert torch.equal(gate.log_scale[others], before.log_scale[others])
+    assert torch.equal(gate.log_scale, before.log_scale)
     assert gate.lowest_on_support()[1] > 0
     assert float((gate.threshold / gate.scale)[3].detach()) > 0.07
-    if place > 0.005:  # its threshold is kept, and its codes stay about the line
-        assert torch.equal(gate.threshold[3], before.threshold[3])
-        h = torch.zeros(1, D)
-        h[0, 3] = 1.2 * float(gate.threshold[3].detach())
-        assert float(gate(h)[0][0, 3].detach()) == pytest.approx(float(h[0, 3]), rel=0.1)
 
 
 def test_poles_stay_off_the_real_line(scale: Tensor) -> None:

@@ -39,9 +39,6 @@ SUPPORT_POINTS = 1 << 14
 LOWEST_JUMP = 0.02
 """In t; designs with a jump have it at 0.05 or above, the others have thresholds at 0."""
 
-LOWEST_THRESHOLD = 0.05
-"""Relative to the median threshold: where a latent that has strayed is brought back to (heuristic)."""
-
 NARROWEST_POLE = -6.0
 """Smallest η: a pole closer than e⁻⁶ to the real line is a spike narrower than the data resolve."""
 
@@ -290,8 +287,8 @@ class RationalGate(Gate):
         """Keep the shape where it is safe: poles off the real line, a right slope that does not fall, and r > 0 on the
         support of a hard gate, seen on so many points. A shape that is not trained stays as it is.
 
-        Where r is low left of the typical threshold, it is the latents that have strayed there which move, out to where
-        r is above half of t; a shape lifted for the sake of one latent would add to the codes of all.
+        Where r is low left of the typical threshold, the thresholds that have strayed there are raised to where r is
+        above half of t; a shape lifted for the sake of one latent would add to the codes of all.
         """
         if not self.shape.requires_grad:
             return
@@ -300,24 +297,13 @@ class RationalGate(Gate):
         if self.mode == "hard":
             t, r = self._on_support(points)
             safe = r >= (t / 2).clamp_min(POSITIVE_FLOOR)  # right of a jump's middle
-            typical = float((self.threshold / self.scale).median())
+            typical = min(float((self.threshold / self.scale).median()), float(t.max()))
             astray = t[~safe & (t < typical)]
             if len(astray):
                 edge = t[safe & (t > astray.max())]
-                self._move_out_(float(edge.min()) if len(edge) else typical)
+                lowest = float(edge.min()) if len(edge) else typical
+                self.threshold.copy_(torch.maximum(self.threshold, lowest * self.scale))
             self.shape[0] += max(0.0, POSITIVE_FLOOR - float(r[t >= typical].min()))
-
-    def _move_out_(self, edge: float) -> None:
-        """Bring every τ_j / s_j to at least `edge`.
-
-        Beside a jump the scale follows its threshold, since r(t) ≈ t to the right, so that thresholds stay free; only
-        one near 0 or below is raised, as all are where there is no jump.
-        """
-        if edge > LOWEST_JUMP:
-            self.threshold.clamp_(min=LOWEST_THRESHOLD * float(self.threshold.median()))
-            self.log_scale.copy_(torch.minimum(self.log_scale, (self.threshold / edge).log()))
-        else:
-            self.threshold.copy_(torch.maximum(self.threshold, edge * self.scale))
 
     @torch.no_grad()
     def lowest_on_support(self, points: int = SUPPORT_POINTS) -> tuple[float, float]:

@@ -8,7 +8,6 @@ latent fires as often as the others do and takes off what least squares says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -64,28 +63,28 @@ def revive_(sae: SAE, dead: Tensor, x: Tensor, l0: float, seed: int) -> Tensor:
     direction = normalize(residual[drawn], dim=-1)
     count = min(max(FEWEST, round(l0 / sae.d_sae * len(x))), len(x) - 1)
     fitted = [_fit(part, centred, residual, c, count) for part in direction.split(AT_ONCE)]
-    gain, bias, threshold, size = (torch.cat(values) for values in zip(*fitted, strict=True))
-    typical = _typical_size(sae, x)
-    alive = typical > 0
+    gain, bias, threshold = (torch.cat(values) for values in zip(*fitted, strict=True))
+    alive = torch.ones(sae.d_sae, dtype=torch.bool, device=x.device)
+    alive[dead] = False
     sae.W_enc[:, dead] = (direction * gain[:, None]).T
     sae.b_enc[dead] = bias if sae.apply_b_dec_to_input else bias - gain * (direction @ sae.b_dec)
     sae.W_dec[dead] = direction
     width = gate.transition.half_width.clone()
-    width[dead] = size * (width[alive] / typical[alive]).median()
+    width[dead] = _like(width[alive], gate, alive, threshold)
+    if isinstance(gate, RationalGate):
+        gate.log_scale[dead] = _like(gate.scale[alive], gate, alive, threshold).log()
     gate.transition = replace(gate.transition, half_width=width)
     gate.threshold[dead] = threshold
-    if isinstance(gate, RationalGate):
-        gate.log_scale[dead] = _scale(gate, alive, typical, threshold, size).log()
     return dead
 
 
-def _scale(gate: RationalGate, alive: Tensor, typical: Tensor, threshold: Tensor, size: Tensor) -> Tensor:
-    """s of new latents, [m]: thresholds lie in t where those of living latents do, because the shape has its jump just
-    below; a shape without a jump (thresholds at t = 0) has active entries of the usual size in t instead."""
-    place = (gate.threshold[alive] / gate.scale[alive]).median()
-    if place > LOWEST_JUMP:
-        return threshold / place
-    return size * (gate.scale[alive] / typical[alive]).median()
+def _like(living: Tensor, gate: ThresholdGate | RationalGate, alive: Tensor, threshold: Tensor) -> Tensor:
+    """What new latents have where living ones have `living`, [m]: in proportion to thresholds beside a jump, because
+    the shape has it just below them; the same for all where thresholds lie near t = 0."""
+    own = gate.threshold[alive]
+    if isinstance(gate, RationalGate) and float((own / gate.scale[alive]).median()) <= LOWEST_JUMP:
+        return living.median().expand_as(threshold)
+    return threshold * (living / own.clamp_min(1e-12)).median()
 
 
 def _explained(sae: SAE, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -100,9 +99,9 @@ def _explained(sae: SAE, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
 
 def _fit(
     direction: Tensor, centred: Tensor, residual: Tensor, c: Tensor | None, count: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gain, bias, threshold and mean active pre-activation of new latents, [m] each, which fire on the `count` tokens
-    that point their way the most (in token units). direction: [m, d_in].
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gain, bias and threshold of new latents, [m] each, which fire on the `count` tokens that point their way the most
+    (in token units). direction: [m, d_in].
 
     The bias takes off the mean along the direction: it may be large and negative, and a threshold must be positive.
     """
@@ -115,19 +114,4 @@ def _fit(
     missing = (residual @ direction.T).gather(0, on)
     missing = missing if c is None else missing / c[on, 0]
     gain = ((h * missing).sum(0) / h.pow(2).sum(0).clamp_min(1e-12)).clamp(SMALLEST_GAIN, 1.0)
-    return gain, -gain * mean, gain * (top.values[-2] + top.values[-1]) / 2, gain * h.mean(0)
-
-
-def _typical_size(sae: SAE, x: Tensor) -> Tensor:
-    """[d_sae]: the mean active pre-activation of each latent in token units, 0 if it never fires on x."""
-    total, fired = x.new_zeros(sae.d_sae), x.new_zeros(sae.d_sae)
-    for h, active in _active(sae, x):
-        total += (h * active).sum(0)
-        fired += active.sum(0)
-    return (total / fired.clamp_min(1)).clamp_min(0)
-
-
-def _active(sae: SAE, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    for part in x.split(CHUNK):
-        h, _ = sae.gate.in_token_units(sae.preactivations(part))
-        yield h, sae.gate.margin(h) > 0
+    return gain, -gain * mean, gain * (top.values[-2] + top.values[-1]) / 2
