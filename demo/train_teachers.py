@@ -34,6 +34,7 @@ from rational_sae.text import open_text
 from rational_sae.tokens import Tokeniser
 
 BATCH, SEED, CONTEXT, WARM_UP = 1024, 0, 128, 500
+NORM_BATCHES, MEAN_TOKENS = 50, 20_000
 STEER_FROM, STEER_EVERY, STEER_POWER, STEER_RANGE = 550, 20, 0.1, 4.0
 """From the end of warm-up until the learning rate decays, the coefficient of sparsity is multiplied by
 (L0 / target)^STEER_POWER every so many steps, never further than a factor of STEER_RANGE from where it began: L0
@@ -71,6 +72,8 @@ class Plan(BaseModel):
     """SAELens' options of a JumpReLU. Adam moves a threshold by at most `lr` a step, so a short training must start
     near the thresholds that it needs: with decoder rows of norm 1 these are about 2."""
     lm_dtype: str
+    centre: bool = False
+    """Whether b_dec starts at the mean of the activations, where it is far from 0: Adam moves it by `lr` a step."""
     sinks: Literal["keep", "exclude"] = "keep"
     """Whether these teachers see attention sinks past the first position; few tokens, but most of the variance."""
     teachers: dict[str, Teacher]
@@ -209,12 +212,16 @@ def train(plan: Plan, name: str, x: torch.Tensor, bos: bool, out: Path) -> None:
         lr_warm_up_steps=200,
         lr_decay_steps=plan.steps // 5,
         dead_feature_window=300,
-        n_batches_for_norm_estimate=50,
+        n_batches_for_norm_estimate=NORM_BATCHES,
         logger=LoggingConfig(log_to_wandb=False),
     )
     steered = teacher.family != "topk" and not aims(plan, teacher)
     batches = Batches(x, teacher.l0 if steered else None, plan.steps)
     batches.trainer = SAETrainer(config, sae, iter(batches))
+    if plan.centre:
+        batches.trainer.activation_scaler.estimate_scaling_factor(x.shape[1], iter(batches), NORM_BATCHES)
+        with torch.no_grad():
+            sae.b_dec.copy_(batches.trainer.activation_scaler(x[:: len(x) // MEAN_TOKENS].float()).mean(0))
     batches.trainer.fit()
     provenance = {
         "trained_by": f"SAELens {sae_lens.__version__}, demo/train_teachers.py",

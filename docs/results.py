@@ -20,7 +20,7 @@ from rational_sae.report import save_pareto, sweep_sheets
 
 DOCS = Path(__file__).parent
 DATA, FIGURES = DOCS / "data", DOCS / "figures"
-FAMILIES = ("relu", "jumprelu", "topk")
+ABLATIONS = {family: DATA / f"ablation-{family}.json" for family in ("relu", "jumprelu", "topk")}
 SHORT = 5e-5
 """Two arms whose ratios differ by less read the same."""
 
@@ -35,15 +35,11 @@ def main() -> None:
     found = json.loads((DATA / "grid.json").read_text(encoding="utf-8"))
     page = DOCS / "results.md"
     text = page.read_text(encoding="utf-8")
-    for name, content in (
-        ("ratios", ratios(found)),
-        ("cells", cells(found)),
-        ("training", training(found)),
-        ("pictures", pictures(found)),
-        ("rates", rates(found)),
-        ("ablation", ablation()),
-    ):
-        text = between(text, name, content)
+    parts = {"ratios": ratios, "cells": cells, "training": training, "pictures": pictures, "rates": rates}
+    for name, part in parts.items():
+        text = between(text, name, part(found))
+    if all(path.exists() for path in ABLATIONS.values()):
+        text = between(text, "ablation", ablation())
     page.write_text(text, encoding="utf-8")
 
 
@@ -103,10 +99,10 @@ def rates(found: dict[str, Any]) -> str:
 
 def ablation() -> str:
     """FVU over the default's, of each arm on the development cell of each family."""
-    runs = {family: json.loads((DATA / f"ablation-{family}.json").read_text(encoding="utf-8")) for family in FAMILIES}
+    runs = {family: json.loads(path.read_text(encoding="utf-8")) for family, path in ABLATIONS.items()}
     arms = dict.fromkeys(arm for run in runs.values() for arm in run["seeds"]["0"])
     lines = [[arm, *(_over_default(run, arm) for run in runs.values())] for arm in arms]
-    return table(["arm", *FAMILIES], lines)
+    return table(["arm", *ABLATIONS], lines)
 
 
 def _over_default(run: dict[str, Any], arm: str) -> str:
