@@ -191,6 +191,8 @@ def check_safe(gate: RationalGate) -> None:
                 f"{what} left the safe range ({float(wrong[0]):.3g}), so the SAE was not saved",
                 "train with a lower rate",
             )
+    if gate.mode == "smooth" and float(gate.cut) != 0:
+        raise TrainingError("the smooth gate is cut for a measurement, so the SAE was not saved", "end that first")
     if gate.mode != "hard":
         return
     if gate.right_slope < 0:

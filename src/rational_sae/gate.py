@@ -192,6 +192,8 @@ class RationalGate(Gate):
     """A trainable rational function on a support chosen by the pre-activation (DESIGN §2)."""
 
     architecture = "rational"
+    cut: Tensor
+    """Of a smooth gate: codes with |z| ≤ cut·s_j are dropped. 0 but while something is measured at another L0."""
 
     def __init__(
         self,
@@ -223,6 +225,8 @@ class RationalGate(Gate):
         self.log_gain = nn.Parameter(torch.tensor(float(gain)).log())
         self.threshold = nn.Parameter(threshold.float().clone())
         self.transition = transition or rectangle(0.2 * scale.float())
+        if mode == "smooth":
+            self.register_buffer("cut", torch.zeros(()))
 
     @property
     def scale(self) -> Tensor:
@@ -260,7 +264,11 @@ class RationalGate(Gate):
             return super().forward(h)
         scale = self.scale
         z = self.value(h.float() / scale) * scale * self.log_gain.exp()
-        return z, (z.detach().abs() > SMOOTH_EPSILON * scale).sum() / len(h)
+        size = z.detach().abs()
+        if float(self.cut) == 0:
+            return z, (size > SMOOTH_EPSILON * scale).sum() / len(h)
+        kept = size > self.cut * scale
+        return torch.where(kept, z, 0.0), kept.sum() / len(h)
 
     def token_scale(self, h: Tensor) -> Tensor | None:
         return None if self.token is None else self.token.of(h.detach() / self.scale.detach())
@@ -285,11 +293,16 @@ class RationalGate(Gate):
         return code, _l0(code, tokens)
 
     def margin(self, h: Tensor) -> Tensor:
+        if self.mode == "smooth":
+            return self.value(h.float() / self.scale).abs() * self.log_gain.exp() - self.cut
         return (h.float() - self.threshold) / self.scale
 
     def shift_(self, amount: float) -> None:
         with torch.no_grad():
-            self.threshold += amount * self.scale
+            if self.mode == "smooth":
+                self.cut += amount
+            else:
+                self.threshold += amount * self.scale
 
     def rescale_(self, factor: Tensor) -> None:
         with torch.no_grad():
