@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rational_sae.errors import TrainingError
 from rational_sae.evaluate import mean_l0
-from rational_sae.matched import can_shift, shifted, solve_shift
+from rational_sae.matched import can_match, shifted, solve_shift
 from rational_sae.progress import Silent
 from rational_sae.sae import SAE
 from rational_sae.sources import load
@@ -113,7 +113,7 @@ def run(
 def measured(candidate: Candidate, test: Tensor, target_l0: float) -> dict[str, float]:
     steps = candidate.curve.l0
     sae = candidate.finish()
-    with shifted(sae, solve_shift(sae, test, target_l0) if can_shift(sae) else 0.0):
+    with shifted(sae, solve_shift(sae, test, target_l0) if can_match(sae) else 0.0):
         squared = sum(float((x - sae(x)).pow(2).sum(dtype=torch.float64)) for x in test.split(2048))
         l0 = float(sae.outputs(test)[2]) if sae.gate.exact_zeros is False else mean_l0(sae, test)
     variance = float((test - test.mean(0)).pow(2).sum(dtype=torch.float64))

@@ -16,8 +16,9 @@ from rational_sae import export
 from rational_sae.errors import OutputError, TrainingError
 from rational_sae.export import save
 from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
-from rational_sae.rational import PartialFractions
+from rational_sae.rational import PartialFractions, SafePade
 from rational_sae.sae import SAE, Metadata
+from rational_sae.safe_pade import SafePadeGate
 from rational_sae.sources import load
 from rational_sae.sources.saelens import CONFIG, WEIGHTS
 from rational_sae.token_scale import TokenScale
@@ -28,6 +29,7 @@ with warnings.catch_warnings():
 
 D_IN, D_SAE = 13, 37
 WAVY = PartialFractions(0.03, 0.9, alpha=[0.02, -0.03], beta=[0.04, 0.02], x=[0.2, 0.5], eta=[-1.5, -1.0])
+KINKED = SafePade([0.02, 0.6, 0.9, -0.4], [0.7, 1.5], 0.1)  # |S| is 0 at two points of [−1, 1]
 FALLING = PartialFractions(0.1, -1.0, alpha=[], beta=[], x=[], eta=[])
 
 
@@ -55,6 +57,7 @@ GATES = {
     "token scale": lambda: rational_gate("hard", token=TokenScale(k=6, power=0.4, level=-1.0)),
     "rational topk": lambda: rational_gate("topk"),
     "smooth": lambda: rational_gate("smooth"),
+    "safe-Padé": lambda: SafePadeGate(KINKED, scale(), 0.3 * scale(), gain=1.3, right_slope=0.8),
     "pole-free": lambda: rational_gate("hard", PartialFractions(0.0, 1.0, alpha=[], beta=[], x=[], eta=[])),
 }
 

@@ -27,6 +27,7 @@ ORDER = [
     "token_scale",
     "transition",
     "gate",
+    "safe_pade",
     "cfg",
     "sae",
     "labels",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
-from rational_sae.matched import can_shift, shifted, solve_shift
+from rational_sae.matched import can_match, can_shift, shifted, solve_shift
 from rational_sae.rational import cached_fit, target
 from rational_sae.sae import SAE
 
@@ -46,6 +46,25 @@ def test_topk_and_smooth_gates_cannot_be_shifted() -> None:
     shape = cached_fit(target("relu"), (3, 2)).partial_fractions
     assert shape is not None
     ones = torch.ones(D_SAE)
+    assert not can_match(sae_with(TopKGate(4)))
     assert not can_shift(sae_with(TopKGate(4)))
     assert not can_shift(sae_with(RationalGate(shape, ones, ones, mode="smooth")))
     assert can_shift(sae_with(RationalGate(shape, ones, ones, mode="hard")))
+
+
+@pytest.mark.parametrize("wanted", [2.0, 20.0])
+def test_a_smooth_gate_is_measured_by_its_largest_codes_and_then_cut_no_more(wanted: float) -> None:
+    shape = cached_fit(target("relu"), (3, 2)).partial_fractions
+    assert shape is not None
+    scale = torch.linspace(5.0, 15.0, D_SAE)
+    sae = sae_with(RationalGate(shape, scale, torch.zeros(D_SAE), mode="smooth", gain=1.3))
+    x = torch.randn(512, D_IN, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        before = sae.encode(x)
+        size = before.abs() / scale
+        bar = size.flatten().topk(round(wanted * len(x))).values[-1]
+        with shifted(sae, solve_shift(sae, x, wanted)):
+            cut, l0 = sae.gate(sae.preactivations(x))
+        assert torch.equal(cut, torch.where(size >= bar, before, 0.0))
+        assert float(l0) == pytest.approx(wanted, abs=2e-3)
+        assert torch.equal(sae.encode(x), before)

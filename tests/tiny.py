@@ -80,11 +80,14 @@ def save_tiny_text(path: Path, documents: int = 400) -> Path:
     return path
 
 
-def save_tiny_teacher(folder: Path, model: Path, text: Path, hook: str = "model.layers.1") -> Path:
-    """A TopK SAE that explains a tiny model's activations: its directions are their principal axes, both ways."""
+def save_tiny_teacher(
+    folder: Path, model: Path, text: Path, hook: str = "model.layers.1", family: str = "topk"
+) -> Path:
+    """An SAE that explains a tiny model's activations: its directions are their principal axes, both ways. A ReLU or a
+    JumpReLU has about half of them below its bar."""
     from rational_sae.activations import Reader
     from rational_sae.export import save
-    from rational_sae.gate import TopKGate
+    from rational_sae.gate import ReLUGate, ThresholdGate, TopKGate
     from rational_sae.hosts import load_host
     from rational_sae.sae import SAE, Metadata
     from rational_sae.text import open_text
@@ -94,6 +97,9 @@ def save_tiny_teacher(folder: Path, model: Path, text: Path, hook: str = "model.
     x = Reader(host, host.hook(hook), open_text(str(text)), Tokeniser(host.tokenizer, 16)).sample("calibration", 1000)
     axes = torch.linalg.svd(x - x.mean(0), full_matrices=False)[2]
     W_dec = torch.cat([axes, -axes])
-    expects = Metadata(family="topk", model_name=str(model), hook_name=hook, context_size=16, prepend_bos=False)
-    save(SAE(W_dec.T, torch.zeros(len(W_dec)), W_dec, x.mean(0), TopKGate(8), metadata=expects), folder)
+    expects = Metadata(family=family, model_name=str(model), hook_name=hook, context_size=16, prepend_bos=False)
+    bar = float(((x - x.mean(0)) @ W_dec.T).abs().median()) * torch.ones(len(W_dec))
+    gate = {"topk": TopKGate(8), "relu": ReLUGate(), "jumprelu": ThresholdGate(bar)}[family]
+    b_enc = -bar if family == "relu" else torch.zeros_like(bar)
+    save(SAE(W_dec.T, b_enc, W_dec, x.mean(0), gate, metadata=expects), folder)
     return folder

@@ -71,8 +71,8 @@ def _facts(sae: SAE, report: Mapping[str, Any] | None) -> list[str]:
         "Gate": sae.gate.architecture,
     }
     if isinstance(sae.gate, RationalGate):
-        poles = len(sae.gate.partial_fractions.x)
-        facts["Gate"] = f"rational of type ({2 * poles + 1}, {2 * poles}), {sae.gate.mode}"
+        p, q = sae.gate.coefficients.type
+        facts["Gate"] = f"rational of type ({p}, {q}), {sae.gate.mode}"
     if report:
         teacher, data, settings = report["teacher"], report["data"], report["settings"]
         facts |= {

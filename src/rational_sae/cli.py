@@ -83,6 +83,13 @@ def upgrade(
     model: Model = None,
     hook: HookName = None,
     gate: Annotated[Literal["hard", "smooth", "topk"], typer.Option(help="Support of the gate.")] = "hard",
+    recipe: Annotated[
+        Literal["default", "paper"],
+        typer.Option(
+            help="paper: smooth safe-Padé gate, 3,2 for a ReLU, ‖z‖₁ of fixed weight, one learning rate, 22000 steps; "
+            "options given here come first."
+        ),
+    ] = "default",
     degrees: Annotated[str, typer.Option("--type", help="Degrees P,Q of the rational.")] = "9,8",
     calibrate: Annotated[
         Literal["teacher", "reconstruction"], typer.Option(help="Fit the first shape to the teacher's gate, or to x.")
@@ -127,12 +134,15 @@ def upgrade(
     After an interruption: rsae upgrade --out runs/topk --resume
 
     The same job again: rsae upgrade --settings runs/topk/settings.yaml --out runs/again
+
+    As the paper does it: rsae upgrade demo/teachers/topk --text news --recipe paper --steps 400 --out runs/paper
     """
     values: dict[str, Any] = {
         "teacher": teacher,
         "text": text,
         "model": model,
         "hook": hook,
+        "recipe": recipe,
         "gate": gate,
         "type": _degrees(degrees),
         "calibrate": calibrate,
@@ -154,17 +164,19 @@ def upgrade(
     from pydantic import ValidationError
 
     from rational_sae.upgrade.folder import Interval
-    from rational_sae.upgrade.settings import Settings, read_settings
+    from rational_sae.upgrade.settings import RECIPE_OPTIONS, Settings, read_settings
 
     if settings_file is None and resume and (out / "settings.yaml").exists():
         settings_file = out / "settings.yaml"
+    named = {"degrees": "type", "control": "controls", "probe": "probes"}
+    given = {named.get(name, name) for name in ctx.params if _is_given(ctx, name)}
+    values = {name: value for name, value in values.items() if name in given}
     if settings_file is not None:
-        given = {name for name in ctx.params if _is_given(ctx, name)}
-        named = {"degrees": "type", "control": "controls"}
-        given = {named.get(name, name) for name in given}
-        values = read_settings(settings_file) | {name: value for name, value in values.items() if name in given}
+        others = RECIPE_OPTIONS if "recipe" in given else ()
+        stored = {name: value for name, value in read_settings(settings_file).items() if name not in others}
+        values = stored | values
     for name in ("teacher", "text"):
-        if values[name] is None:
+        if name not in values:
             raise typer.BadParameter(f"give {'TEACHER' if name == 'teacher' else '--text'}, or --settings FILE")
     try:
         settings = Settings.model_validate(values | _not_stored(trust_remote_code, cache, cache_gb))

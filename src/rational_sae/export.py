@@ -19,7 +19,6 @@ from torch import Tensor
 from rational_sae.errors import OutputError, TrainingError
 from rational_sae.files import flush_file
 from rational_sae.gate import NARROWEST_POLE, POSITIVE_FLOOR, RationalGate, ReLUGate, ThresholdGate, TopKGate
-from rational_sae.kernels import LINEAR
 from rational_sae.residue import SUFFIX, split
 from rational_sae.sae import SAE
 from rational_sae.sources.saelens import CONFIG, WEIGHTS
@@ -151,7 +150,7 @@ def _contents(sae: SAE) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _numbers(gate: RationalGate) -> dict[str, Any]:
     """What of a gate is numbers and not tensors."""
     return {
-        "coefficients": gate.partial_fractions.to_dict(),
+        "coefficients": gate.coefficients.to_dict(),
         "gain": float(gate.log_gain.exp()),
         "right_slope": gate.right_slope,
         "mode": gate.mode,
@@ -179,9 +178,8 @@ def check_safe(gate: RationalGate) -> None:
     numbers = [gate.shape, gate.scale, gate.threshold, gate.log_gain.exp()]
     if not all(bool(part.isfinite().all()) for part in numbers) or not (gate.scale > 0).all():
         raise TrainingError("the gate is not finite, so the SAE was not saved", "train with a lower rate")
-    poles = gate.shape[len(gate.shape) - (len(gate.shape) - LINEAR) // 4 :]  # η: the denominators' distance from 0
     ranges = {
-        "a denominator": (poles.exp(), math.exp(NARROWEST_POLE) / SLACK, WIDEST),
+        "a denominator": (gate.denominators, math.exp(NARROWEST_POLE) / SLACK, WIDEST),
         "a scale": (gate.scale / gate.scale.median(), 1 / WIDEST, WIDEST),
         "a threshold": ((gate.threshold / gate.scale).abs(), 0.0, WIDEST),
         "the gain": (gate.log_gain.exp(), 1 / WIDEST, WIDEST),
@@ -193,6 +191,8 @@ def check_safe(gate: RationalGate) -> None:
                 f"{what} left the safe range ({float(wrong[0]):.3g}), so the SAE was not saved",
                 "train with a lower rate",
             )
+    if gate.mode == "smooth" and float(gate.cut) != 0:
+        raise TrainingError("the smooth gate is cut for a measurement, so the SAE was not saved", "end that first")
     if gate.mode != "hard":
         return
     if gate.right_slope < 0:

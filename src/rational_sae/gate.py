@@ -5,7 +5,8 @@ Gate
 ├── TopKGate          the k largest h of a token, then ReLU
 ├── ThresholdGate     JumpReLU: z = h where h > τ_j
 └── RationalGate      z = φ_j(h), φ_j(h) = gain·s_j·r(h/s_j), on the support of its mode: hard, smooth or topk;
-                      a hard one may have a scale for each token: z = c(x)·φ_j(h/c(x))
+    │                 a hard one may have a scale for each token: z = c(x)·φ_j(h/c(x))
+    └── SafePadeGate  the smooth one in the paper's form (`safe_pade.py`)
 
 Everything inside a gate is float32, whatever the autocast. A forward also returns the L0 of the batch, whose backward
 is the threshold's: it moves thresholds and pre-activations, never the shape.
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from rational_sae.kernels import LINEAR, apply_rational, rational_value, value_slope_sums
-from rational_sae.rational import PartialFractions
+from rational_sae.rational import PartialFractions, SafePade
 from rational_sae.selection import where_above, where_largest
 from rational_sae.token_scale import TokenScale
 from rational_sae.transition import Transition, rectangle
@@ -191,6 +192,8 @@ class RationalGate(Gate):
     """A trainable rational function on a support chosen by the pre-activation (DESIGN §2)."""
 
     architecture = "rational"
+    cut: Tensor
+    """Of a smooth gate: codes with |z| ≤ cut·s_j are dropped. 0 but while something is measured at another L0."""
 
     def __init__(
         self,
@@ -222,6 +225,8 @@ class RationalGate(Gate):
         self.log_gain = nn.Parameter(torch.tensor(float(gain)).log())
         self.threshold = nn.Parameter(threshold.float().clone())
         self.transition = transition or rectangle(0.2 * scale.float())
+        if mode == "smooth":
+            self.register_buffer("cut", torch.zeros(()))
 
     @property
     def scale(self) -> Tensor:
@@ -236,16 +241,34 @@ class RationalGate(Gate):
         return PartialFractions(e0, e1, alpha, beta, x, eta)
 
     @property
+    def coefficients(self) -> PartialFractions | SafePade:
+        """The current r on [−1, 1], in the form that is trained and stored."""
+        return self.partial_fractions
+
+    @property
     def right_slope(self) -> float:
         """Slope of the continuation right of t = 1."""
         return float(self.shape.detach()[LINEAR - 1])
+
+    @property
+    def denominators(self) -> Tensor:
+        """What keeps each denominator away from 0: the poles' y, [K]."""
+        return self.shape[len(self.shape) - (len(self.shape) - LINEAR) // 4 :].exp()
+
+    def value(self, t: Tensor) -> Tensor:
+        """r(t), differentiable in t and in the shape. t: any shape, on the gate's device."""
+        return apply_rational(t, self.shape)
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         if self.exact_zeros:
             return super().forward(h)
         scale = self.scale
-        z = apply_rational(h.float() / scale, self.shape) * scale * self.log_gain.exp()
-        return z, (z.detach().abs() > SMOOTH_EPSILON * scale).sum() / len(h)
+        z = self.value(h.float() / scale) * scale * self.log_gain.exp()
+        size = z.detach().abs()
+        if float(self.cut) == 0:
+            return z, (size > SMOOTH_EPSILON * scale).sum() / len(h)
+        kept = size > self.cut * scale
+        return torch.where(kept, z, 0.0), kept.sum() / len(h)
 
     def token_scale(self, h: Tensor) -> Tensor | None:
         return None if self.token is None else self.token.of(h.detach() / self.scale.detach())
@@ -265,16 +288,21 @@ class RationalGate(Gate):
             )
             return code * gain, l0
         scale = self.scale[latent]
-        r = apply_rational(value / scale, self.shape)
+        r = self.value(value / scale)
         code = torch.where(value > 0, r.clamp_min(POSITIVE_FLOOR) * scale * gain, 0.0)
         return code, _l0(code, tokens)
 
     def margin(self, h: Tensor) -> Tensor:
+        if self.mode == "smooth":
+            return self.value(h.float() / self.scale).abs() * self.log_gain.exp() - self.cut
         return (h.float() - self.threshold) / self.scale
 
     def shift_(self, amount: float) -> None:
         with torch.no_grad():
-            self.threshold += amount * self.scale
+            if self.mode == "smooth":
+                self.cut += amount
+            else:
+                self.threshold += amount * self.scale
 
     def rescale_(self, factor: Tensor) -> None:
         with torch.no_grad():

@@ -1,4 +1,8 @@
-"""Matched sparsity: the one global threshold move that brings an SAE's L0 to a target."""
+"""Matched sparsity: the one global threshold move that brings an SAE's L0 to a target.
+
+A smooth gate has no threshold. While something is measured its codes get one, the same multiple of s_j for all, and
+those below are dropped: figures at an L0 may use no more codes than that L0 says.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,12 @@ CHUNK = 2048
 
 def can_shift(sae: SAE) -> bool:
     """Whether the SAE's sparsity follows a threshold (a TopK's k and a smooth gate's zeros do not)."""
-    return sae.gate.elementwise and sae.gate.exact_zeros
+    return can_match(sae) and sae.gate.exact_zeros
+
+
+def can_match(sae: SAE) -> bool:
+    """Whether the SAE can be measured at another L0 (a TopK cannot)."""
+    return sae.gate.elementwise
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from rational_sae.errors import MissingExtraError, OutputError
 from rational_sae.gate import Mode, RationalGate
 from rational_sae.rational import PartialFractions
 from rational_sae.residue import join_, split
+from rational_sae.safe_pade import stored_gate
 from rational_sae.token_scale import TokenScale
 
 try:
@@ -38,7 +39,7 @@ class RationalSAEConfig(SAEConfig):
     """What SAELens' own config says, and the gate's numbers."""
 
     coefficients: dict[str, Any] = field(default_factory=IDENTITY.to_dict)
-    """r: `PartialFractions.to_dict()`, with its form and version."""
+    """r: `PartialFractions.to_dict()` or `SafePade.to_dict()`, with its form and version."""
     gain: float = 1.0
     right_slope: float = 1.0
     """Slope of the continuation of r right of t = 1."""
@@ -71,8 +72,8 @@ class RationalSAE(SAE[RationalSAEConfig]):
 
     def gate(self) -> RationalGate:
         """The gate as it is now; gradients reach its input, not its numbers."""
-        gate = RationalGate(
-            PartialFractions.from_dict(self.cfg.coefficients),
+        gate = stored_gate(
+            self.cfg.coefficients,
             self.scale.detach(),
             self.threshold.detach(),
             mode=self.cfg.mode,

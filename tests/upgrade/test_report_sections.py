@@ -17,7 +17,7 @@ from rational_sae.report.schema import check_report
 from rational_sae.sae import SAE, Metadata
 from rational_sae.upgrade.job import upgrade
 from rational_sae.upgrade.settings import Settings
-from rational_sae.upgrade.summary import report_of
+from rational_sae.upgrade.summary import report_of, verdict
 
 D, D_SAE = 32, 128
 
@@ -75,10 +75,19 @@ def test_the_report_tells_of_single_latents_and_of_probes(settings: Settings) ->
     assert report["verdict"].startswith("At the teacher's L0")
 
 
-def test_a_gate_whose_l0_cannot_move_is_not_compared_at_the_teachers(settings: Settings) -> None:
+def test_a_smooth_gate_is_compared_at_the_teachers_l0_by_as_many_of_its_codes(settings: Settings) -> None:
     smooth = settings.model_copy(update={"gate": "smooth", "controls": (), "probes": ()})
-    report = report_of(upgrade(smooth, force=True))
-    assert "fvu_at_l0" not in report["rows"]["rsae"]
-    assert "fvu_at_l0" in report["rows"]["teacher"]
-    assert "nothing was compared at equal sparsity" in report["verdict"]
+    done = upgrade(smooth, force=True)
+    report = report_of(done)
+    row = report["rows"]["rsae"]
+    assert row["l0"] == done.saes["rsae"].d_sae, "nothing of the finished gate is cut"
+    at_l0, teacher = done.sums.at_l0["rsae"], done.sums.rows["teacher"]
+    assert float(at_l0.l0.sum()) == pytest.approx(float(teacher.l0.sum()), rel=1e-3)
+    assert row["fvu_at_l0"] > row["fvu"]
+    assert any("as many codes" in warning for warning in report["warnings"])
     assert "probing" not in report
+
+
+def test_a_gate_whose_l0_cannot_move_is_not_compared_at_the_teachers() -> None:
+    rows = {"teacher": {"l0": 32.0, "fvu_at_l0": 0.2}, "rsae": {"l0": 20.0}}
+    assert "nothing was compared at equal sparsity" in verdict(rows, {"rsae - teacher": {}})

@@ -15,7 +15,7 @@ from torch import Tensor
 from rational_sae.activations import Reader
 from rational_sae.evaluate.behaviour import Predictions
 from rational_sae.gate import SMOOTH_EPSILON, RationalGate
-from rational_sae.matched import can_shift, shifted, solve_shift
+from rational_sae.matched import can_match, shifted, solve_shift
 from rational_sae.sae import SAE
 from rational_sae.text import Split
 from rational_sae.tokens import Sequences, require_tokens
@@ -104,7 +104,7 @@ def _shifts_to(
     reference: str, reader: Reader, saes: dict[str, SAE], batches: list[Sequences], streams: list[Tensor]
 ) -> dict[str, float]:
     """For each row whose L0 can move and is not the reference's already: the move to it on these very tokens."""
-    movable = [name for name, sae in saes.items() if name != reference and can_shift(sae)]
+    movable = [name for name, sae in saes.items() if name != reference and can_match(sae)]
     if reference not in saes or not movable:
         return {}
     pairs = zip(batches, streams, strict=True)

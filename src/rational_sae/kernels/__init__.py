@@ -2,11 +2,13 @@
 
 from rational_sae.kernels.function import BACKENDS, apply_rational, rational_value, value_slope_sums
 from rational_sae.kernels.reference import LINEAR, linear_basis, rational, shape_gradient
+from rational_sae.kernels.safe_pade import apply_safe_pade
 
 __all__ = [
     "BACKENDS",
     "LINEAR",
     "apply_rational",
+    "apply_safe_pade",
     "linear_basis",
     "rational",
     "rational_value",

@@ -25,14 +25,14 @@ CHUNK_ACCELERATOR = 1 << 22
 
 def value(t: Tensor, shape: Tensor) -> Tensor:
     """r(t): [n]. t: [n], shape: [LINEAR + 4K], both float32 or both float64."""
-    return torch.cat([value_of(part, shape) for part in t.split(_chunk(t))])
+    return torch.cat([value_of(part, shape) for part in t.split(chunk_size(t))])
 
 
 def value_slope_sums(t: Tensor, g: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """r(t): [n], r′(t): [n] and Σ_i g_i ∂r(t_i)/∂shape: [LINEAR + 4K] float64. g: [n], of the dtype of t."""
     total = torch.zeros(shape.shape, dtype=torch.float64, device=t.device)
     values, slopes = [], []
-    for part, weight in zip(t.split(_chunk(t)), g.split(_chunk(t)), strict=True):
+    for part, weight in zip(t.split(chunk_size(t)), g.split(chunk_size(t)), strict=True):
         one, slope, terms = value_slope_terms(part, weight, shape)
         total += torch.cat([term.sum(-1, dtype=torch.float64).view(-1) for term in terms])
         values.append(one)
@@ -78,7 +78,8 @@ def linear_basis(t: Tensor, shape: Tensor) -> Tensor:
     return torch.cat(rows)
 
 
-def _chunk(t: Tensor) -> int:
+def chunk_size(t: Tensor) -> int:
+    """Points to evaluate at once on the device of t."""
     return CHUNK if t.device.type == "cpu" else CHUNK_ACCELERATOR
 
 

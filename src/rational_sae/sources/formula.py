@@ -42,7 +42,7 @@ def _code(sae: SAE) -> str:
     if isinstance(gate, ThresholdGate):
         return "z_j = h_j where h_j > θ_j, 0 elsewhere"
     if isinstance(gate, RationalGate):
-        p, q = gate.partial_fractions.type
+        p, q = gate.coefficients.type
         where = {"hard": "where h_j > τ_j, ", "smooth": "", "topk": f"for the {gate.k} largest h > 0 of a token, "}
         code = f"c·s_j·r(h_j/s_j) {where[gate.mode]}{MODES[gate.mode]}; r = P/Q of type ({p}, {q})"
         if gate.token is None:
@@ -89,7 +89,7 @@ def _gate_numbers(sae: SAE) -> dict[str, Any]:
         return {
             "mode": gate.mode,
             "k": gate.k,
-            "degrees": list(gate.partial_fractions.type),
+            "degrees": list(gate.coefficients.type),
             "gain": float(gate.log_gain.exp()),
             "right_slope": gate.right_slope,
             "token_scale": asdict(gate.token) if gate.token else None,

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from rational_sae.errors import FitError, SourceError
 from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
-from rational_sae.rational import PartialFractions
 from rational_sae.residue import SUFFIX
 from rational_sae.sae import SAE, Metadata, Normalisation
+from rational_sae.safe_pade import stored_gate
 from rational_sae.sources.containers import Contents, open_tensors
 from rational_sae.sources.record import Config, Tensors, Weights, config_beside, read_config
 from rational_sae.token_scale import TokenScale
@@ -193,10 +193,6 @@ def _rational(config: Config, tensors: Tensors, d_sae: int) -> RationalGate:
     coefficients = config.numbers.get("coefficients")
     if not isinstance(coefficients, dict):
         raise config.wrong("coefficients", "an object")
-    try:
-        shape = PartialFractions.from_dict(coefficients)
-    except FitError as error:
-        raise SourceError(f"{config.path}: {error.cause}", "save the SAE again") from error
     mode = config.numbers.get("mode", "hard")
     if mode not in ("hard", "smooth", "topk"):
         raise config.wrong("mode", "hard, smooth or topk")
@@ -206,16 +202,19 @@ def _rational(config: Config, tensors: Tensors, d_sae: int) -> RationalGate:
     gain = config.number("gain", 1.0)
     if gain <= 0:
         raise config.wrong("gain", "a positive number")
-    return RationalGate(
-        shape,
-        scale,
-        _exact(tensors, "threshold", d_sae),
-        mode=mode,
-        k=config.k(d_sae) if mode == "topk" else None,
-        gain=gain,
-        right_slope=config.number("right_slope", 1.0),
-        token=_token_scale(config, d_sae) if mode == "hard" else None,
-    )
+    try:
+        return stored_gate(
+            coefficients,
+            scale,
+            _exact(tensors, "threshold", d_sae),
+            mode=mode,
+            k=config.k(d_sae) if mode == "topk" else None,
+            gain=gain,
+            right_slope=config.number("right_slope", 1.0),
+            token=_token_scale(config, d_sae) if mode == "hard" else None,
+        )
+    except FitError as error:
+        raise SourceError(f"{config.path}: {error.cause}", "save the SAE again") from error
 
 
 def _exact(tensors: Tensors, name: str, d_sae: int) -> Tensor:

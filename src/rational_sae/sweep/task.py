@@ -23,7 +23,7 @@ from rational_sae.sources import load
 from rational_sae.sweep.pilot import best_rates, pilot
 from rational_sae.upgrade.folder import Interval, JobFolder, require_same, stored_settings
 from rational_sae.upgrade.job import Harvest, upgrade
-from rational_sae.upgrade.settings import Settings
+from rational_sae.upgrade.settings import Settings, completed
 from rational_sae.upgrade.write import REPORT, write
 
 SHARED = (*Reading.model_fields, "eval_tokens", "batch_tokens", "seed")
@@ -138,7 +138,7 @@ def _pilot(task: Task, get: Get, progress: Progress) -> str:
     """Which learning rates each row gets, into a file of its own."""
     asked = {"settings": task.settings.to_store(), "rates": list(task.rates)}
     kept = json.loads(task.choice.read_text()) if task.choice.exists() else {}
-    if kept and {key: kept[key] for key in asked} != asked:
+    if kept and {"settings": completed(kept["settings"]), "rates": kept["rates"]} != asked:
         raise OutputError(f"{task.choice} is of other settings", "choose another --out")
     if not kept:
         teacher = load(task.settings.teacher)

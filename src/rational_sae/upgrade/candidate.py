@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rational_sae import distributed
 from rational_sae.gate import RationalGate, ThresholdGate
-from rational_sae.matched import CHUNK, can_shift, shifted, solve_shift
+from rational_sae.matched import CHUNK, can_match, can_shift, shifted, solve_shift
 from rational_sae.sae import SAE
 from rational_sae.sparse import Reconstruction, reconstruct, sparse_pays
 from rational_sae.upgrade.closed_form import solve_shape_
@@ -140,7 +140,7 @@ class Candidate:
 
     def validate(self, x: Tensor, number: int) -> None:
         """Keep this step if it is the best so far: FVU on x, with thresholds moved to the target L0."""
-        shift = solve_shift(self.sae, x, self.target_l0) if can_shift(self.sae) else 0.0
+        shift = solve_shift(self.sae, x, self.target_l0) if can_match(self.sae) else 0.0
         with shifted(self.sae, shift), torch.no_grad():
             squared, active = 0.0, 0
             for part in x.split(CHUNK):
@@ -206,6 +206,9 @@ class Candidate:
     def finish(self) -> SAE:
         """The SAE of the best step, thresholds solved on validation."""
         self.sae.load_state_dict(self.best)
+        gate = self.sae.gate
+        if isinstance(gate, RationalGate) and gate.mode == "smooth":
+            gate.cut.zero_()  # it was for validation at the target L0
         self.optimizer.state.clear()
         return self.sae
 

@@ -32,7 +32,7 @@ from rational_sae.sources import load
 from rational_sae.upgrade.checkpoint import Checkpoint, Checkpoints
 from rational_sae.upgrade.keeper import Keeper, Training
 from rational_sae.upgrade.log import LOG, step_lines, whole_log
-from rational_sae.upgrade.settings import Settings
+from rational_sae.upgrade.settings import Settings, completed
 from rational_sae.upgrade.state import contents, put_back
 from rational_sae.upgrade.write import REPORT, check_out
 
@@ -134,7 +134,7 @@ class JobFolder(Keeper):
         for name in self.checkpoints.damaged:
             self.warnings.append(f"checkpoint {name} was damaged; the one before was used")
         if self._found is not None:
-            stored = self._found.state["asked"]
+            stored = completed(self._found.state["asked"])
             self._compare_environment(self._found.state["environment"])
         if stored:
             require_same(self.out, stored, asked)
@@ -284,7 +284,7 @@ def stored_settings(out: Path) -> dict[str, Any]:
         found = yaml.safe_load((out / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return completed(found) if isinstance(found, dict) else {}
 
 
 def require_same(where: Path, stored: dict[str, Any], asked: dict[str, Any]) -> None:

@@ -24,11 +24,12 @@ from rational_sae.evaluate import (
     open_probes,
     results,
 )
-from rational_sae.gate import SUPPORT_POINTS, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gate import SMOOTH_EPSILON, SUPPORT_POINTS, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.labels import label_flags
 from rational_sae.matched import can_shift, solve_shift
 from rational_sae.progress import Progress, Silent
 from rational_sae.sae import SAE
+from rational_sae.safe_pade import SafePadeGate
 from rational_sae.sources import load
 from rational_sae.sources.verify import Verification, verify
 from rational_sae.text import Split
@@ -47,7 +48,7 @@ from rational_sae.upgrade.initialise import (
     with_token_scale,
 )
 from rational_sae.upgrade.keeper import Keeper, Training
-from rational_sae.upgrade.settings import Settings
+from rational_sae.upgrade.settings import JUMP_TYPE, Settings
 from rational_sae.upgrade.state import agree
 
 
@@ -277,10 +278,21 @@ def upgrade(
             *keeper.warnings,
             *_skips(candidates),
             *_revivals(candidates),
+            *_smooth(settings),
             *shared.reader.warnings(),
         ],
         dict(shared.reader.digests),
     )
+
+
+def _smooth(settings: Settings) -> list[str]:
+    """What a reader of a smooth gate's figures must know."""
+    if settings.gate != "smooth":
+        return []
+    return [
+        f"a smooth gate is never exactly 0: l0_eps counts |z| > {SMOOTH_EPSILON:g}·s, and figures at the teacher's L0 "
+        "are of as many codes, those of the largest |z|/s, with all others dropped"
+    ]
 
 
 def _skips(candidates: dict[str, Candidate]) -> list[str]:
@@ -304,19 +316,22 @@ def _revivals(candidates: dict[str, Candidate]) -> list[str]:
 def _starts(sae: SAE, x: Tensor, settings: Settings) -> tuple[Start, Start, Calibration]:
     """The row `init`, and the start that is trained: under the default gate with a scale for each token, and
     element-wise for a TopK."""
-    mode = settings.gate
+    mode, degrees = settings.gate, settings.type or JUMP_TYPE
     l0 = settings.target_l0 or verify(sae, x, force=True).l0
-    start = _with_options(rational_start(sae, x, settings.type, mode), settings)
+    start = _with_options(rational_start(sae, x, degrees, mode), settings)
     hard, element_wise = start, sae
     if isinstance(sae.gate, TopKGate) and mode != "topk":
         threshold = torch.full((sae.d_sae,), solve_shift(sae.with_gate(ReLUGate()), x, l0), device=x.device)
         element_wise = sae.with_gate(ThresholdGate(threshold))
-        hard = _with_options(threshold_start(threshold, element_wise, x, settings.type, mode), settings)
+        hard = _with_options(threshold_start(threshold, element_wise, x, degrees, mode), settings)
     calibration = calibrate(hard.init, element_wise, x, seed=settings.seed, apply=settings.calibrate != "none")
     if mode == "hard" and settings.token_scale:
         hard = with_token_scale(hard, sae, x, settings.token_scale, l0)
     if mode != "smooth" and settings.calibrate == "reconstruction":
         solve_shape_(hard.init, sae, x)
+    if settings.form == "safe_pade":
+        converted = replace(hard, init=SafePadeGate.of(hard.init))
+        start, hard = (converted if start is hard else start), converted
     return start, hard, calibration
 
 

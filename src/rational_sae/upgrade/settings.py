@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rational_sae.errors import SettingsError
-from rational_sae.gate import Mode, TopKGate
+from rational_sae.gate import Mode, ReLUGate, TopKGate
 from rational_sae.reading import Reading, refuse_trust
 from rational_sae.sae import SAE
 from rational_sae.safe_text import redacted
 
 Control = Literal["native", "jumprelu", "identity"]
+Recipe = Literal["default", "paper"]
+Form = Literal["partial_fractions", "safe_pade"]
 
 
 TOPK_TOKEN_SCALE = 0.4
@@ -22,15 +24,35 @@ TOPK_TOKEN_SCALE = 0.4
 pre-activation noise, and training stands still."""
 
 
+RELU_TYPE, JUMP_TYPE = (3, 2), (9, 8)
+"""The paper's types for a ReLU, and for a JumpReLU or TopK; the default recipe has the second for all."""
+
+PAPER: dict[str, Any] = {
+    "gate": "smooth",
+    "calibrate": "teacher",
+    "penalty": "l1",
+    "hold_l0": False,
+    "controls": ("native",),
+    "steps": 22_000,
+}
+"""The paper's recipe (arXiv 2606.14990) where it differs from the defaults; type, form and learning rates follow from
+others (`_recipe`). λ is fixed, as there. No `identity` control: r(t) = t without a cut is a linear autoencoder."""
+
+
 class Settings(Reading):
     """Everything that decides the result of an upgrade."""
 
     teacher: str
     """An SAE's folder."""
+    recipe: Recipe = "default"
+    """Whose defaults the options have that were not given: ours, or the paper's (docs/paper.md)."""
     gate: Mode = "hard"
     """hard, smooth or topk."""
-    type: tuple[int, int] = (9, 8)
-    """Degrees (p, q) of the rational function; (q + 1, q) with q even."""
+    type: tuple[int, int] | None = None
+    """Degrees (p, q) of the rational function, (q + 1, q) with q even; default: JUMP_TYPE, and RELU_TYPE for a ReLU in
+    the paper's recipe."""
+    form: Form = "partial_fractions"
+    """How r is written while it is trained; the paper's safe-Padé is for the smooth gate alone."""
     calibrate: Literal["teacher", "reconstruction", "none"] = "teacher"
     """What the first shape is fitted to: the teacher's gate, x itself (in closed form; `init` then no longer
     reproduces the teacher), or nothing beyond the design."""
@@ -88,18 +110,51 @@ class Settings(Reading):
     def resolved(self, sae: SAE) -> Self:
         """These options with every default filled, from the SAE's config and its gate."""
         options = super().resolved(sae)
-        if options.token_scale is not None:
-            return options
-        chosen = TOPK_TOKEN_SCALE if isinstance(sae.gate, TopKGate) and options.gate == "hard" else 0.0
-        return options.model_copy(update={"token_scale": chosen})
+        chosen: dict[str, Any] = {}
+        if options.token_scale is None:
+            is_quota = isinstance(sae.gate, TopKGate) and options.gate == "hard"
+            chosen["token_scale"] = TOPK_TOKEN_SCALE if is_quota else 0.0
+        if options.type is None:
+            is_kink = isinstance(sae.gate, ReLUGate) and options.recipe == "paper"
+            chosen["type"] = RELU_TYPE if is_kink else JUMP_TYPE
+        return options.model_copy(update=chosen)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipe(cls, given: Any) -> Any:
+        """The recipe's defaults under what was given."""
+        if not isinstance(given, dict) or given.get("recipe") != "paper":
+            return given
+        options = PAPER | given
+        lr = options.get("lr", cls.model_fields["lr"].default)  # one Adam, one rate
+        form = "safe_pade" if options["gate"] == "smooth" else "partial_fractions"
+        return {"form": form, "lr_threshold": lr, "lr_shape": lr} | options
+
+    @model_validator(mode="after")
+    def _form_of_gate(self) -> Self:
+        if self.form == "safe_pade" and self.gate != "smooth":
+            raise ValueError(f"form safe_pade is for gate smooth, not {self.gate}")
+        return self
 
     @field_validator("type")
     @classmethod
-    def _trainable(cls, value: tuple[int, int]) -> tuple[int, int]:
+    def _trainable(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is None:
+            return None
         p, q = value
         if q < 2 or q % 2 or p != q + 1:
             raise ValueError(f"type {p},{q} cannot be trained; use (q+1, q) with q even, such as 3,2 or 9,8")
         return value
+
+
+RECIPE_OPTIONS = (*PAPER, "type", "form", "lr_threshold", "lr_shape")
+"""Options that a recipe sets."""
+
+
+def completed(stored: dict[str, Any]) -> dict[str, Any]:
+    """Stored settings with options that are newer than they are: each at its default, which is what was done then."""
+    newer = {name: Settings.model_fields[name].default for name in ("recipe", "form")}
+    return newer | stored if stored else stored
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import torch
 
 from rational_sae.digests import digest
 from rational_sae.gate import RationalGate
-from rational_sae.kernels import rational_value
 from rational_sae.matched import CHUNK
 from rational_sae.safe_text import redact, redacted
 
@@ -130,8 +129,8 @@ def _gate(done: Upgrade) -> dict[str, Any]:
         counts += np.histogram(sample, edges)[0]
         total += len(sample)
 
-    def curve(shape: torch.Tensor, threshold: torch.Tensor) -> list[float]:
-        value = rational_value(t, shape)
+    def curve(gate: RationalGate, threshold: torch.Tensor) -> list[float]:
+        value = gate.value(t)
         return (value if gate.mode == "smooth" else torch.where(t > threshold, value, 0.0)).tolist()
 
     return {
@@ -139,8 +138,8 @@ def _gate(done: Upgrade) -> dict[str, Any]:
         "threshold": float(cut),
         "t": t.tolist(),
         "teacher": torch.where(t > start_cut, t, 0.0).tolist(),
-        "initial": curve(initial.shape, start_cut),
-        "final": curve(gate.shape, cut),
+        "initial": curve(initial, start_cut),
+        "final": curve(gate, cut),
         "histogram": {"edges": edges.tolist(), "density": (counts / total / np.diff(edges)).tolist()},
     }
 
