@@ -18,7 +18,7 @@ from rational_sae.errors import MissingExtraError, OutputError
 from rational_sae.gate import Mode, RationalGate
 from rational_sae.rational import PartialFractions
 from rational_sae.residue import join_, split
-from rational_sae.safe_pade import stored_gate
+from rational_sae.safe_pade import gate_of, stored_shape
 from rational_sae.token_scale import TokenScale
 
 try:
@@ -72,8 +72,8 @@ class RationalSAE(SAE[RationalSAEConfig]):
 
     def gate(self) -> RationalGate:
         """The gate as it is now; gradients reach its input, not its numbers."""
-        gate = stored_gate(
-            self.cfg.coefficients,
+        gate = gate_of(
+            stored_shape(self.cfg.coefficients, self.cfg.mode),
             self.scale.detach(),
             self.threshold.detach(),
             mode=self.cfg.mode,

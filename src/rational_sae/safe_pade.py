@@ -85,8 +85,20 @@ class SafePadeGate(RationalGate):
             self.shape[0].clamp_(min=0.0)
 
 
-def stored_gate(
-    coefficients: Mapping[str, Any],
+def stored_shape(coefficients: Mapping[str, Any], mode: Mode) -> PartialFractions | SafePade:
+    """r from what `RationalGate.coefficients.to_dict()` wrote, in whichever form.
+
+    Raises FitError if the form or its version is unknown, or does not go with the mode.
+    """
+    if coefficients.get("form") != SafePade.form:
+        return PartialFractions.from_dict(coefficients)
+    if mode != "smooth":
+        raise FitError(f"coefficients are {SafePade.form!r}, which mode {mode!r} does not take", "use mode 'smooth'")
+    return SafePade.from_dict(coefficients)
+
+
+def gate_of(
+    shape: PartialFractions | SafePade,
     scale: Tensor,
     threshold: Tensor,
     *,
@@ -96,13 +108,7 @@ def stored_gate(
     right_slope: float,
     token: TokenScale | None,
 ) -> RationalGate:
-    """A rational gate from what `RationalGate.coefficients.to_dict()` wrote, in whichever form.
-
-    Raises FitError if the form or its version is unknown, or does not go with the mode.
-    """
-    if coefficients.get("form") != SafePade.form:
-        shape = PartialFractions.from_dict(coefficients)
-        return RationalGate(shape, scale, threshold, mode=mode, k=k, gain=gain, right_slope=right_slope, token=token)
-    if mode != "smooth":
-        raise FitError(f"coefficients are {SafePade.form!r}, which mode {mode!r} does not take", "use mode 'smooth'")
-    return SafePadeGate(SafePade.from_dict(coefficients), scale, threshold, gain=gain, right_slope=right_slope)
+    """A rational gate with this r, in the form that it has."""
+    if isinstance(shape, SafePade):
+        return SafePadeGate(shape, scale, threshold, gain=gain, right_slope=right_slope)
+    return RationalGate(shape, scale, threshold, mode=mode, k=k, gain=gain, right_slope=right_slope, token=token)

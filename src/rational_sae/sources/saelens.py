@@ -18,7 +18,7 @@ from rational_sae.errors import FitError, SourceError
 from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.residue import SUFFIX
 from rational_sae.sae import SAE, Metadata, Normalisation
-from rational_sae.safe_pade import stored_gate
+from rational_sae.safe_pade import gate_of, stored_shape
 from rational_sae.sources.containers import Contents, open_tensors
 from rational_sae.sources.record import Config, Tensors, Weights, config_beside, read_config
 from rational_sae.token_scale import TokenScale
@@ -196,25 +196,26 @@ def _rational(config: Config, tensors: Tensors, d_sae: int) -> RationalGate:
     mode = config.numbers.get("mode", "hard")
     if mode not in ("hard", "smooth", "topk"):
         raise config.wrong("mode", "hard, smooth or topk")
+    try:
+        shape = stored_shape(coefficients, mode)
+    except FitError as error:
+        raise SourceError(f"{config.path}: {error.cause}", "save the SAE again") from error
     scale = _exact(tensors, "scale", d_sae)
     if not (scale > 0).all():
         raise SourceError(f"{tensors.path}: scale is not positive", "the SAE is broken; use another")
     gain = config.number("gain", 1.0)
     if gain <= 0:
         raise config.wrong("gain", "a positive number")
-    try:
-        return stored_gate(
-            coefficients,
-            scale,
-            _exact(tensors, "threshold", d_sae),
-            mode=mode,
-            k=config.k(d_sae) if mode == "topk" else None,
-            gain=gain,
-            right_slope=config.number("right_slope", 1.0),
-            token=_token_scale(config, d_sae) if mode == "hard" else None,
-        )
-    except FitError as error:
-        raise SourceError(f"{config.path}: {error.cause}", "save the SAE again") from error
+    return gate_of(
+        shape,
+        scale,
+        _exact(tensors, "threshold", d_sae),
+        mode=mode,
+        k=config.k(d_sae) if mode == "topk" else None,
+        gain=gain,
+        right_slope=config.number("right_slope", 1.0),
+        token=_token_scale(config, d_sae) if mode == "hard" else None,
+    )
 
 
 def _exact(tensors: Tensors, name: str, d_sae: int) -> Tensor:
