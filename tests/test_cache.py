@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from dying import DiedError, run
 from safetensors.torch import load_file, save_file
 from tiny import TINY_WORDS, save_tiny_teacher, save_tiny_text
 
@@ -25,10 +26,7 @@ from rational_sae.files import locked
 from rational_sae.hosts import Host, load_host
 from rational_sae.text import Text
 from rational_sae.tokens import Tokeniser
-from rational_sae.upgrade.folder import Interval, JobFolder
-from rational_sae.upgrade.job import upgrade
 from rational_sae.upgrade.settings import Settings
-from rational_sae.upgrade.write import write
 
 CONTEXT, TOKENS = 20, 1500
 SHARD_BYTES = 8 * CONTEXT * 32 * 4
@@ -361,25 +359,6 @@ def settings(tmp_path_factory: pytest.TempPathFactory, tiny_folders: dict[str, P
     return Settings.model_validate({"teacher": str(teacher), "text": str(text), "controls": ("native",), **small})
 
 
-def run(settings: Settings, out: Path, *, dies_at: int = 0, resume: bool = False) -> dict[str, Any]:
-    with JobFolder(out, interval=Interval(steps=4), resume=resume) as folder:
-        stepped = folder.stepped
-
-        def dying(number: int) -> None:
-            stepped(number)
-            if number == dies_at:
-                raise _DiedError
-
-        folder.stepped = dying  # type: ignore[method-assign]
-        report = write(upgrade(settings, keeper=folder), out, force=True)
-        folder.finish()
-    return report
-
-
-class _DiedError(Exception):
-    """Stands for the end of the process."""
-
-
 def result(out: Path) -> dict[str, bytes]:
     found = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
     return {name: content for name, content in found.items() if not re.match("report", name)}
@@ -401,7 +380,7 @@ def test_an_upgrade_has_the_same_bits_with_the_cache_and_without_and_resumed_wit
     reports["warm"] = run(with_cache, tmp_path / "warm")
     assert forwards == []
     for name, first, then in (("on", settings, with_cache), ("off", with_cache, settings)):
-        with pytest.raises(_DiedError):
+        with pytest.raises(DiedError):
             run(first, tmp_path / name, dies_at=6)
         reports[name] = run(then, tmp_path / name, resume=True)
     for name, report in reports.items():

@@ -14,19 +14,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from dying import DiedError, run
 from tiny import save_tiny_teacher, save_tiny_text
 
 from rational_sae.errors import OutputError, TextError, TrainingError
 from rational_sae.report import read_report
 from rational_sae.status import status
-from rational_sae.upgrade import job, write
-from rational_sae.upgrade.folder import Interval, JobFolder, how_to_resume
-from rational_sae.upgrade.job import upgrade
+from rational_sae.upgrade import job
+from rational_sae.upgrade.folder import JobFolder, how_to_resume
 from rational_sae.upgrade.settings import Settings
-
-
-class DiedError(Exception):
-    """Stands for the end of the process."""
 
 
 @pytest.fixture(scope="module")
@@ -44,22 +40,6 @@ def settings(tmp_path_factory: pytest.TempPathFactory, tiny_folders: dict[str, P
         eval_tokens=256,
         controls=("native",),
     )
-
-
-def run(settings: Settings, out: Path, *, dies_at: int = 0, **options: Any) -> dict[str, Any]:
-    with JobFolder(out, interval=Interval(steps=4), **options) as folder:
-        if dies_at:
-            stepped = folder.stepped
-
-            def dying(number: int) -> None:
-                stepped(number)
-                if number == dies_at:
-                    raise DiedError
-
-            folder.stepped = dying  # type: ignore[method-assign]
-        report = write.write(upgrade(settings, keeper=folder), out, force=True)
-        folder.finish()
-    return report
 
 
 @pytest.fixture(scope="module")
