@@ -307,8 +307,9 @@ def _skips(candidates: dict[str, Candidate]) -> list[str]:
 
 def _revivals(candidates: dict[str, Candidate]) -> list[str]:
     """What the RSAE's reader should know of latents that mean something else now."""
-    count = len(candidates["rsae"].revived)
-    if not count:
+    rsae = candidates["rsae"]
+    count = len(rsae.revived)
+    if not count or rsae.kept_step < (rsae.revive_step or 0):  # the kept step is from before
         return []
     return [f"{count} latents that never fired at the start were given new directions; labels of these are void"]
 

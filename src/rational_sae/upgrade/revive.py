@@ -89,12 +89,16 @@ def _like(living: Tensor, gate: ThresholdGate | RationalGate, alive: Tensor, thr
 
 def _explained(sae: SAE, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """What the encoder's columns read: [n, d_in], what is left of it: [n, d_in], and each token's scale: [n, 1]."""
-    normalised, state = sae.normalise(x)
-    residual = torch.cat([part - sae(part) for part in x.split(CHUNK)])
-    residual = residual if state is None else residual / state.scale
-    scales = [sae.gate.token_scale(sae.preactivations(part)) for part in x.split(CHUNK)]
-    found = [scale for scale in scales if scale is not None]
-    return normalised - sae.b_dec, residual, torch.cat(found) if found else None
+    centred, residual, scales = [], [], []
+    for part in x.split(CHUNK):
+        normalised, state = sae.normalise(part)
+        h = sae.preactivations(part)
+        left = part - sae.decode(sae.gate(h)[0], state)
+        centred.append(normalised - sae.b_dec)
+        residual.append(left if state is None else left / state.scale)
+        scales.append(sae.gate.token_scale(h))
+    c = None if scales[0] is None else torch.cat(scales)
+    return torch.cat(centred), torch.cat(residual), c
 
 
 def _fit(
