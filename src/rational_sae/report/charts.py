@@ -205,7 +205,7 @@ def _curve(
 def shape_of(line: str, styles: Mapping[str, Stroke]) -> alt.Shape:
     """Points in their rows' shapes."""
     scale = alt.Scale(domain=list(styles), range=[stroke.shape for stroke in styles.values()])
-    return alt.Shape(f"{line}:N", scale=scale, legend=None)
+    return alt.Shape(f"{line}:N", scale=scale, title=None)
 
 
 def lines_of(
