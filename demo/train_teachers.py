@@ -55,6 +55,8 @@ class Teacher(BaseModel):
     """k of a topk; of the others the L0 to steer to, unless a JumpReLU's own loss aims at it (`quadratic`)."""
     threshold: float | None = None
     """Where the thresholds of a JumpReLU start, in place of the plan's."""
+    passes: int | None = None
+    """Passes over the tokens, in place of the plan's."""
 
 
 class Plan(BaseModel):
@@ -78,9 +80,11 @@ class Plan(BaseModel):
     """Whether these teachers see attention sinks past the first position; few tokens, but most of the variance."""
     teachers: dict[str, Teacher]
 
-    @property
-    def steps(self) -> int:
-        return self.tokens // BATCH * self.passes
+    def passes_of(self, teacher: Teacher) -> int:
+        return teacher.passes or self.passes
+
+    def steps(self, teacher: Teacher) -> int:
+        return self.tokens // BATCH * self.passes_of(teacher)
 
 
 def harvest(plan: Plan, keep: Path | None) -> dict[str, torch.Tensor]:
@@ -203,20 +207,21 @@ def training_sae(plan: Plan, teacher: Teacher, d_in: int, bos: bool):
 def train(plan: Plan, name: str, x: torch.Tensor, bos: bool, out: Path) -> None:
     teacher = plan.teachers[name]
     torch.manual_seed(SEED)
+    steps = plan.steps(teacher)
     sae = training_sae(plan, teacher, x.shape[1], bos)
     config = SAETrainerConfig(
-        total_training_samples=plan.steps * BATCH,
+        total_training_samples=steps * BATCH,
         train_batch_size_samples=BATCH,
         lr=plan.lr,
         lr_end=4e-5,
         lr_warm_up_steps=200,
-        lr_decay_steps=plan.steps // 5,
+        lr_decay_steps=steps // 5,
         dead_feature_window=300,
         n_batches_for_norm_estimate=NORM_BATCHES,
         logger=LoggingConfig(log_to_wandb=False),
     )
     steered = teacher.family != "topk" and not aims(plan, teacher)
-    batches = Batches(x, teacher.l0 if steered else None, plan.steps)
+    batches = Batches(x, teacher.l0 if steered else None, steps)
     batches.trainer = SAETrainer(config, sae, iter(batches))
     if plan.centre:
         batches.trainer.activation_scaler.estimate_scaling_factor(x.shape[1], iter(batches), NORM_BATCHES)
@@ -226,7 +231,7 @@ def train(plan: Plan, name: str, x: torch.Tensor, bos: bool, out: Path) -> None:
     provenance = {
         "trained_by": f"SAELens {sae_lens.__version__}, demo/train_teachers.py",
         "training_tokens": plan.tokens,
-        "training_passes": plan.passes,
+        "training_passes": plan.passes_of(teacher),
         "training_split": "train",
         "seed": SEED,
         "licence": "Apache-2.0",

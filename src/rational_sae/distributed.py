@@ -99,10 +99,8 @@ def add_gradients_(parameters: Iterable[Tensor]) -> None:
                 continue
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            if not parameter.grad.is_contiguous() and not parameter.grad.mT.is_contiguous():
-                parameter.grad = parameter.grad.contiguous()
-            flat = parameter.grad if parameter.grad.is_contiguous() else parameter.grad.mT
-            waiting.append(dist.all_reduce(flat, async_op=True))
+            parameter.grad = parameter.grad.contiguous()
+            waiting.append(dist.all_reduce(parameter.grad, async_op=True))
         for work in waiting:
             work.wait()
 

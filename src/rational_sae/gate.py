@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from rational_sae.kernels import LINEAR, apply_rational, rational_value, value_slope_sums
 from rational_sae.rational import PartialFractions, SafePade
-from rational_sae.selection import where_above, where_largest
+from rational_sae.selection import where_above, where_largest, where_true
 from rational_sae.token_scale import TokenScale
 from rational_sae.transition import Transition, rectangle
 
@@ -56,12 +56,15 @@ class Gate(nn.Module):
     exact_zeros: bool = True
     """Whether inactive latents read exactly 0, so that `places` can list the others."""
 
+    has_token_scale: bool = False
+    """Whether pre-activations are first divided by a scale of their token."""
+
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """z: [n, d_sae] float32 and l0: scalar, the mean number of active latents."""
         h, c = self.in_token_units(h.float())
         places = self.places(h)
         code, l0 = self.codes(h.flatten().index_select(0, places), places % h.shape[-1], len(h))
-        z = torch.zeros_like(h).flatten().scatter(0, places, code).view_as(h)
+        z = h.new_zeros(h.numel()).scatter_(0, places, code).view_as(h)
         return z if c is None else z * c, l0
 
     def token_scale(self, h: Tensor) -> Tensor | None:
@@ -73,10 +76,17 @@ class Gate(nn.Module):
         c = self.token_scale(h)
         return (h, None) if c is None else (h / c, c)
 
+    def level(self) -> Tensor | None:
+        """[d_sae] or [], in token units: `places` lists the entries above it; None where a token's others matter."""
+        return None
+
     def places(self, h: Tensor) -> Tensor:
         """[m] int64, ascending flat indices into h of the entries that can have a code, or a gradient if it is
         recorded; all others are 0. h: [n, d_sae] float32."""
-        raise NotImplementedError
+        level = self.level()
+        if level is None:
+            raise NotImplementedError
+        return where_above(h, level)
 
     def codes(self, value: Tensor, latent: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
         """Codes of listed entries and the mean number of active latents over so many tokens.
@@ -123,8 +133,8 @@ class ReLUGate(Gate):
         super().__init__()
         self.register_buffer("offset", torch.zeros(()))
 
-    def places(self, h: Tensor) -> Tensor:
-        return where_above(h, self.offset)
+    def level(self) -> Tensor:
+        return self.offset
 
     def codes(self, value: Tensor, latent: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
         code = (value - self.offset).relu()
@@ -168,8 +178,8 @@ class ThresholdGate(Gate):
         self.transition = transition or rectangle(torch.full_like(threshold, 0.1, dtype=torch.float32))
         self.register_buffer("identity", torch.tensor([0.0, 1.0, 1.0]))
 
-    def places(self, h: Tensor) -> Tensor:
-        return _above(h, self.threshold, self.transition)
+    def level(self) -> Tensor:
+        return _level(self.threshold, self.transition)
 
     def codes(self, value: Tensor, latent: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
         scale = torch.ones_like(self.threshold)
@@ -229,6 +239,10 @@ class RationalGate(Gate):
             self.register_buffer("cut", torch.zeros(()))
 
     @property
+    def has_token_scale(self) -> bool:  # type: ignore[override]
+        return self.token is not None
+
+    @property
     def scale(self) -> Tensor:
         """s_j: [d_sae]."""
         return self.log_scale.exp()
@@ -273,12 +287,15 @@ class RationalGate(Gate):
     def token_scale(self, h: Tensor) -> Tensor | None:
         return None if self.token is None else self.token.of(h.detach() / self.scale.detach())
 
+    def level(self) -> Tensor | None:
+        return _level(self.threshold, self.transition) if self.mode == "hard" else None
+
     def places(self, h: Tensor) -> Tensor:
-        if self.mode == "hard":
-            return _above(h, self.threshold, self.transition)
-        if self.k is None or not self.exact_zeros:
+        if self.mode == "topk" and self.k is not None:
+            return where_largest(h, self.k)
+        if not self.exact_zeros:
             raise NotImplementedError("a smooth gate has no exact zeros")
-        return where_largest(h, self.k)
+        return super().places(h)
 
     def codes(self, value: Tensor, latent: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
         gain = self.log_gain.exp()
@@ -362,11 +379,11 @@ def pack(shape: PartialFractions, right_slope: float) -> Tensor:
     return torch.tensor([shape.e0, shape.e1, right_slope, *poles], dtype=torch.float32)
 
 
-def _above(h: Tensor, threshold: Tensor, transition: Transition) -> Tensor:
-    """Entries above their threshold; while gradients are recorded, those in the band below it too."""
+def _level(threshold: Tensor, transition: Transition) -> Tensor:
+    """The thresholds; while gradients are recorded, the lower edges of their bands."""
     if torch.is_grad_enabled() and threshold.requires_grad:
-        return where_above(h, threshold - transition.half_width)
-    return where_above(h, threshold)
+        return threshold.detach() - transition.half_width
+    return threshold
 
 
 def _l0(code: Tensor, tokens: int) -> Tensor:
@@ -398,26 +415,28 @@ class _HardCodes(torch.autograd.Function):
         floor: float,
         tokens: int,
     ) -> tuple[Tensor, Tensor]:
-        s = scale[latent]
-        r = rational_value(value / s, shape)
-        active = value > threshold[latent]
-        ctx.save_for_backward(value, latent, active & (r >= floor), shape, scale, threshold)
+        active = where_true(value > threshold[latent])
+        v, s = value[active], scale[latent[active]]
+        r = rational_value(v / s, shape)
+        ctx.save_for_backward(value, latent, active, r >= floor, shape, scale, threshold)
         ctx.transition, ctx.tokens = transition, tokens
-        return torch.where(active, s * r.clamp_min(floor), 0.0), active.sum() / tokens
+        code = torch.zeros_like(value).index_copy_(0, active, s * r.clamp_min(floor))
+        return code, code.new_tensor(len(active) / tokens)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        value, latent, exact, shape, scale, threshold = ctx.saved_tensors
-        g = torch.where(exact, grads[0], 0.0)
-        s, tau = scale[latent], threshold[latent]
-        t = value / s
+        value, latent, active, exact, shape, scale, threshold = ctx.saved_tensors
+        own = latent[active]
+        g, s = torch.where(exact, grads[0][active], 0.0), scale[own]
+        t = value[active] / s
         r, slope, by_shape = value_slope_sums(t, g * s, shape)
         jump = (scale * rational_value(threshold / scale, shape).clamp_min(0.0))[latent]
-        kernel = ctx.transition.kernel(value, tau, latent)
+        kernel = ctx.transition.kernel(value, threshold[latent], latent)
         step = (grads[0] * jump + grads[1] / ctx.tokens) * kernel
-        by_value = g * slope + (step if ctx.transition.to_input else 0.0)
+        by_value = step.clone() if ctx.transition.to_input else torch.zeros_like(value)
+        by_value.index_add_(0, active, g * slope)
         by_threshold = torch.zeros_like(threshold).index_add_(0, latent, -step)
         by_scale = None
         if ctx.needs_input_grad[3]:
-            by_scale = torch.zeros_like(scale).index_add_(0, latent, g * (r - t * slope))
+            by_scale = torch.zeros_like(scale).index_add_(0, own, g * (r - t * slope))
         return by_value, None, by_shape if ctx.needs_input_grad[2] else None, by_scale, by_threshold, None, None, None

@@ -56,7 +56,9 @@ class Candidate:
         self.calibration_x = x
         self.variance = float((x - x.mean(0)).pow(2).sum(-1).mean())
         self.sparse = sparse_pays(sae, x[:CHUNK])
-        self.groups = _groups(sae, settings)
+        self.W_enc = sae.W_enc.detach().T.requires_grad_()
+        """[d_sae, d_in], the encoder's own memory as it lies there: of a transposed parameter Adam makes a copy."""
+        self.groups = _groups(sae, self.W_enc, settings)
         self.optimizer = torch.optim.Adam(
             [{"params": p, "lr": lr} for p, lr, _ in self.groups], betas=(0.9, 0.99), fused=True
         )
@@ -87,7 +89,7 @@ class Candidate:
 
         If activations, loss or gradients are NaN or infinite nothing changes, and the step is noted as skipped.
         """
-        if not bool(x.isfinite().all()):
+        if not all(bool(extreme.isfinite()) for extreme in x.aminmax()):  # NaN is both, and one pass finds it
             return self._skip(number, "activations")
         own, share = distributed.part(x)
         found = reconstruct(self.sae, own, sparse=self.sparse)
@@ -99,6 +101,8 @@ class Candidate:
             return self._skip(number, "loss")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if self.sae.W_enc.grad is not None:
+            self.W_enc.grad, self.sae.W_enc.grad = self.sae.W_enc.grad.T, None
         distributed.add_gradients_(self._parameters())
         gate = self.sae.gate
         if isinstance(gate, RationalGate) and self.settings.scales == "one" and gate.log_scale.grad is not None:
@@ -220,7 +224,9 @@ class Candidate:
     def _l1(self, found: Reconstruction, tokens: int) -> Tensor:
         """‖z‖₁ weighted by decoder norms, mean over tokens, relative to √variance."""
         norm = self.sae.W_dec.norm(dim=-1)
-        return (found.code.abs() * norm[found.latent]).sum() / (tokens * self.variance**0.5)
+        size = found.code.abs()
+        total = size.sum(0) @ norm if size.dim() > 1 else size @ norm[found.latent]
+        return total / (tokens * self.variance**0.5)
 
     def _first_weight(self, x: Tensor) -> float:
         """λ at which the teacher is stationary along the direction that sparsity moves: the Lagrange multiplier of L0.
@@ -270,10 +276,10 @@ def _is_hard(sae: SAE) -> bool:
     return isinstance(sae.gate, RationalGate) and sae.gate.mode == "hard"
 
 
-def _groups(sae: SAE, settings: Settings) -> list[tuple[list[Tensor], float, float]]:
+def _groups(sae: SAE, W_enc: Tensor, settings: Settings) -> list[tuple[list[Tensor], float, float]]:
     """(parameters, learning rate, clip): the weights, the thresholds and scales, the shape."""
     groups: list[tuple[list[Tensor], float, float]] = [
-        ([sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec], settings.lr, CLIP_WEIGHTS)
+        ([W_enc, sae.b_enc, sae.W_dec, sae.b_dec], settings.lr, CLIP_WEIGHTS)
     ]
     gate = sae.gate
     if isinstance(gate, ThresholdGate):
