@@ -94,10 +94,7 @@ def upgrade(
     calibrate: Annotated[
         Literal["teacher", "reconstruction"], typer.Option(help="Fit the first shape to the teacher's gate, or to x.")
     ] = "teacher",
-    token_scale: Annotated[
-        float | None,
-        typer.Option(help="Each token's bar: a fixed threshold (0) to a quota (1). [default: .4 for a TopK, else 0]"),
-    ] = None,
+    token_scale: Annotated[float, typer.Option(help="Each token's bar: a fixed threshold (0) to a quota (1).")] = 0.0,
     revive: Annotated[
         bool, typer.Option("--revive/--no-revive", help="Give latents that never fire a new direction.")
     ] = True,

@@ -70,22 +70,22 @@ def _listed(sae: SAE, centred: Tensor) -> tuple[Entries, Tensor, Tensor | None]:
     over [n, d_sae] less. Where the device multiplies bfloat16 faster the dense product then only selects: the level is
     lowered by more than the product's rounding error, and the values of what is listed are computed again, exactly.
     """
+    weights, bias = sae.W_enc.detach(), sae.b_enc.detach()
     level = None if sae.gate.has_token_scale else sae.gate.level()
-    with torch.no_grad():
-        if level is None:
-            h = torch.addmm(sae.b_enc, centred, sae.W_enc)
-            units, c = sae.gate.in_token_units(h)
-            entries = Entries(sae.gate.places(units), h.shape)
-            return entries, h.flatten()[entries.places], None if c is None else c[entries.row, 0]
-        level = level - sae.b_enc
-        slack = _slack(sae.gate) if bfloat16_gains(centred.device.type) else None
-        if slack is None:
-            product = centred @ sae.W_enc
-            entries = Entries(where_above(product, level), product.shape)
-            return entries, product.flatten()[entries.places] + sae.b_enc[entries.latent], None
-        product = (centred.bfloat16() @ sae.W_enc.bfloat16()).float()
-        entries = Entries(where_above(product, level - slack), product.shape)
-        return entries, entries.dots(centred, sae.W_enc.detach().T) + sae.b_enc.detach()[entries.latent], None
+    if level is None:
+        h = torch.addmm(bias, centred, weights)
+        units, c = sae.gate.in_token_units(h)
+        entries = Entries(sae.gate.places(units), h.shape)
+        return entries, h.flatten()[entries.places], None if c is None else c[entries.row, 0]
+    level = level.detach() - bias
+    slack = _slack(sae.gate) if bfloat16_gains(centred.device.type) else None
+    if slack is None:
+        product = centred @ weights
+        entries = Entries(where_above(product, level), product.shape)
+        return entries, product.flatten()[entries.places] + bias[entries.latent], None
+    product = (centred.bfloat16() @ weights.bfloat16()).float()
+    entries = Entries(where_above(product, level - slack), product.shape)
+    return entries, entries.dots(centred, weights.T) + bias[entries.latent], None
 
 
 def _slack(gate: Gate) -> Tensor | None:
