@@ -224,3 +224,34 @@ def test_export_writes_each_form_and_replaces_only_its_own(tmp_path: Path, form:
         needs_text = CliRunner().invoke(app, ["export", str(TEACHERS / "topk"), *command[2:]])
         assert needs_text.exit_code == 2
         assert "--text" in needs_text.output
+
+
+COMMANDS = ["demo", "upgrade", "evaluate", "headroom", "fit", "inspect", "export", "push", "report", "sweep", "status"]
+COMMANDS += ["theory", "bench"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    from typer.testing import CliRunner
+
+    from rational_sae.cli import app
+
+    run = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    assert run.exit_code == 0, run.exception
+    assert "Example: rsae " + command in run.output
+
+
+def test_help_shows_brackets_as_they_are() -> None:
+    from typer.testing import CliRunner
+
+    from rational_sae.cli import app
+
+    text = CliRunner().invoke(app, ["upgrade", "--help"], env={"COLUMNS": "300"}).output
+    assert "hub:OWNER/REPO[/PATH]" in text
+    assert "[default: the SAE's]" in text
+
+
+def test_every_command_is_tested_for_its_help() -> None:
+    from rational_sae.cli import app
+
+    assert {command.callback.__name__ for command in app.registered_commands if command.callback} == set(COMMANDS)

@@ -262,7 +262,7 @@ def test_reports_escape_text_and_file_names() -> None:
 def test_names_cannot_drive_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
     console = Console(file=file, width=200)
-    monkeypatch.setattr(cli, "console", console)
+    monkeypatch.setattr(cli.terminal, "console", console)
     name = str(tmp_path / "[/red]\x1b[2J\x1b]0;mine\x07")
     monkeypatch.setattr("sys.argv", ["rsae", "inspect", name])
     monkeypatch.setattr(cli, "end_like_ctrl_c", lambda: None)
@@ -277,8 +277,8 @@ def test_names_cannot_drive_the_terminal(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_tokens_are_hidden_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
-    monkeypatch.setattr(cli, "console", Console(file=file, width=200))
-    cli._say(f"cannot open https://me:{TOKEN}@host/x: {TOKEN}", head="error:")
+    monkeypatch.setattr(cli.terminal, "console", Console(file=file, width=200))
+    cli.terminal.say(f"cannot open https://me:{TOKEN}@host/x: {TOKEN}", head="error:")
     assert file.getvalue() == "error: cannot open https://***@host/x: ***\n"
     stored = Settings(teacher=f"t?token={TOKEN}", text=f"https://me:{TOKEN}@host/x.jsonl", model=TOKEN).to_store()
     assert TOKEN not in json.dumps(stored)

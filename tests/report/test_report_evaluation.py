@@ -58,7 +58,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, tiny_folders: dict[str, Pat
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     """What the command writes to stdout, and to people, there without line ends."""
     heard = io.StringIO()
-    monkeypatch.setattr(cli, "console", Console(file=heard, width=200))
+    monkeypatch.setattr(cli.terminal, "console", Console(file=heard, width=200))
     done = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout, " ".join(heard.getvalue().split())

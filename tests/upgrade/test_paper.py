@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import warnings
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from tiny import TINY_WIDTH, save_tiny_teacher, save_tiny_text
 from typer.testing import CliRunner
 
-from rational_sae import cli
+from rational_sae.cli import app
 from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.sae import SAE, Metadata
 from rational_sae.safe_pade import SafePadeGate
@@ -89,9 +90,10 @@ def test_a_job_from_before_there_were_recipes_had_the_default_one(tmp_path: Path
 def asked_by(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Settings:
     """The settings that a command line comes to."""
     found: list[Settings] = []
-    monkeypatch.setattr(cli, "_upgrade", lambda settings, *_a, **_o: found.append(settings))
-    monkeypatch.setattr(cli, "_folder", lambda *_a, **_o: None)
-    run = CliRunner().invoke(cli.app, ["upgrade", *arguments])
+    command = importlib.import_module("rational_sae.cli.upgrade")
+    monkeypatch.setattr(command, "_upgrade", lambda settings, *_a, **_o: found.append(settings))
+    monkeypatch.setattr(command, "_folder", lambda *_a, **_o: None)
+    run = CliRunner().invoke(app, ["upgrade", *arguments])
     assert run.exit_code == 0, run.output
     return found[0]
 

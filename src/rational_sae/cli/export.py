@@ -1,0 +1,58 @@
+"""rsae export: an SAE for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+
+from rational_sae.cli import terminal
+from rational_sae.cli.options import Bos, HookName, Json, Model
+
+
+def export(
+    sae: Annotated[str, typer.Argument(help="An SAE folder.")],
+    form: Annotated[Literal["saelens", "jumprelu", "safetensors"], typer.Option("--as", help="What to write.")],
+    out: Annotated[Path, typer.Option(help="Where it goes.")],
+    text: Annotated[str | None, typer.Option(help="jumprelu: activations to fit on, as for evaluate.")] = None,
+    model: Model = None,
+    hook: HookName = None,
+    eval_tokens: Annotated[int, typer.Option(help="jumprelu: test tokens, and as many to fit on.")] = 16384,
+    context: Annotated[int | None, typer.Option()] = None,
+    bos: Bos = "auto",
+    json_file: Json = None,
+) -> None:
+    """Write an SAE for other tools.
+
+    saelens: a folder that SAELens 6 reads (a rational one while rational_sae is imported).
+    jumprelu: the same without any custom class; the gate is distilled on --text, and the loss is measured.
+    safetensors: one plain file, with a forty-line loader in docs/format.md.
+
+    Example: rsae export runs/demo --as jumprelu --text news --out runs/demo-jumprelu
+    """
+    from rational_sae.card import model_card
+    from rational_sae.distil import distil, exactly
+    from rational_sae.export import save, save_plain
+    from rational_sae.reading import Reading
+    from rational_sae.sources import load
+
+    written = load(sae)
+    if form == "jumprelu":
+        if text is None and exactly(written) is None:
+            raise typer.BadParameter("--as jumprelu fits this gate on activations: give --text")
+        reading = Reading(text=text or "", model=model, hook=hook, context=context, bos=bos)
+        with terminal.bars() as bars:
+            found = distil(sae, reading, eval_tokens=eval_tokens, progress=bars)
+        written = found.sae
+        if found.results is not None:
+            terminal.show_results(found.results, json_file)
+            change = found.results.differences["jumprelu - sae"]["fvu"]
+            low, high = cast(list[float], change["interval"])
+            line = f"FVU {found.results.rows['jumprelu']['fvu']:.4f}, {change['value']:+.4f} [{low:+.4f}, {high:+.4f}]"
+            terminal.console.print(f"JumpReLU: {line} against the SAE, on test tokens", highlight=False, markup=False)
+    if form == "safetensors":
+        save_plain(written, out)
+    else:
+        save(written, out, model_card(written))
+    terminal.console.print(f"wrote {out}", highlight=False)

@@ -1,0 +1,44 @@
+"""Options that several commands have, and how they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+Json = Annotated[str | None, typer.Option("--json", help="Write JSON to this file; - for stdout.")]
+Model = Annotated[str | None, typer.Option(help="Hub id, folder, .gguf, smollm2 or gemma3-270m. [default: the SAE's]")]
+HookName = Annotated[
+    str | None, typer.Option(help="model.layers.11 or blocks.11.hook_resid_post. [default: the SAE's]")
+]
+TextName = Annotated[str, typer.Option(help=".txt, .jsonl[.gz], a folder, hf:NAME[:SPLIT], or news.")]
+Probe = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Task to probe on, any number: a .jsonl[.gz] with text and label, hf:NAME[:SPLIT], question-type, "
+        "movie-sentiment, sms-spam, language, or first-letter (absorption)."
+    ),
+]
+ProbeTrain = Annotated[int, typer.Option(min=40, help="Most training texts of a probe; fewer are quicker.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where a job into --out stopped, to the same bits.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read it first.")
+]
+Cache = Annotated[Path | None, typer.Option(help="Folder that keeps the model's activations for other jobs.")]
+CacheGb = Annotated[float, typer.Option("--cache-gb", min=0.001, help="Largest size of --cache, in 1e9 bytes.")]
+CheckpointSteps = Annotated[int, typer.Option(min=1, help="Steps between checkpoints, at most.")]
+CheckpointSeconds = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints, at most.")]
+Bos = Annotated[Literal["auto", "yes", "no"], typer.Option(help="Start sequences with BOS.")]
+
+
+def degrees_of(value: str) -> tuple[int, int]:
+    parts = value.split(",")
+    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
+        raise typer.BadParameter(f"--type {value!r} is not P,Q, such as 9,8")
+    return int(parts[0]), int(parts[1])
+
+
+def not_stored(trust_remote_code: bool, cache: Path | None, cache_gb: float) -> dict[str, Any]:
+    """Options that no file may hold: only who runs a job says them, and they change no result."""
+    return {"trust_remote_code": trust_remote_code, "cache": cache, "cache_gb": cache_gb}

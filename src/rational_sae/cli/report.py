@@ -1,0 +1,29 @@
+"""rsae report: HTML again from JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rational_sae.cli import terminal
+
+
+def report(folder: Annotated[Path, typer.Argument(help="An --out folder.")]) -> None:
+    """Rebuild report.html from report.json, or a sweep's sweep.html from its sweep.json.
+
+    Example: rsae report runs/demo
+    """
+    from rational_sae.report import print_sweep, read_report, read_sweep, write_report, write_sweep
+
+    if (folder / "sweep.json").exists():
+        swept = read_sweep(folder)
+        write_sweep(swept, folder)
+        print_sweep(swept, terminal.console)
+        terminal.console.print(f"wrote {folder / 'sweep.html'}", highlight=False, markup=False)
+        return
+    found = read_report(folder)
+    write_report(found, folder)
+    terminal.print_table(found)
+    terminal.console.print(f"wrote {folder / 'report.html'}")

@@ -1,0 +1,23 @@
+"""rsae status: how far a job is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rational_sae.cli import terminal
+
+
+def status(folder: Annotated[Path, typer.Argument(help="The --out folder of an upgrade or a sweep.")]) -> None:
+    """How far a job is, whether it runs, and what can be resumed.
+
+    Example: rsae status runs/grid
+    """
+    from rational_sae.status import status as of
+
+    for one in of(folder):
+        terminal.say(one.line())
+        for line in one.row_lines():
+            terminal.say(line)

@@ -1,0 +1,70 @@
+"""rsae sweep: many upgrades."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from rational_sae.cli import terminal
+from rational_sae.cli.options import (
+    Cache,
+    CacheGb,
+    CheckpointSeconds,
+    CheckpointSteps,
+    Resume,
+    TrustRemoteCode,
+    not_stored,
+)
+
+
+def sweep(
+    grid: Annotated[Path, typer.Argument(metavar="GRID.yaml", help="Cells: teachers and their settings.")],
+    out: Annotated[Path, typer.Option(help="Where cells, sweep.json and sweep.html go.")],
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Where cells run; ray needs the extra ray.")
+    ] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Cells at once on this machine.")] = 1,
+    resume: Resume = False,
+    checkpoint_steps: CheckpointSteps = 1000,
+    checkpoint_seconds: CheckpointSeconds = 120.0,
+    cache: Cache = None,
+    cache_gb: CacheGb = 50.0,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Many upgrades into one table; learning rates of every row are chosen in pilot cells.
+
+    Each finished cell is kept, whatever happens to the others; `--resume` does what is missing, and goes on in the
+    middle of the cell that was interrupted.
+
+    Example: rsae sweep configs/grid.yaml --out runs/grid --resume
+    """
+    from rational_sae.report import print_sweep
+    from rational_sae.sweep import engine_named, read_plan
+    from rational_sae.sweep import sweep as run
+    from rational_sae.upgrade.folder import Interval
+
+    plan = read_plan(grid)
+    plan.defaults |= not_stored(trust_remote_code, cache, cache_gb)
+    interval = Interval(checkpoint_steps, checkpoint_seconds)
+    try:
+        with terminal.bars() as bars:
+            found = run(
+                plan,
+                out,
+                bars,
+                resume=resume,
+                interval=interval,
+                engine=engine_named(engine, workers),
+                tell=terminal.say,
+            )
+    except KeyboardInterrupt:
+        terminal.say(f"interrupted; what was done is kept, go on with: rsae sweep {grid} --out {out} --resume")
+        raise typer.Exit(130) from None
+    print_sweep(found, terminal.console)
+    terminal.say(f"wrote {out}/sweep.html and {out}/sweep.json")
+    if found["failed"]:
+        for name, reason in found["failed"].items():
+            terminal.say(f"{name}: {reason}", head="failed:")
+        raise typer.Exit(1)

@@ -1,0 +1,51 @@
+"""What commands say: people's output on stderr, JSON where `--json` points."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rational_sae.safe_text import printable, redact
+
+console = Console(stderr=True)
+
+
+def say(line: str, *, head: str = "", colour: str = "red") -> None:
+    """One line on stderr, as it is: no markup, no control characters, no access tokens."""
+    from rich.text import Text
+
+    text = Text.assemble((head, colour), " " if head else "", printable(redact(line)))
+    console.print(text, soft_wrap=True)
+
+
+def bars() -> Any:
+    from rational_sae.bars import shown
+
+    return shown(console)
+
+
+def emit(value: dict[str, Any], json_file: str | None) -> None:
+    if json_file is None:
+        return
+    text = json.dumps(value, indent=2) + "\n"
+    if json_file == "-":
+        sys.stdout.write(text)
+    else:
+        Path(json_file).write_text(text)
+
+
+def print_table(found: Any) -> None:
+    from rational_sae.report import print_table
+
+    print_table(found, console)
+
+
+def show_results(found: Any, json_file: str | None) -> dict[str, Any]:
+    report = found.report()
+    emit(report, json_file)
+    print_table({"schema": 1, "title": "", "verdict": "", **report})
+    return report
