@@ -225,6 +225,15 @@ def test_windows_before_a_cursor_are_not_harvested_again(reader: Reader) -> None
     assert sum(read) < 4 * BATCH  # the fourth window alone
 
 
+def test_the_first_training_tokens_are_the_same_from_memory_and_read_again(reader: Reader) -> None:
+    whole, several = training(reader), training(reader, buffer_bytes=256 * ROW_BYTES)
+    first(whole, 2), first(several, 2)
+    digests = dict(reader.digests)
+    assert torch.equal(whole.sample(300), several.sample(300))
+    assert len(whole.sample(10_000)) == len(several.sample(10_000)) == 640
+    assert reader.digests == digests
+
+
 def test_several_windows_are_counted_once(reader: Reader) -> None:
     batches = training(reader, buffer_bytes=256 * ROW_BYTES)
     first(batches, 8)

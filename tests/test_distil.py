@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rational_sae.distil import distil, exactly, fit_lines, refit_decoder_
+from rational_sae.distil import distil, exactly, fit_lines
 from rational_sae.errors import SourceError
 from rational_sae.export import save
 from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
@@ -21,7 +21,6 @@ from rational_sae.hosts import Host
 from rational_sae.rational import PartialFractions
 from rational_sae.reading import Reading
 from rational_sae.sae import SAE, Metadata
-from rational_sae.sources.verify import reconstruction
 from rational_sae.text import Text
 from rational_sae.token_scale import TokenScale
 
@@ -130,25 +129,6 @@ def test_relu_and_jumprelu_are_converted_exactly() -> None:
 def test_a_smooth_gate_is_refused() -> None:
     with pytest.raises(SourceError, match="--gate hard"):
         fit_lines(make(rational("smooth")), sample())
-
-
-@pytest.mark.parametrize("normalisation", ["none", "constant_norm_rescale"])
-@torch.no_grad()
-def test_the_decoder_is_refitted_and_stops_where_validation_is_best(normalisation: Any) -> None:
-    sae, x, validation = make(rational("hard"), normalisation=normalisation), sample(), sample(2)
-    before = reconstruction(sae, validation)[0]
-    found = refit_decoder_(sae, x, validation)
-    assert found == pytest.approx(reconstruction(sae, validation)[0], rel=1e-6)
-    # The least-squares decoder of these very codes is a bound on the training tokens.
-    state = sae.normalise(x)[1]
-    scale = torch.ones(len(x), 1) if state is None else state.scale
-    z = sae.encode(x) * scale
-    least = torch.linalg.lstsq(z, x - scale * sae.b_dec).solution
-    bound = (x - scale * sae.b_dec - z @ least).pow(2).sum() / (x - x.mean(0)).pow(2).sum()
-    assert bound <= reconstruction(sae, x)[0] + 1e-6
-    assert bound < found < 0.5 * before
-    twice = refit_decoder_(sae, x, validation)
-    assert twice <= found
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -33,6 +33,7 @@ ORDER = [
     "labels",
     "sparse",
     "matched",
+    "decoder",
     "digests",
     "hosts",
     "steering",

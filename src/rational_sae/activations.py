@@ -216,6 +216,16 @@ class TrainingBatches:
         next(iter(self))
         return self._whole
 
+    def sample(self, tokens: int) -> Tensor:
+        """The first so many training vectors, [n, d_in] float32: from memory if all of them are there, else read again.
+        NaN and infinity are left out."""
+        if self._whole is not None:
+            x = self._whole[:tokens]
+        else:
+            again = replace(self.reader, digests={})
+            x = torch.cat(list(again.vectors("train", min(tokens, self.train_tokens), seed=self.seed)))
+        return x[x.isfinite().all(-1)]
+
     def give(self, whole: Tensor, mean: Tensor, distinct_tokens: int) -> None:
         """Take what another `harvested` the same tokens, instead of reading them."""
         self._whole, self.mean, self.distinct_tokens = whole, mean, distinct_tokens

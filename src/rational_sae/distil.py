@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rational_sae.decoder import refit_decoder_
 from rational_sae.errors import SourceError
 from rational_sae.evaluate import Results, evaluate_loaded, mean_l0
 from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate
@@ -21,15 +22,10 @@ from rational_sae.progress import Progress, Silent
 from rational_sae.reading import Reading
 from rational_sae.sae import SAE
 from rational_sae.sources import load
-from rational_sae.sources.verify import reconstruction, verify
-from rational_sae.sparse import Entries
+from rational_sae.sources.verify import verify
 
 PRIOR = 10.0
 """Observations that the line of all latents together counts for in each latent's own (heuristic)."""
-
-MAX_ITERATIONS, PATIENCE = 40, 3
-"""Conjugate-gradient iterations on the decoder, and how many without a better validation FVU end them. Stopping early
-is the regularisation: with some hundred observations a latent, the converged decoder fits noise."""
 
 
 @dataclass(frozen=True)
@@ -168,48 +164,3 @@ def _lines(moments: Tensor, cut: Tensor) -> tuple[Tensor, Tensor]:
     negative = slope * cut + offset < 0
     slope = torch.where(negative, through, slope)
     return slope.float(), torch.where(negative, -through * cut, offset).float()
-
-
-@torch.no_grad()
-def refit_decoder_(sae: SAE, x: Tensor, validation: Tensor) -> float:
-    """Move W_dec towards the least ‖x − x̂‖² by conjugate gradients (CGLS) and keep the iterate that is best on
-    validation. x, validation: [n, d_in] each. Returns that FVU. The SAE's gate has exact zeros."""
-    entries, code, rest = _problem(sae, x)
-    best, best_fvu = sae.W_dec.clone(), reconstruction(sae, validation)[0]
-    gradient = entries.transposed_product(code, rest)
-    direction, square, worse = gradient.clone(), _square(gradient), 0
-    for _ in range(MAX_ITERATIONS):
-        image = entries.product(code, direction)
-        step = square / max(_square(image), 1e-300)
-        sae.W_dec += step * direction
-        rest -= step * image
-        fvu = reconstruction(sae, validation)[0]
-        worse = 0 if fvu < best_fvu else worse + 1
-        if fvu < best_fvu:
-            best, best_fvu = sae.W_dec.clone(), fvu
-        if worse == PATIENCE:
-            break
-        gradient = entries.transposed_product(code, rest)
-        before, square = square, _square(gradient)
-        direction = gradient + (square / max(before, 1e-300)) * direction
-    sae.W_dec.copy_(best)
-    return best_fvu
-
-
-def _problem(sae: SAE, x: Tensor) -> tuple[Entries, Tensor, Tensor]:
-    """Codes as a sparse matrix, weighted so that errors count in the units of x, and x − x̂: [n, d_in]."""
-    places, values, rest = [], [], []
-    for start, part in zip(range(0, len(x), CHUNK), x.split(CHUNK), strict=True):
-        h = sae.preactivations(part)
-        found = sae.gate.places(h)
-        places.append(found + start * sae.d_sae)
-        values.append(h.flatten()[found])
-        rest.append(part - sae(part))
-    entries = Entries(torch.cat(places), torch.Size([len(x), sae.d_sae]))
-    code = sae.gate.codes(torch.cat(values), entries.latent, len(x))[0]
-    state = sae.normalise(x)[1]
-    return entries, code if state is None else code * state.scale[entries.row, 0], torch.cat(rest)
-
-
-def _square(matrix: Tensor) -> float:
-    return float(matrix.pow(2).sum(dtype=torch.float64))

@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from dying import DiedError, run
+from safetensors.torch import load_file
 from tiny import save_tiny_teacher, save_tiny_text
 
 from rational_sae.errors import OutputError, TextError, TrainingError
@@ -89,7 +90,7 @@ def test_an_unfinished_job_is_not_overwritten_by_accident(settings: Settings, tm
         run(settings, out, dies_at=5)
     with pytest.raises(OutputError, match="unfinished job; give --resume to go on, or --force"):
         JobFolder(out)
-    with pytest.raises(OutputError, match=r"was made with lr 0\.0002, now it is 0\.001"):
+    with pytest.raises(OutputError, match=r"was made with lr 0\.0006, now it is 0\.001"):
         run(settings.model_copy(update={"lr": 1e-3}), out, resume=True)
     with JobFolder(out, resume=True) as holder:
         holder._take()
@@ -170,3 +171,23 @@ def test_sigterm_saves_and_resume_alone_knows_the_job(settings: Settings, tmp_pa
     again = subprocess.run([*command, "--resume", "--steps", "12"], capture_output=True, text=True, check=False)
     assert again.returncode == 1
     assert "was made with steps 4000, now it is 12" in again.stderr
+
+
+def test_decoders_are_fitted_again_for_every_row_and_nothing_else_changes(settings: Settings, tmp_path: Path) -> None:
+    more = settings.model_copy(update={"train_tokens": 4000})  # 600 are too few to fit a decoder on
+    again = more.model_copy(update={"refit_decoder": True})
+    before, after = run(more, tmp_path / "plain"), run(again, tmp_path / "out")
+    assert "refit decoders" in after["timing"]
+    for folder in ("sae", "control-native"):
+        plain, refitted = (
+            load_file(out / folder / "sae_weights.safetensors") for out in (tmp_path / "plain", tmp_path / "out")
+        )
+        assert {name for name in plain if not torch.equal(plain[name], refitted[name])} <= {"W_dec"}
+        assert not torch.equal(plain["W_dec"], refitted["W_dec"])
+    for row in ("rsae", "control_native"):
+        assert after["rows"][row]["l0"] == before["rows"][row]["l0"]
+        assert after["rows"][row]["fvu"] < before["rows"][row]["fvu"]
+    with pytest.raises(DiedError):
+        run(again, tmp_path / "died", dies_at=6)
+    run(again, tmp_path / "died", resume=True)
+    assert files(tmp_path / "died") == files(tmp_path / "out")

@@ -121,3 +121,8 @@ def test_a_rate_scales_every_learning_rate(x: Tensor) -> None:
     one = candidate(x)
     other = Candidate("rsae", one.sae, one.settings, one.calibration_x, one.target_l0, rate=3.0)
     assert other.rates == [3 * rate for rate in one.rates]
+
+
+def test_no_decoder_is_fitted_again_under_a_smooth_gate() -> None:
+    with pytest.raises(ValueError, match="exact zeros"):
+        Settings(teacher="synthetic", gate="smooth", refit_decoder=True)

@@ -74,6 +74,9 @@ def upgrade(
     revive: Annotated[
         bool, typer.Option("--revive/--no-revive", help="Give latents that never fire a new direction.")
     ] = True,
+    refit_decoder: Annotated[
+        bool, typer.Option("--refit-decoder", help="Fit every row's decoder again by least squares at the end.")
+    ] = False,
     steps: Annotated[int, typer.Option(help="Fine-tuning steps.")] = 600,
     batch_tokens: Annotated[int, typer.Option(help="Tokens of one step.")] = 1024,
     train_tokens: Annotated[int | None, typer.Option(help="Distinct tokens. [default: steps × batch]")] = None,
@@ -121,6 +124,7 @@ def upgrade(
         "calibrate": calibrate,
         "token_scale": token_scale,
         "revive": revive,
+        "refit_decoder": refit_decoder,
         "controls": _controls(control),
         "steps": steps,
         "batch_tokens": batch_tokens,

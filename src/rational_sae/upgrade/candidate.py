@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rational_sae import distributed
+from rational_sae.decoder import refit_decoder_
 from rational_sae.gate import RationalGate, ThresholdGate
 from rational_sae.matched import CHUNK, can_match, can_shift, shifted, solve_shift
 from rational_sae.sae import SAE
@@ -215,6 +216,11 @@ class Candidate:
             gate.cut.zero_()  # it was for validation at the target L0
         self.optimizer.state.clear()
         return self.sae
+
+    def refit_decoder(self, x: Tensor, validation: Tensor) -> None:
+        """Fit the kept step's decoder again. x, validation: [n, d_in], in canonical units."""
+        self.best_fvu = refit_decoder_(self.finish(), x, validation)
+        self.best = copy.deepcopy(self.sae.state_dict())
 
     def _penalty(self, found: Reconstruction, tokens: int) -> Tensor:
         if self.uses_l1:

@@ -51,6 +51,9 @@ from rational_sae.upgrade.keeper import Keeper, Training
 from rational_sae.upgrade.settings import JUMP_TYPE, Settings
 from rational_sae.upgrade.state import agree
 
+REFIT_TOKENS = 1 << 16
+"""Training tokens that decoders are fitted again on."""
+
 
 @dataclass
 class Upgrade:
@@ -192,6 +195,15 @@ def train(
         raise
 
 
+def refit_decoders(candidates: dict[str, Candidate], prepared: Prepared, shared: Harvest, clock: Clock) -> None:
+    """Fit every row's decoder again, on the same training tokens for all."""
+    clock.stage("refit decoders", len(candidates))
+    x = shared.batches.sample(REFIT_TOKENS).to(prepared.validation.device) * prepared.units.input
+    for candidate in candidates.values():
+        candidate.refit_decoder(x, prepared.validation)
+        clock.advance()
+
+
 def _inputs(candidates: dict[str, Candidate], prepared: Prepared, shared: Harvest) -> dict[str, str]:
     """What training starts from, by sha256; the message that refuses a difference uses these names."""
     return {
@@ -238,6 +250,8 @@ def upgrade(
         for name, sae in starting_saes(prepared, settings).items()
     }
     train(candidates, prepared, shared, settings, clock, keeper)
+    if settings.refit_decoder:
+        refit_decoders(candidates, prepared, shared, clock)
     distributed.leader_goes_on()
 
     clock.stage("measure")

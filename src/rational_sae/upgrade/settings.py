@@ -65,6 +65,8 @@ class Settings(Reading):
     """Whether a controller holds L0 during training; if not, the penalty keeps its first weight."""
     revive: bool = True
     """Whether latents that do not fire while training warms up get a new direction (rows with a hard rational gate)."""
+    refit_decoder: bool = False
+    """Whether every row's decoder is fitted again by least squares after training; for gates with exact zeros."""
     solve_every: int | None = Field(default=None, ge=1)
     """Steps between closed-form solutions of the shape (variable projection); default: Adam alone moves it."""
     controls: tuple[Control, ...] = ("native", "identity")
@@ -125,9 +127,11 @@ class Settings(Reading):
         return {"form": form, "lr_threshold": lr, "lr_shape": lr} | options
 
     @model_validator(mode="after")
-    def _form_of_gate(self) -> Self:
+    def _of_this_gate(self) -> Self:
         if self.form == "safe_pade" and self.gate != "smooth":
             raise ValueError(f"form safe_pade is for gate smooth, not {self.gate}")
+        if self.refit_decoder and self.gate == "smooth":
+            raise ValueError("refit_decoder is for gates with exact zeros, not smooth")
         return self
 
     @field_validator("type")
@@ -147,7 +151,7 @@ RECIPE_OPTIONS = (*PAPER, "type", "form", "lr_threshold", "lr_shape")
 
 def completed(stored: dict[str, Any]) -> dict[str, Any]:
     """Stored settings with options that are newer than they are: each at its default, which is what was done then."""
-    newer = {name: Settings.model_fields[name].default for name in ("recipe", "form")}
+    newer = {name: Settings.model_fields[name].default for name in ("recipe", "form", "refit_decoder")}
     return newer | stored if stored else stored
 
 
