@@ -91,10 +91,10 @@ def pictures(found: dict[str, Any]) -> str:
 
 
 def rates(found: dict[str, Any]) -> str:
-    """Factors on the learning rates, by model and family."""
+    """Factors on the learning rates, by pilot cell."""
     rows = sorted({row for chosen in found["rates"].values() for row in chosen})
     lines = [[name, *(f"×{chosen[row]:g}" for row in rows)] for name, chosen in found["rates"].items()]
-    return table(["model and family", *(f"`{row}`" for row in rows)], lines)
+    return table(["pilot cell", *(f"`{row}`" for row in rows)], lines)
 
 
 def ablation() -> str:

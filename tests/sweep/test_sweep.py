@@ -13,9 +13,10 @@ import yaml
 from rational_sae.errors import OutputError
 from rational_sae.progress import Silent
 from rational_sae.report import read_report, render_sweep, sweep_sheets
-from rational_sae.sweep import read_plan, sweep
+from rational_sae.sweep import Plan, read_plan, sweep
 from rational_sae.sweep.pilot import best_rates
 from rational_sae.sweep.summary import ratios
+from rational_sae.sweep.task import Outcome
 from rational_sae.upgrade.job import upgrade
 from rational_sae.upgrade.summary import report_of
 
@@ -154,3 +155,32 @@ def test_the_shipped_grid_is_a_plan() -> None:
     plan = read_plan(Path(__file__).parents[2] / "configs" / "grid.yaml")
     assert len(plan.cells) == 15
     assert sum(cell.development for cell in plan.cells.values()) == 3
+
+
+def test_a_pilots_rates_are_its_own_and_those_of_its_familys_other_cells(tmp_path: Path) -> None:
+    chosen = {"one": 0.5, "two": 2.0}
+
+    class Asked:
+        """Notes the settings of cells; pilots choose what they are told to."""
+
+        def __init__(self) -> None:
+            self.settings: dict[str, Any] = {}
+
+        def run(self, tasks: list[Any], progress: Any) -> Any:
+            for task in tasks:
+                name = task.name.removeprefix("pilot ")
+                if task.rates:
+                    task.choice.parent.mkdir(parents=True, exist_ok=True)
+                    task.choice.write_text(json.dumps({"chosen": {"rsae": chosen[name]}}))
+                else:
+                    self.settings[name] = task.settings
+                yield Outcome(task.name, "")
+
+    cells = {name: {"teacher": str(TEACHERS / "topk"), "pilot": name in chosen} for name in ("one", "two", "three")}
+    cells["other"] = {"teacher": str(TEACHERS / "relu")}
+    plan = Plan.model_validate({"defaults": {"text": "news"}, "rates": [0.5, 2.0], "cells": cells})
+    engine = Asked()
+    found = sweep(plan, tmp_path / "out", Silent(), engine=engine)
+    used = {name: settings.rates for name, settings in engine.settings.items()}
+    assert used == {"one": {"rsae": 0.5}, "two": {"rsae": 2.0}, "three": {"rsae": 0.5}, "other": {}}
+    assert found["rates"] == {"one": {"rsae": 0.5}, "two": {"rsae": 2.0}}

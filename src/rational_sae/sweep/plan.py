@@ -24,7 +24,8 @@ class Cell(BaseModel):
     teacher: str
     """An SAE's folder."""
     pilot: bool = False
-    """Whether the learning rates of its model and family are chosen here, on validation."""
+    """Whether learning rates are chosen here, on validation: this cell's, and those of its model and family's cells
+    that are no pilots themselves (by the first pilot in the order of the hooks)."""
     development: bool = False
     """Whether design choices were made on it, so that it stays out of the headline."""
     settings: dict[str, Any] = Field(default_factory=dict)

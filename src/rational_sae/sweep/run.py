@@ -74,11 +74,14 @@ def sweep(
         _accept(outcome)
         if outcome.failed:
             raise RationalSAEError(outcome.line, "mend it, or choose another pilot cell")
+    of_group: dict[str, dict[str, float]] = {}
     for task in pilots:
-        chosen[_group(task.settings)] = json.loads(task.choice.read_text())["chosen"]
+        name = task.name.removeprefix("pilot ")
+        chosen[name] = json.loads(task.choice.read_text())["chosen"]
+        of_group.setdefault(_group(task.settings), chosen[name])
     cells = []
     for name in order:
-        rates = chosen.get(_group(resolved[name]), {}) | resolved[name].rates
+        rates = (chosen.get(name) or of_group.get(_group(resolved[name]), {})) | resolved[name].rates
         settings = resolved[name].model_copy(update={"rates": rates})
         cells.append(Task(name, settings, out / "cells" / name, interval=interval))
     for outcome in engine.run(cells, progress):
