@@ -11,6 +11,7 @@ from torch import Tensor
 from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.rational import PartialFractions, cached_fit, target
 from rational_sae.transition import PROFILE_POINTS, Transition, rational_transition, rectangle
+from rational_sae.upgrade.initialise import identity_gate
 
 D = 24
 
@@ -196,6 +197,22 @@ def test_a_latent_that_strays_left_of_the_jump_moves_alone(place: float) -> None
     assert torch.equal(gate.log_scale, before.log_scale)
     assert gate.lowest_on_support()[1] > 0
     assert float((gate.threshold / gate.scale)[3].detach()) > 0.07
+
+
+@pytest.mark.parametrize("places", [(-0.05, -0.05), (-0.05, 0.2)], ids=["all", "some"])
+def test_under_a_shape_that_is_not_trained_thresholds_move_alone(places: tuple[float, float]) -> None:
+    scale = torch.linspace(0.5, 2.0, D)
+    gate = identity_gate(RationalGate(shape(), scale, torch.linspace(*places, D) * scale))
+    before = copy.deepcopy(gate)
+    assert gate.lowest_on_support()[1] < 0
+    gate.project_()
+    assert torch.equal(gate.shape, before.shape)
+    assert gate.lowest_on_support()[1] > 0
+    moved = gate.threshold / gate.scale - before.threshold / before.scale
+    assert bool((moved >= 0).all())
+    assert float((gate.threshold / gate.scale).min().detach()) < 0.01
+    safe = before.threshold > 0.01 * scale
+    assert torch.equal(gate.threshold[safe], before.threshold[safe])
 
 
 def test_poles_stay_off_the_real_line(scale: Tensor) -> None:

@@ -329,26 +329,28 @@ class RationalGate(Gate):
 
     @torch.no_grad()
     def project_(self, points: int = 256) -> None:
-        """Keep the shape where it is safe: poles off the real line, a right slope that does not fall, and r > 0 on the
-        support of a hard gate, seen on so many points. A shape that is not trained stays as it is.
+        """Keep the gate where it is safe: poles off the real line, a right slope that does not fall, and r > 0 on the
+        support of a hard gate, seen on so many points. Under a shape that is not trained thresholds alone move.
 
         Where r is low left of the typical threshold, the thresholds that have strayed there are raised to where r is
         above half of t; a shape lifted for the sake of one latent would add to the codes of all.
         """
-        if not self.shape.requires_grad:
-            return
-        self.shape[-((self.shape.numel() - LINEAR) // 4) :].clamp_(min=NARROWEST_POLE)
-        self.shape[LINEAR - 1].clamp_(min=0.0)
+        trained = self.shape.requires_grad
+        if trained:
+            self.shape[-((self.shape.numel() - LINEAR) // 4) :].clamp_(min=NARROWEST_POLE)
+            self.shape[LINEAR - 1].clamp_(min=0.0)
         if self.mode == "hard":
             t, r = self._on_support(points)
             safe = r >= (t / 2).clamp_min(POSITIVE_FLOOR)  # right of a jump's middle
-            typical = min(float((self.threshold / self.scale).median()), float(t.max()))
+            median = float((self.threshold / self.scale).median())
+            typical = min(median, float(t.max())) if trained else float(t.max())
             astray = t[~safe & (t < typical)]
             if len(astray):
                 edge = t[safe & (t > astray.max())]
                 lowest = float(edge.min()) if len(edge) else typical
                 self.threshold.copy_(torch.maximum(self.threshold, lowest * self.scale))
-            self.shape[0] += max(0.0, POSITIVE_FLOOR - float(r[t >= typical].min()))
+            if trained:
+                self.shape[0] += max(0.0, POSITIVE_FLOOR - float(r[t >= typical].min()))
 
     @torch.no_grad()
     def lowest_on_support(self, points: int = SUPPORT_POINTS) -> tuple[float, float]:

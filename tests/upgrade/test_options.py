@@ -13,6 +13,7 @@ from rational_sae.sae import SAE
 from rational_sae.sparse import reconstruct
 from rational_sae.transition import PROFILE_POINTS, rectangle
 from rational_sae.upgrade.candidate import Candidate
+from rational_sae.upgrade.initialise import identity_gate
 from rational_sae.upgrade.job import Harvest, prepare, starting_saes
 from rational_sae.upgrade.settings import Settings
 
@@ -126,3 +127,18 @@ def test_a_rate_scales_every_learning_rate(x: Tensor) -> None:
 def test_no_decoder_is_fitted_again_under_a_smooth_gate() -> None:
     with pytest.raises(ValueError, match="exact zeros"):
         Settings(teacher="synthetic", gate="smooth", refit_decoder=True)
+
+
+@pytest.mark.parametrize("control", [False, True], ids=["rsae", "identity"])
+def test_a_kept_step_is_positive_on_its_support_wherever_the_l0_moved_its_thresholds(x: Tensor, control: bool) -> None:
+    one = candidate(x)
+    one.target_l0 = 0.9 * D_SAE  # out of reach for thresholds above 0
+    if control:
+        one.sae.gate = identity_gate(gate_of(one))
+    one.validate(one.calibration_x, 0)
+    assert gate_of_sae(one.finish()).lowest_on_support()[1] > 0
+
+
+def gate_of_sae(sae: SAE) -> RationalGate:
+    assert isinstance(sae.gate, RationalGate)
+    return sae.gate

@@ -147,6 +147,8 @@ class Candidate:
         """Keep this step if it is the best so far: FVU on x, with thresholds moved to the target L0."""
         shift = solve_shift(self.sae, x, self.target_l0) if can_match(self.sae) else 0.0
         with shifted(self.sae, shift), torch.no_grad():
+            if isinstance(self.sae.gate, RationalGate):
+                self.sae.gate.project_()  # thresholds may have been moved to where the shape is not positive
             squared, active = 0.0, 0
             for part in x.split(CHUNK):
                 found = reconstruct(self.sae, part, sparse=self.sparse)
