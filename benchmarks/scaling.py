@@ -24,7 +24,7 @@ BASE = Shape(576, 4608, 1024)
 VARIED: dict[str, tuple[int, ...]] = {
     "d_sae": (1152, 2304, 4608, 9216, 18432),
     "batch": (256, 512, 1024, 2048, 4096),
-    "poles": (1, 2, 4, 8),
+    "poles": (1, 2, 3, 4),
     "l0": (8, 16, 32, 64, 128),
 }
 JOBS = ("encoder_product", "sparse", "dense", "relu", "gate", "saelens_standard")
@@ -34,11 +34,13 @@ REPEATS = 5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
-    out: Path = parser.parse_args().out
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="of every point; the median counts")
+    args = parser.parse_args()
+    out: Path = args.out
     rows: list[dict[str, Any]] = []
     for factor, values in VARIED.items():
         for value in values:
-            found = bench_shape(replace(BASE, **{factor: value}), repeats=REPEATS, device="cpu", progress=Silent())
+            found = bench_shape(replace(BASE, **{factor: value}), repeats=args.repeats, device="cpu", progress=Silent())
             medians = found["medians"]
             rows += [
                 {"factor": factor, "value": value, "job": job, "ms": 1e3 * medians[job]}
