@@ -22,7 +22,7 @@ from rational_sae.selection import stable_order, where_above, where_true
 
 MOST_DENSE = 0.1
 """Share of entries above which dense products are quicker. On two cores (benchmarks/density.py; d_in 576, d_sae 4608,
-batch 1024) a sparse step took .3 of a dense one's time at .08 and 1.2 of it at .16."""
+batch 1024) a sparse step took .5 of a dense one's time at .04, .8 at .08 and 1.5 at .16."""
 
 
 SLACK = 0.1
