@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from random_sae import D_SAE, WAVY, make, sample
 
 from rational_sae.distil import distil, exactly, fit_lines
 from rational_sae.errors import SourceError
 from rational_sae.export import save
-from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gate import RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.hosts import Host
 from rational_sae.rational import PartialFractions
 from rational_sae.reading import Reading
@@ -28,26 +28,14 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import sae_lens
 
-D_IN, D_SAE = 12, 30
 HOOK = "model.layers.1"
 LINE = PartialFractions(0.07, 0.9, alpha=[], beta=[], x=[], eta=[])
-WAVY = PartialFractions(0.03, 0.9, alpha=[0.02, -0.03], beta=[0.06, 0.04], x=[0.2, 0.5], eta=[-1.5, -1.0])
 
 
 def rational(mode: Any, shape: PartialFractions = WAVY, **options: Any) -> RationalGate:
     scale = 4.0 + torch.rand(D_SAE, generator=torch.Generator().manual_seed(3))
     options = {"gain": 1.3, "right_slope": shape.e1, "k": 5 if mode == "topk" else None} | options
     return RationalGate(shape, scale, 0.2 * scale, mode=mode, **options)
-
-
-def make(gate: Gate, **options: Any) -> SAE:
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(D_IN, D_SAE), (D_SAE,), (D_SAE, D_IN), (D_IN,)]
-    return SAE(*(0.4 * torch.randn(shape, generator=generator) for shape in shapes), gate=gate, **options)
-
-
-def sample(seed: int = 1) -> Tensor:
-    return 1.5 * torch.randn(4000, D_IN, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("normalisation", ["none", "layer_norm"])

@@ -1,0 +1,25 @@
+"""A small SAE of random weights under any gate, and activations for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rational_sae.gate import Gate
+from rational_sae.rational import PartialFractions
+from rational_sae.sae import SAE
+
+D_IN, D_SAE = 12, 30
+WAVY = PartialFractions(0.03, 0.9, alpha=[0.02, -0.03], beta=[0.06, 0.04], x=[0.2, 0.5], eta=[-1.5, -1.0])
+
+
+def make(gate: Gate, **options: Any) -> SAE:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(D_IN, D_SAE), (D_SAE,), (D_SAE, D_IN), (D_IN,)]
+    return SAE(*(0.4 * torch.randn(shape, generator=generator) for shape in shapes), gate=gate, **options)
+
+
+def sample(seed: int = 1) -> Tensor:
+    return 1.5 * torch.randn(4000, D_IN, generator=torch.Generator().manual_seed(seed))
