@@ -38,7 +38,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "least-squares shape every 25 steps": {"lr_shape": 0.0, "solve_every": 25},
     "one scale for all latents": {"scales": "one"},
     "type (3,2)": {"type": (3, 2)},
-    "type (5,4)": {"type": (5, 4)},
+    "type (7,6)": {"type": (7, 6)},
+    "type (9,8)": {"type": (9, 8)},
     "L1 penalty": {"penalty": "l1"},
     "smooth gate": {"gate": "smooth"},
     "topk gate": {"gate": "topk"},
@@ -96,7 +97,7 @@ def run(
             for name, sae in starts.items()
         }
         if REVIVED_CONTROL in candidates:  # by default controls do not revive
-            candidates[REVIVED_CONTROL].revive_step = candidates["rsae"].revive_step
+            candidates[REVIVED_CONTROL].revive_every = candidates["rsae"].revive_every
         try:
             train(candidates, prepared, shared, settings, Clock(Silent()))
         except TrainingError as error:
@@ -123,14 +124,16 @@ def measured(candidate: Candidate, test: Tensor, target_l0: float) -> dict[str, 
     with shifted(sae, solve_shift(sae, test, target_l0) if can_match(sae) else 0.0):
         squared = sum(float((x - sae(x)).pow(2).sum(dtype=torch.float64)) for x in test.split(2048))
         l0 = float(sae.outputs(test)[2]) if sae.gate.exact_zeros is False else mean_l0(sae, test)
+        fires = torch.stack([(sae.encode(x) != 0).any(0) for x in test.split(2048)]).any(0)
     variance = float((test - test.mean(0)).pow(2).sum(dtype=torch.float64))
     worst = max(abs(l0 / candidate.target_l0 - 1) for l0 in steps)
     return {
         "fvu": squared / variance,
         "l0": l0,
+        "alive": float(fires.float().mean()),
         "kept_step": candidate.kept_step,
         "skipped": candidate.skipped,
-        "revived": len(candidate.revived),
+        "revived": len(candidate.kept_revived),
         "worst_l0_excursion": worst,
     }
 
@@ -154,6 +157,7 @@ def main() -> None:
         controls=("native", "jumprelu", "identity"),
     ).resolved(teacher)
     shared = harvest(base, teacher)
+    shared.batches.harvested()  # with the first seed; the others are other orders of these tokens
     test = shared.reader.sample("test", 2 * EVAL_TOKENS)
     arms = arms_of(teacher.metadata.family, base)
     result = {"teacher": args.teacher, "steps": args.steps, "rate": args.rate, "test_tokens": len(test)}

@@ -57,6 +57,8 @@ class Teacher(BaseModel):
     """Where the thresholds of a JumpReLU start, in place of the plan's."""
     passes: int | None = None
     """Passes over the tokens, in place of the plan's."""
+    lr: float | None = None
+    """Learning rate, in place of the plan's."""
 
 
 class Plan(BaseModel):
@@ -212,7 +214,7 @@ def train(plan: Plan, name: str, x: torch.Tensor, bos: bool, out: Path) -> None:
     config = SAETrainerConfig(
         total_training_samples=steps * BATCH,
         train_batch_size_samples=BATCH,
-        lr=plan.lr,
+        lr=teacher.lr or plan.lr,
         lr_end=4e-5,
         lr_warm_up_steps=200,
         lr_decay_steps=steps // 5,

@@ -11,6 +11,7 @@ from rational_sae.sources.verify import verify
 from rational_sae.upgrade.calibrate import calibrate
 from rational_sae.upgrade.closed_form import rescaled, solve_shape_
 from rational_sae.upgrade.initialise import canonical, rational_start
+from rational_sae.upgrade.settings import DEFAULT_TYPE
 
 
 def headroom(
@@ -18,7 +19,7 @@ def headroom(
     reading: Reading | None = None,
     *,
     eval_tokens: int = 16384,
-    degrees: tuple[int, int] = (9, 8),
+    degrees: tuple[int, int] = DEFAULT_TYPE,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Results:

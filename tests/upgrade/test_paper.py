@@ -55,7 +55,7 @@ def test_it_sets_what_the_paper_says(family: str, degrees: tuple[int, int]) -> N
     assert (found.calibrate, found.penalty, found.hold_l0, found.steps) == ("teacher", "l1", False, 22_000)
     assert found.lr == found.lr_threshold == found.lr_shape
     ours = Settings(teacher="t").resolved(teacher(family))
-    assert (ours.gate, ours.form, ours.type, ours.steps) == ("hard", "partial_fractions", (9, 8), 600)
+    assert (ours.gate, ours.form, ours.type, ours.steps) == ("hard", "partial_fractions", (5, 4), 600)
 
 
 def test_an_option_that_is_given_comes_before_the_recipe() -> None:

@@ -13,7 +13,7 @@ from rational_sae.sae import SAE
 from rational_sae.token_scale import TokenScale
 from rational_sae.upgrade.candidate import Candidate
 from rational_sae.upgrade.initialise import identity_gate, rational_start
-from rational_sae.upgrade.revive import revive_, revive_step
+from rational_sae.upgrade.revive import revive_, revive_every
 from rational_sae.upgrade.settings import Settings
 
 D_IN, D_SAE, N, L0 = 48, 40, 4000, 3.2
@@ -162,7 +162,7 @@ def test_nothing_is_done_where_none_is_dead(x: Tensor) -> None:
 def test_a_latent_is_called_dead_only_after_enough_tokens(
     steps: int, batch: int, d_sae: int, l0: float, step: int | None
 ) -> None:
-    assert revive_step(steps, batch, d_sae, l0) == step
+    assert revive_every(steps, batch, d_sae, l0) == step
 
 
 def candidate(x: Tensor, *, revive: bool = True, gate: str = "rational") -> Candidate:
@@ -176,7 +176,7 @@ def batches(x: Tensor) -> list[Tensor]:
 
 def test_training_revives_what_was_silent_and_nothing_else(x: Tensor) -> None:
     one = candidate(x)
-    assert one.revive_step == 5
+    assert one.revive_every == 5
     for number, batch in enumerate(batches(x)[:5], 1):
         one.step(batch, 0.1, number)
     assert one.revived.tolist() == DEAD.tolist()
@@ -184,6 +184,22 @@ def test_training_revives_what_was_silent_and_nothing_else(x: Tensor) -> None:
     moment = one.optimizer.state[one.sae.W_dec]["exp_avg"]
     assert bool((moment[DEAD] == 0).all())
     assert bool((moment[0] != 0).any())
+
+
+def test_what_falls_silent_later_is_revived_too_but_not_after_a_quarter_of_the_run(x: Tensor) -> None:
+    one = candidate(x)
+    for number, batch in enumerate([*batches(x), *batches(x)], 1):
+        one.step(batch, 0.1, number)
+        if number == 5:
+            one.validate(x, number)
+        if number == 10:
+            assert bool(fires(one.sae, x)[0] > 0)
+        if number in (5, 15):  # of 60
+            with torch.no_grad():
+                one.sae.gate.threshold[0] = FAR
+    assert one.revived.tolist() == [0, *DEAD.tolist()]
+    assert one.kept_revived.tolist() == DEAD.tolist()
+    assert float(fires(one.sae, x)[0]) == 0
 
 
 @pytest.mark.parametrize(("revive", "gate"), [(False, "rational"), (True, "threshold")])

@@ -66,7 +66,7 @@ def upgrade(
             "options given here come first."
         ),
     ] = "default",
-    degrees: Annotated[str, typer.Option("--type", help="Degrees P,Q of the rational.")] = "9,8",
+    degrees: Annotated[str, typer.Option("--type", help="Degrees P,Q of the rational.")] = "5,4",
     calibrate: Annotated[
         Literal["teacher", "reconstruction"], typer.Option(help="Fit the first shape to the teacher's gate, or to x.")
     ] = "teacher",

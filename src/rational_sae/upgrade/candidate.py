@@ -22,7 +22,7 @@ from rational_sae.matched import CHUNK, can_match, can_shift, shifted, solve_shi
 from rational_sae.sae import SAE
 from rational_sae.sparse import Reconstruction, reconstruct, sparse_pays
 from rational_sae.upgrade.closed_form import solve_shape_
-from rational_sae.upgrade.revive import revive_, revive_step
+from rational_sae.upgrade.revive import LATEST, revive_, revive_every
 from rational_sae.upgrade.settings import Settings
 from rational_sae.upgrade.sparsity import SparsityController
 
@@ -73,11 +73,14 @@ class Candidate:
         self.kept_step = 0
         self.best: dict[str, Tensor] = {}
         self.silent = torch.ones(sae.d_sae, dtype=torch.bool, device=x.device)
-        """[d_sae]: has not fired in a step until `revive_step`."""
+        """[d_sae]: has not fired since the latest revival."""
         self.revived = torch.empty(0, dtype=torch.int64)
-        """[m]: latents that were given a new direction."""
+        """[m]: latents that were given a new direction so far."""
+        self.kept_revived = self.revived
+        """[m]: those of them that the kept step has."""
         revives = settings.revive and _is_hard(sae)
-        self.revive_step = revive_step(settings.steps, settings.batch_tokens, sae.d_sae, target_l0) if revives else None
+        every = revive_every(settings.steps, settings.batch_tokens, sae.d_sae, target_l0)
+        self.revive_every = every if revives else None
 
     @property
     def skipped(self) -> int:
@@ -120,10 +123,10 @@ class Candidate:
                 solve_shape_(gate, self.sae, self.calibration_x)
         if self.controller.update(l0) and can_shift(self.sae) and self.settings.hold_l0:
             self._meet_l0(x)
-        if self.revive_step and number <= self.revive_step:
+        if self.revive_every and number <= LATEST * self.settings.steps:
             fires = found.code != 0
             self.silent[fires.any(0) if fires.dim() > 1 else found.latent[fires]] = False
-            if number == self.revive_step:
+            if number % self.revive_every == 0:
                 self._revive()
         self._log(number, error, l0, weight)
 
@@ -132,15 +135,18 @@ class Candidate:
         self.controller.reset()
 
     def _revive(self) -> None:
-        """Give latents that were silent so far a new direction, and no memory of their own in the optimiser."""
+        """Give latents that were silent since the last time a new direction, and no memory of their own in the
+        optimiser."""
         self.silent = distributed.all_agree(self.silent)
         dead = self.silent.nonzero()[:, 0]
-        self.revived = revive_(self.sae, dead, self.calibration_x, self.target_l0, self.settings.seed)
+        self.silent.fill_(True)
+        new = revive_(self.sae, dead, self.calibration_x, self.target_l0, self.settings.seed + len(self.revived))
+        self.revived = torch.cat([self.revived, new.cpu()]).unique()
         for parameter in self._parameters():
             for moment in self.optimizer.state.get(parameter, {}).values():
                 if moment.shape == parameter.shape and self.sae.d_sae in moment.shape:
-                    moment.index_fill_(moment.shape.index(self.sae.d_sae), self.revived, 0.0)
-        if len(self.revived) and self.settings.hold_l0:
+                    moment.index_fill_(moment.shape.index(self.sae.d_sae), new, 0.0)
+        if len(new) and self.settings.hold_l0:
             self._meet_l0(self.calibration_x)
 
     def validate(self, x: Tensor, number: int) -> None:
@@ -158,7 +164,7 @@ class Candidate:
             for key, value in {"step": number, "fvu": fvu, "l0": active / len(x)}.items():
                 self.validation[key].append(value)
             if fvu < self.best_fvu:
-                self.best_fvu, self.kept_step = fvu, number
+                self.best_fvu, self.kept_step, self.kept_revived = fvu, number, self.revived
                 self.best = copy.deepcopy(self.sae.state_dict())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -169,7 +175,7 @@ class Candidate:
             for name, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{number}.{name}"] = value
         tensors["silent"] = self.silent
-        tensors["revived"] = self.revived
+        tensors["revived"], tensors["kept_revived"] = self.revived, self.kept_revived
         if isinstance(self.sae.gate, ThresholdGate | RationalGate):
             tensors["half_width"] = self.sae.gate.transition.half_width.clone()  # gates may share theirs
         numbers = {
@@ -194,7 +200,7 @@ class Candidate:
                     for name, value in kept.items()
                 }
         self.silent = torch.empty_like(self.silent).copy_(tensors["silent"])
-        self.revived = tensors["revived"].to(self.silent.device)
+        self.revived, self.kept_revived = tensors["revived"], tensors["kept_revived"]
         gate = self.sae.gate
         if isinstance(gate, ThresholdGate | RationalGate):
             width = torch.empty_like(gate.transition.half_width).copy_(tensors["half_width"])

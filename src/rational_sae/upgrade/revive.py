@@ -37,8 +37,9 @@ AT_ONCE = 256
 """Latents fitted at once: bounds memory to a few [n, AT_ONCE] float32."""
 
 
-def revive_step(steps: int, batch_tokens: int, d_sae: int, l0: float) -> int | None:
-    """The step after which dead latents are known and revived; None if the run is too short to tell."""
+def revive_every(steps: int, batch_tokens: int, d_sae: int, l0: float) -> int | None:
+    """Steps after which dead latents are known and revived, again and again until LATEST; None if the run is too short
+    to tell."""
     tokens = EXPECTED_FIRINGS * d_sae / max(l0, 1e-6)
     step = max(round(EARLIEST * steps), -int(-tokens // batch_tokens), 1)
     return step if step <= LATEST * steps else None

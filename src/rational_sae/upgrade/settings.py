@@ -19,8 +19,11 @@ Recipe = Literal["default", "paper"]
 Form = Literal["partial_fractions", "safe_pade"]
 
 
-RELU_TYPE, JUMP_TYPE = (3, 2), (9, 8)
-"""The paper's types for a ReLU, and for a JumpReLU or TopK; the default recipe has the second for all."""
+DEFAULT_TYPE = (5, 4)
+"""The type of the default recipe: as good as (9,8) on a JumpReLU and a TopK and better on a ReLU (docs/results.md)."""
+
+PAPER_RELU_TYPE, PAPER_JUMP_TYPE = (3, 2), (9, 8)
+"""The paper's types for a ReLU, and for a JumpReLU or TopK."""
 
 PAPER: dict[str, Any] = {
     "gate": "smooth",
@@ -45,8 +48,8 @@ class Settings(Reading):
     gate: Mode = "hard"
     """hard, smooth or topk."""
     type: tuple[int, int] | None = None
-    """Degrees (p, q) of the rational function, (q + 1, q) with q even; default: JUMP_TYPE, and RELU_TYPE for a ReLU in
-    the paper's recipe."""
+    """Degrees (p, q) of the rational function, (q + 1, q) with q even; default: DEFAULT_TYPE, and the paper's
+    in its recipe."""
     form: Form = "partial_fractions"
     """How r is written while it is trained; the paper's safe-Padé is for the smooth gate alone."""
     calibrate: Literal["teacher", "reconstruction", "none"] = "teacher"
@@ -64,7 +67,7 @@ class Settings(Reading):
     hold_l0: bool = True
     """Whether a controller holds L0 during training; if not, the penalty keeps its first weight."""
     revive: bool = True
-    """Whether latents that do not fire while training warms up get a new direction (rows with a hard rational gate)."""
+    """Whether latents that do not fire early in training get a new direction (rows with a hard rational gate)."""
     refit_decoder: bool = False
     """Whether every row's decoder is fitted again by least squares after training; for gates with exact zeros."""
     solve_every: int | None = Field(default=None, ge=1)
@@ -80,7 +83,7 @@ class Settings(Reading):
     eval_tokens: int = Field(default=16384, ge=1)
     """Test tokens; calibration and validation use half as many each."""
     target_l0: float | None = Field(default=None, gt=0)
-    """L0 to hold; default: the teacher's on validation."""
+    """L0 to hold; default: the teacher's on validation, less one standard error (job.py: TOKEN_SPREAD)."""
     probes: tuple[str, ...] = ()
     """Tasks to probe on: files, embedded names, hf:NAME[:SPLIT], or first-letter."""
     probe_train: int = Field(default=4000, ge=40)
@@ -111,8 +114,8 @@ class Settings(Reading):
         options = super().resolved(sae)
         chosen: dict[str, Any] = {}
         if options.type is None:
-            is_kink = isinstance(sae.gate, ReLUGate) and options.recipe == "paper"
-            chosen["type"] = RELU_TYPE if is_kink else JUMP_TYPE
+            paper = PAPER_RELU_TYPE if isinstance(sae.gate, ReLUGate) else PAPER_JUMP_TYPE
+            chosen["type"] = paper if options.recipe == "paper" else DEFAULT_TYPE
         return options.model_copy(update=chosen)
 
     @model_validator(mode="before")
