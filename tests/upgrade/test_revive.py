@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rational_sae.gate import RationalGate, ThresholdGate
@@ -212,14 +214,18 @@ def test_neither_controls_nor_those_told_not_to_revive(x: Tensor, revive: bool, 
 
 
 @pytest.mark.parametrize("stop", [3, 5, 8])
-def test_it_goes_on_after_a_stop_as_if_never_stopped(x: Tensor, stop: int) -> None:
+def test_it_goes_on_after_a_stop_as_if_never_stopped(x: Tensor, stop: int, tmp_path: Path) -> None:
     whole, first, rest = candidate(x), candidate(x), candidate(x)
     for number, batch in enumerate(batches(x), 1):
         whole.step(batch, 0.1, number)
         if number <= stop:
             first.step(batch, 0.1, number)
         if number == stop:
-            rest.restore(*copy.deepcopy(first.state()))
+            whole.validate(x, number)
+            first.validate(x, number)
+            tensors, numbers = first.state()
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "state.safetensors")
+            rest.restore(load_file(tmp_path / "state.safetensors"), copy.deepcopy(numbers))
         if number > stop:
             rest.step(batch, 0.1, number)
     a, b = whole.state()[0], rest.state()[0]

@@ -34,8 +34,8 @@ class Shape:
     d_sae: int
     batch: int
     l0: int = 32
-    poles: int = 4
-    """Pairs of poles: type (2·poles + 1, 2·poles)."""
+    poles: int = 2
+    """Pairs of poles: type (2·poles + 1, 2·poles), by default that of an upgrade."""
 
 
 @dataclass(frozen=True)

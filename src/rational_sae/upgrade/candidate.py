@@ -175,7 +175,8 @@ class Candidate:
             for name, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{number}.{name}"] = value
         tensors["silent"] = self.silent
-        tensors["revived"], tensors["kept_revived"] = self.revived, self.kept_revived
+        tensors["revived"] = self.revived
+        tensors["kept_revived"] = self.kept_revived.clone()  # often the same tensor, and a file holds each once
         if isinstance(self.sae.gate, ThresholdGate | RationalGate):
             tensors["half_width"] = self.sae.gate.transition.half_width.clone()  # gates may share theirs
         numbers = {
