@@ -9,7 +9,7 @@ from typing import Any
 from .numbers import ABSENT, format_interval, format_value
 from .vocabulary import ROWS, in_order, metric, row_label
 
-SHOWN = ("fvu_at_l0", "delta_ce_at_l0", "loss_recovered", "alive_fraction")
+SHOWN = ("fvu_at_l0", "delta_ce_at_l0", "loss_recovered", "l0", "alive_fraction")
 HIDDEN = ("teacher_rescaled", "init_hard")
 """Rows that only a cell's own report shows."""
 

@@ -10,7 +10,7 @@ from rational_sae.sweep.plan import Plan
 
 BASES = ("teacher", "control_native", "control_jumprelu", "identity")
 RATIOS = ("fvu_at_l0", "delta_ce_at_l0")
-"""Compared at the teacher's L0, as ratios: below 1 is a gain."""
+"""Compared at the teacher's L0, as ratios: below 1 is a gain. Against the teacher L0 itself is compared as well."""
 
 
 def summary(
@@ -50,7 +50,7 @@ def ratios(cells: dict[str, dict[str, Any]]) -> dict[str, dict[str, dict[str, An
     """rsae over each base: geometric mean over cells, the worst cell, and how many are clearly better or worse."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for base in BASES:
-        for key in RATIOS:
+        for key in (*RATIOS, "l0") if base == "teacher" else RATIOS:
             having = {name: cell for name, cell in cells.items() if _has(cell, base, key) and _has(cell, "rsae", key)}
             if having:
                 found.setdefault(base, {})[key] = _ratio(having, base, key)
@@ -58,7 +58,7 @@ def ratios(cells: dict[str, dict[str, Any]]) -> dict[str, dict[str, dict[str, An
 
 
 def _has(cell: dict[str, Any], row: str, key: str) -> bool:
-    """Whether a row is there and could be compared at the teacher's L0."""
+    """Whether a row is there and has the figure; some cannot be compared at the teacher's L0."""
     return key in cell["rows"].get(row, {})
 
 
