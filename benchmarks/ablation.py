@@ -26,7 +26,7 @@ from rational_sae.progress import Silent
 from rational_sae.sae import SAE
 from rational_sae.sources import load
 from rational_sae.upgrade.candidate import Candidate
-from rational_sae.upgrade.job import Clock, Harvest, harvest, prepare, refit_decoders, starting_saes, train
+from rational_sae.upgrade.job import Clock, Harvest, harvest, prepare, starting_saes, train
 from rational_sae.upgrade.settings import Settings
 
 STEPS, TRAIN_TOKENS, EVAL_TOKENS, CLOSE, MORE_SEEDS = 300, 196_608, 6144, 0.01, (1, 2)
@@ -50,8 +50,6 @@ ARMS: dict[str, dict[str, Any]] = {
     "dead latents stay dead": {"revive": False},
     "token scale 0.4": {"token_scale": 0.4},
 }
-REFITTED = "decoder fitted again"
-"""Of every row of the default arm, since it is worth as much to each."""
 REVIVED_CONTROL = "control_jumprelu with revived latents"
 CONTROLS = ("identity", "control_native", "control_jumprelu", REVIVED_CONTROL)
 
@@ -108,12 +106,6 @@ def run(
             key = arm if name == "rsae" else name
             found[key] = measured(candidate, test * prepared.units.input, target_l0)
             print(f"{key:40} {found[key]}", flush=True)
-        if arm == "default":
-            refit_decoders(candidates, prepared, shared, Clock(Silent()))
-            for name, candidate in candidates.items():
-                key = REFITTED if name == "rsae" else f"{name}, {REFITTED}"
-                found[key] = measured(candidate, test * prepared.units.input, target_l0)
-                print(f"{key:40} {found[key]}", flush=True)
     return found
 
 
