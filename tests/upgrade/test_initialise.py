@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rational_sae.activations import Reader
 from rational_sae.demo import FAMILIES, demo_settings
+from rational_sae.export import check_safe
 from rational_sae.hosts import Host
 from rational_sae.sae import SAE
 from rational_sae.sources import load
@@ -18,6 +19,7 @@ from rational_sae.text import Text
 from rational_sae.tokens import Tokeniser
 from rational_sae.upgrade.calibrate import calibrate
 from rational_sae.upgrade.initialise import canonical, rational_start
+from rational_sae.upgrade.revive import revive_
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,23 @@ def test_canonical_units_change_nothing_and_can_be_undone(family: str, activatio
         assert float((x * units.input).norm(dim=-1).mean()) == pytest.approx(one.d_in**0.5, rel=0.05)
         assert float(sae.W_dec.norm(dim=-1).mean()) == pytest.approx(1, rel=1e-3)
         assert (units.undo_(sae)(x) - wanted).abs().max() < 1e-4 * scale
+
+
+def test_a_decoder_row_of_no_length_gives_no_latent_a_scale_of_another_order(activations: dict[str, Tensor]) -> None:
+    x, one = activations["calibration"], teacher("jumprelu")
+    with torch.no_grad():
+        one.W_dec[:3] *= torch.tensor([[1e-7], [1e-12], [0.0]])
+        wanted = one(x)
+    sae, units = canonical(one, x)
+    start = rational_start(sae, x * units.input, (5, 4), "hard")
+    finished = sae.with_gate(start.init)
+    assert len(revive_(finished, torch.arange(3), x * units.input, 50.0, seed=0)) == 3
+    check_safe(start.init)
+    units.undo_(finished)
+    check_safe(start.init)
+    scale = start.init.scale.detach()
+    assert float((scale / scale.median()).max()) < 1e4
+    assert (units.undo_(canonical(one, x)[0])(x) - wanted).abs().max() < 1e-4 * wanted.abs().max()
 
 
 @pytest.mark.parametrize("degrees", [(9, 8), (3, 2)])

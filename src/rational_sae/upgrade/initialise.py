@@ -32,6 +32,10 @@ on a JumpReLU, .0884, .0884, .0882 on a TopK of Gemma."""
 RELATIVE_GAP = 0.2
 """Half-width of the jump's gap, and of the band that passes gradient, relative to the threshold (heuristic)."""
 
+SHORTEST_ROW = 1e-3
+"""Norm under which a decoder row counts as this long, relative to the median (heuristic). In SAELens' JumpReLU teachers
+rows of latents that die fall to 3e-7 of it."""
+
 _ZERO = np.zeros(1)
 
 
@@ -54,13 +58,16 @@ def canonical(teacher: SAE, x: Tensor) -> tuple[SAE, Units]:
     """The teacher in units where inputs have mean norm √d_in and decoder rows norm 1, so that one learning rate and
     one bandwidth mean the same for every teacher. x: [n, d_in] calibration activations.
 
-    A TopK's selection compares latents, so its latents are rescaled by one common factor only.
+    A TopK's selection compares latents, so its latents are rescaled by one common factor only. A decoder row of nearly
+    no length, of a latent that died in training, is not brought to 1: revived, it would have a code, and a scale, of
+    another order than all others.
     """
     sae = copy.deepcopy(teacher)
     scales_itself = teacher.normalisation != "none"
     factor = 1.0 if scales_itself else teacher.d_in**0.5 / float(x.norm(dim=-1).mean())
     sae.rescale_input_(factor)
-    latent = sae.W_dec.detach().norm(dim=-1).clamp_min(1e-8)
+    latent = sae.W_dec.detach().norm(dim=-1)
+    latent = latent.clamp_min(max(1e-8, SHORTEST_ROW * float(latent.median())))
     if not sae.gate.elementwise:
         latent = latent.mean().expand_as(latent).clone()
     sae.rescale_latents_(latent)
