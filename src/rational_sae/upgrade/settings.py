@@ -20,7 +20,7 @@ Form = Literal["partial_fractions", "safe_pade"]
 
 
 DEFAULT_TYPE = (5, 4)
-"""The type of the default recipe: as good as (9,8) on a JumpReLU and a TopK and better on a ReLU (docs/results.md)."""
+"""The type of the default recipe: as good as (9,8) and cheaper; on one ReLU at high rates better (docs/results.md)."""
 
 PAPER_RELU_TYPE, PAPER_JUMP_TYPE = (3, 2), (9, 8)
 """The paper's types for a ReLU, and for a JumpReLU or TopK."""
