@@ -334,7 +334,7 @@ def _revivals(candidates: dict[str, Candidate]) -> list[str]:
     count = len(candidates["rsae"].kept_revived)
     if not count:
         return []
-    return [f"{count} latents that did not fire early in training were given new directions; labels of these are void"]
+    return [f"latents that were silent early in training and got new directions: {count}; their old labels are void"]
 
 
 def _starts(sae: SAE, x: Tensor, settings: Settings) -> tuple[Start, Start, Calibration]:
