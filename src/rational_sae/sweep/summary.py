@@ -8,9 +8,9 @@ from typing import Any
 from rational_sae.report import SCHEMA
 from rational_sae.sweep.plan import Plan
 
-BASES = ("teacher", "control_native", "control_jumprelu", "identity")
-RATIOS = ("fvu_at_l0", "delta_ce_at_l0")
-"""Compared at the teacher's L0, as ratios: below 1 is a gain. Against the teacher L0 itself is compared as well."""
+AT_L0 = ("fvu_at_l0", "delta_ce_at_l0")
+RATIOS = {"teacher": (*AT_L0, "l0"), "control_native": AT_L0, "control_jumprelu": AT_L0, "identity": AT_L0}
+"""What is compared with each row, as ratios: below 1 is a gain."""
 
 
 def summary(
@@ -49,8 +49,8 @@ def _cell(plan: Plan, name: str, report: dict[str, Any]) -> dict[str, Any]:
 def ratios(cells: dict[str, dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
     """rsae over each base: geometric mean over cells, the worst cell, and how many are clearly better or worse."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for base in BASES:
-        for key in (*RATIOS, "l0") if base == "teacher" else RATIOS:
+    for base, keys in RATIOS.items():
+        for key in keys:
             having = {name: cell for name, cell in cells.items() if _has(cell, base, key) and _has(cell, "rsae", key)}
             if having:
                 found.setdefault(base, {})[key] = _ratio(having, base, key)
