@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
@@ -213,6 +214,30 @@ def test_batches_go_on_from_any_cursor_as_if_never_stopped(reader: Reader, windo
         assert resumed.distinct_tokens == counts[-1]
         assert torch.equal(resumed.mean, means[-1])
     assert reader.digests["train", 0] == digest
+
+
+def test_a_pass_just_short_of_its_last_batch_does_not_read_a_window_again_for_it(reader: Reader) -> None:
+    read: list[int] = []
+    short = 10 * BATCH - 5  # as where sinks are left out
+    found = first(training(reader, short, buffer_bytes=4 * BATCH * ROW_BYTES, progress=read.append), 10)
+    assert sum(read) == short
+    counts = Counter(rows(found))
+    assert len(counts) == short
+    assert Counter(counts.values()) == {1: short - 5, 2: 5}  # the last batch was completed with five of its window
+
+
+def test_a_last_batch_of_less_than_half_is_left_out(reader: Reader) -> None:
+    tokens = 6 * BATCH + BATCH // 2 - 1
+    batches = training(reader, tokens, buffer_bytes=4 * BATCH * ROW_BYTES)
+    assert [len(window) // BATCH for window, _ in batches._windows(Place())] == [4, 2]
+
+
+def test_a_text_that_ends_within_the_first_window_is_read_once(reader: Reader) -> None:
+    read: list[int] = []
+    batches = training(reader, EVERYTHING, buffer_bytes=10**6 * ROW_BYTES - 1, progress=read.append)
+    everything = len(list(reader.text.documents("train"))) * 2 * (CONTEXT - 1)
+    first(batches, 2 * everything // BATCH)
+    assert sum(read) == everything
 
 
 def test_windows_before_a_cursor_are_not_harvested_again(reader: Reader) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import time
 
 from rich.console import Console
 
@@ -31,6 +33,17 @@ def test_lines_say_what_begins_how_far_it_is_and_when_it_ends() -> None:
     assert told[6].startswith("measure: done in ")
 
 
+def test_what_was_done_before_counts_for_how_far_it_is_but_not_for_how_quick_it_is() -> None:
+    file = io.StringIO()
+    with Lines(Console(file=file), every=0.0) as lines:
+        lines.stage("fine-tune", 1000, 900)
+        time.sleep(0.3)  # one step in .3 s: 99 more take half a minute
+        lines.advance()
+    found = re.search(r"901 of 1000 \(90%\), about (\d+) s left", file.getvalue())
+    assert found
+    assert int(found[1]) >= 29
+
+
 def test_lines_are_few() -> None:
     file = io.StringIO()
     with Lines(Console(file=file)) as lines:
@@ -43,6 +56,7 @@ def test_lines_are_few() -> None:
 def test_bars_take_any_name_as_it_is() -> None:
     file = io.StringIO()
     with Bars(Console(file=file, force_terminal=True, width=100)) as bars:
-        bars.stage("harvest [/red]", 2)
-        bars.advance(2)
+        bars.stage("harvest [/red]", 4, 2)
+        bars.advance(1)
     assert "harvest [/red]" in file.getvalue()
+    assert "3/" in file.getvalue()

@@ -236,10 +236,12 @@ class TrainingBatches:
         return Cursor(Place(), 0, order.get_state(), torch.zeros(self.reader.host.d_model), 0)
 
     def _windows(self, start: Place) -> Iterator[tuple[Tensor, Place]]:
-        """Windows of one pass from a place on, each with the place where the next begins."""
+        """Windows of one pass from a place on, each with the place where the next begins. Windows before the last are
+        of whole batches, so that nothing is lost between two."""
         passes, number, used = start
         first, fresh = passes == 0, start == Place(passes)
-        capacity = max(self.batch_tokens, self.buffer_bytes // (4 * self.reader.host.d_model))
+        batches = self.buffer_bytes // (4 * self.reader.host.d_model * self.batch_tokens)
+        capacity = max(1, batches) * self.batch_tokens
         buffer = torch.empty(min(capacity, self.train_tokens), self.reader.host.d_model)
         filled, harvested, several = 0, 0, len(buffer) < self.train_tokens
         for x in self.reader.vectors("train", self.train_tokens, seed=self.seed + passes, skip=number):
@@ -261,9 +263,24 @@ class TrainingBatches:
             number += 1
         if first and fresh:
             require_tokens(harvested, self.batch_tokens, "train", self.reader.text, self.reader.tokeniser)
+        whole = fresh and harvested == filled
+        if not whole:
+            filled = self._completed(buffer, filled)
         if filled >= self.batch_tokens:
-            self._whole = buffer[:filled] if fresh and harvested == filled else None
+            self._whole = buffer[:filled] if whole else None
             yield buffer[:filled], Place(passes + 1)
+
+    def _completed(self, buffer: Tensor, filled: int) -> int:
+        """A last batch that lacks less than half is completed with vectors of its window; returns how many there are now.
+
+        A few positions are left out of nearly every text, so that a pass over steps · batch_tokens ends just short of
+        its last step, for which a whole window would be harvested again.
+        """
+        missing = -filled % self.batch_tokens
+        if not 0 < missing < self.batch_tokens / 2:
+            return filled
+        buffer[filled : filled + missing] = buffer[:missing]
+        return filled + missing
 
     def _count(self, x: Tensor) -> None:
         """Take vectors of the first pass into the mean. x: [n, d_in]."""

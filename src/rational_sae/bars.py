@@ -51,9 +51,9 @@ class Bars:
             self._finish()
         self._progress.stop()
 
-    def stage(self, name: str, total: int | None = None) -> None:
+    def stage(self, name: str, total: int | None = None, done: int = 0) -> None:
         self._finish()
-        self._task = self._progress.add_task(name, total=total)
+        self._task = self._progress.add_task(name, total=total, completed=done)
 
     def advance(self, amount: int = 1) -> None:
         if self._task is not None:
@@ -71,7 +71,7 @@ class Lines:
 
     def __init__(self, console: Console, every: float = EVERY_SECONDS) -> None:
         self._console, self._every = console, every
-        self._name, self._total, self._done = "", None, 0
+        self._name, self._total, self._before, self._done = "", None, 0, 0
         self._began = self._told = 0.0
 
     def __enter__(self) -> Self:
@@ -81,9 +81,9 @@ class Lines:
         if kind is None:
             self._finish()
 
-    def stage(self, name: str, total: int | None = None) -> None:
+    def stage(self, name: str, total: int | None = None, done: int = 0) -> None:
         self._finish()
-        self._name, self._total, self._done = name, total, 0
+        self._name, self._total, self._before, self._done = name, total, done, done
         self._began = self._told = time.monotonic()
         self._say(name)
 
@@ -95,7 +95,7 @@ class Lines:
         self._told = now
         if self._total:
             share = self._done / self._total
-            left = (now - self._began) * max(0.0, 1 / share - 1)
+            left = (now - self._began) * max(0, self._total - self._done) / max(1, self._done - self._before)
             self._say(f"{self._name}: {self._done} of {self._total} ({share:.0%}), about {left:.0f} s left")
         else:
             self._say(f"{self._name}: {self._done}")

@@ -8,8 +8,8 @@ from typing import Protocol
 class Progress(Protocol):
     """Shows a job's stages. The command line draws bars; the default is silent."""
 
-    def stage(self, name: str, total: int | None = None) -> None:
-        """A stage begins; total: its steps, if known."""
+    def stage(self, name: str, total: int | None = None, done: int = 0) -> None:
+        """A stage begins or goes on. total: its steps, if known; done: those that were done before."""
 
     def advance(self, amount: int = 1) -> None:
         """Steps of the current stage are done."""
@@ -18,6 +18,6 @@ class Progress(Protocol):
 class Silent:
     """No progress shown."""
 
-    def stage(self, name: str, total: int | None = None) -> None: ...
+    def stage(self, name: str, total: int | None = None, done: int = 0) -> None: ...
 
     def advance(self, amount: int = 1) -> None: ...

@@ -81,7 +81,7 @@ def test_resuming_does_nothing_twice_and_only_what_is_missing(swept: tuple[Path,
     stages: list[str] = []
 
     class Heard(Silent):
-        def stage(self, name: str, total: int | None = None) -> None:
+        def stage(self, name: str, total: int | None = None, done: int = 0) -> None:
             stages.append(name)
 
     with pytest.raises(OutputError, match="not empty"):

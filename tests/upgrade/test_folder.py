@@ -19,7 +19,9 @@ from safetensors.torch import load_file
 from tiny import save_tiny_teacher, save_tiny_text
 
 from rational_sae.errors import OutputError, TextError, TrainingError
+from rational_sae.progress import Silent
 from rational_sae.report import read_report
+from rational_sae.sources import load
 from rational_sae.status import status
 from rational_sae.upgrade import job
 from rational_sae.upgrade.folder import JobFolder, how_to_resume
@@ -82,6 +84,25 @@ def test_a_job_says_what_it_does_while_it_runs_and_goes_on_to_the_same_bits(
     }
     (one,) = status(out)
     assert (one.state, one.step) == ("finished", 12)
+
+
+def test_training_tokens_of_several_windows_are_harvested_in_between_and_only_once(settings: Settings) -> None:
+    stages: list[tuple[str, int | None, int]] = []
+
+    class Heard(Silent):
+        def stage(self, name: str, total: int | None = None, done: int = 0) -> None:
+            stages.append((name, total, done))
+
+    several = settings.model_copy(update={"train_tokens": 12 * 64 - 3}).resolved(load(settings.teacher))
+    shared = job.harvest(several, load(several.teacher))
+    shared.batches.buffer_bytes = 5 * 64 * 4 * shared.reader.host.d_model
+    done = job.upgrade(several, shared=shared, progress=Heard())
+    tuning = "fine-tune rsae, control_native"
+    windows = [("harvest", 12 * 64 - 3, 0), (tuning, 12, 0), ("harvest", None, 0), (tuning, 12, 5)]
+    windows += [("harvest", None, 0), (tuning, 12, 10)]
+    assert [stage for stage in stages if stage[0] in ("harvest", tuning)] == windows
+    assert {"harvest", tuning} <= set(done.timing)
+    assert done.distinct_tokens == 12 * 64 - 3
 
 
 def test_an_unfinished_job_is_not_overwritten_by_accident(settings: Settings, tmp_path: Path) -> None:

@@ -98,8 +98,8 @@ class _Named:
     def __init__(self, progress: Progress, name: str) -> None:
         self._progress, self._name = progress, name
 
-    def stage(self, name: str, total: int | None = None) -> None:
-        self._progress.stage(f"{self._name}: {name}", total)
+    def stage(self, name: str, total: int | None = None, done: int = 0) -> None:
+        self._progress.stage(f"{self._name}: {name}", total, done)
 
     def advance(self, amount: int = 1) -> None:
         self._progress.advance(amount)

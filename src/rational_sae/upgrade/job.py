@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -92,10 +93,13 @@ class Clock:
         self.progress, self.timing = progress, {}
         self._name, self._since = "", 0.0
 
-    def stage(self, name: str, total: int | None = None) -> None:
+    def stage(self, name: str, total: int | None = None, done: int = 0) -> None:
+        """Go over to a stage, if it is not the present one."""
+        if name == self._name:
+            return
         self.stop()
         self._name, self._since = name, time.perf_counter()
-        self.progress.stage(name, total)
+        self.progress.stage(name, total, done)
 
     def advance(self, amount: int = 1) -> None:
         self.progress.advance(amount)
@@ -177,24 +181,32 @@ def train(
     keeper: Keeper | None = None,
 ) -> None:
     """Harvest and fine-tune all candidates in lockstep, from where the keeper says."""
-    progress, batches, keeper = clock.progress, shared.batches, keeper or Keeper()
-    batches.progress = progress.advance
+    batches, keeper = shared.batches, keeper or Keeper()
     batches.cursor = batches.beginning()
     done = keeper.begin(Training(candidates, batches, clock.timing, _inputs(candidates, prepared, shared)))
     done = agree(Training(candidates, batches, clock.timing, {}), done)
+    tuning = "fine-tune " + ", ".join(candidates)
+
+    def harvested(tokens: int) -> None:
+        clock.stage("harvest")  # again, where the training tokens do not fit in one window
+        clock.advance(tokens)
+
+    def scaled() -> Iterator[Tensor]:
+        for number, x in enumerate(batches.following(batches.cursor), done):
+            clock.stage(tuning, settings.steps, number)
+            yield x * prepared.units.input
+
     try:
         clock.stage("harvest", batches.train_tokens)
-        scaled = (part * prepared.units.input for part in batches.following(batches.cursor))
-        first = list(itertools.islice(scaled, min(1, settings.steps - done)))
-        clock.stage("fine-tune " + ", ".join(candidates), settings.steps)
-        progress.advance(done)
+        batches.progress, parts = harvested, scaled()
+        first = list(itertools.islice(parts, min(1, settings.steps - done)))
         finetune(
             list(candidates.values()),
-            itertools.chain(first, scaled),
+            itertools.chain(first, parts),
             prepared.validation,
             settings.steps,
             done=done,
-            progress=lambda _step: progress.advance(),
+            progress=lambda _step: clock.advance(),
             stepped=keeper.stepped,
         )
     except ProcessLostError:
