@@ -271,7 +271,7 @@ class TrainingBatches:
             yield buffer[:filled], Place(passes + 1)
 
     def _completed(self, buffer: Tensor, filled: int) -> int:
-        """A last batch that lacks less than half is completed with vectors of its window; returns how many there are now.
+        """A last batch that lacks less than half is completed with vectors of its window. Returns how many there are.
 
         A few positions are left out of nearly every text, so that a pass over steps · batch_tokens ends just short of
         its last step, for which a whole window would be harvested again.

@@ -103,6 +103,9 @@ class Candidate:
         error, l0, whole_loss = distributed.totals(own_error, share * found.l0, loss)
         if not math.isfinite(whole_loss):
             return self._skip(number, "loss")
+        watched = self.revive_every is not None and number <= LATEST * self.settings.steps
+        fired = _fired(found) if watched else None
+        del found  # dense codes are [n, d_sae]: only the graph holds them, until the decoder's gradient is there
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self.sae.W_enc.grad is not None:
@@ -123,9 +126,8 @@ class Candidate:
                 solve_shape_(gate, self.sae, self.calibration_x)
         if self.controller.update(l0) and can_shift(self.sae) and self.settings.hold_l0:
             self._meet_l0(x)
-        if self.revive_every and number <= LATEST * self.settings.steps:
-            fires = found.code != 0
-            self.silent[fires.any(0) if fires.dim() > 1 else found.latent[fires]] = False
+        if self.revive_every and fired is not None:
+            self.silent[fired] = False
             if number % self.revive_every == 0:
                 self._revive()
         self._log(number, error, l0, weight)
@@ -285,6 +287,12 @@ class Candidate:
         self.curve.mse.append(error)
         self.curve.l0.append(l0)
         self.curve.sparsity_weight.append(weight)
+
+
+def _fired(found: Reconstruction) -> Tensor:
+    """An index of the latents that fire in a batch."""
+    fires = found.code != 0
+    return fires.any(0) if fires.dim() > 1 else found.latent[fires]
 
 
 def _is_hard(sae: SAE) -> bool:
