@@ -2,7 +2,7 @@
 
     python benchmarks/scaling.py --out docs/figures        # about five minutes on two idle cores
 
-Writes scaling.json and scaling.png. Each factor varies alone around (d_in 576, d_sae 4 608, batch 1 024, type (9,8),
+Writes scaling.json and scaling.png. Each factor varies alone around (d_in 576, d_sae 4 608, batch 1 024, type (5,4),
 L0 32); every point is the median of interleaved repeats, as in `rsae bench`.
 """
 

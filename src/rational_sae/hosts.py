@@ -90,17 +90,18 @@ class Host:
         input_ids: [batch, context] int64. Returns [batch, context, d_model] in the model's dtype.
         """
         caught: list[Tensor] = []
-        with self._caught(hook, caught, stop=True), contextlib.suppress(_StopForwardError):
-            self._forward(input_ids)
-        return caught[0]
 
-    @torch.no_grad()
-    def residual_and_logits(self, input_ids: Tensor, hook: Hook) -> tuple[Tensor, Tensor]:
-        """One clean forward. Returns x: [batch, context, d_model], logits: [batch, context, vocabulary]."""
-        caught: list[Tensor] = []
-        with self._caught(hook, caught, stop=False):
-            logits = self._forward(input_ids)
-        return caught[0], logits
+        def catch(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            caught.append(args[0] if args else kwargs["hidden_states"])
+            raise _StopForwardError
+
+        handle = self.entry(hook).register_forward_pre_hook(catch, with_kwargs=True)
+        try:
+            with contextlib.suppress(_StopForwardError):
+                self._forward(input_ids)
+        finally:
+            handle.remove()
+        return caught[0]
 
     @torch.no_grad()
     def logits_from(self, input_ids: Tensor, hook: Hook, x: Tensor) -> Tensor:
@@ -132,19 +133,6 @@ class Host:
         children = list(self.model.get_submodule(parent_path).named_children())
         after = children[[name for name, _ in children].index(own) + 1 :]
         return next(module for name, module in after if "norm" in name or name.startswith("ln"))
-
-    @contextlib.contextmanager
-    def _caught(self, hook: Hook, caught: list[Tensor], *, stop: bool) -> Iterator[None]:
-        def catch(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            caught.append(args[0] if args else kwargs["hidden_states"])
-            if stop:
-                raise _StopForwardError
-
-        handle = self.entry(hook).register_forward_pre_hook(catch, with_kwargs=True)
-        try:
-            yield
-        finally:
-            handle.remove()
 
     def _forward(self, input_ids: Tensor) -> Tensor:
         return self.model(input_ids=input_ids.to(self.device), use_cache=False).logits

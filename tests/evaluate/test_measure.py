@@ -68,7 +68,7 @@ def test_figures_equal_a_plain_loop_over_sequences(reader: Reader) -> None:
             for ids, keep in zip(batch.input_ids, batch.keep, strict=True):
                 if not keep.any():
                     continue
-                x, logits = host.residual_and_logits(ids[None], reader.hook)
+                x, logits = host.residual(ids[None], reader.hook), host.model(input_ids=ids[None]).logits
                 x_hat, z, _ = sae.outputs(x[0, keep])
                 edited = x.clone()
                 edited[0, keep] = x_hat

@@ -5,17 +5,27 @@ Triton runs through its interpreter here, without a GPU.
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from rational_sae.kernels import BACKENDS, LINEAR, apply_rational, function, rational_value, value_slope_sums
+from rational_sae.kernels import (
+    BACKENDS,
+    LINEAR,
+    apply_rational,
+    compiled,
+    function,
+    rational_value,
+    value_slope_sums,
+)
 from rational_sae.kernels.function import Backend
 
 POLES = (0, 1, 3, 4, 6)
@@ -159,6 +169,24 @@ assert "plain torch is used" in ours[0]
     environment = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def test_every_degree_is_compiled_apart_and_once_for_all_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compilation for any degree loops over poles, and took more than twice as long."""
+    compilations: list[torch.fx.GraphModule] = []
+
+    def seen(graph: torch.fx.GraphModule, _inputs: list[Tensor]) -> Callable[..., Any]:
+        compilations.append(graph)
+        return graph
+
+    monkeypatch.setattr(
+        compiled, "_compiled", functools.cache(lambda f: torch.compile(f, fullgraph=True, backend=seen))
+    )
+    torch._dynamo.reset()
+    for number, (poles, length) in enumerate([(1, 50), (2, 60), (3, 70), (2, 80), (1, 90), (3, 50)], 1):
+        rational_value(torch.randn(length), coefficients(poles), "compiled")
+        assert len(compilations) == min(number, 3)
+    torch._dynamo.reset()
 
 
 def test_the_automatic_choice_compiles_only_long_differentiated_vectors_on_a_cpu(

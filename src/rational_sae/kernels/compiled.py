@@ -23,14 +23,14 @@ def value(t: Tensor, shape: Tensor) -> Tensor:
     """As in reference.py."""
     if len(t) < FEWEST:
         return reference.value(t, shape)
-    return _compiled(reference.value_of)(_any_length(t), shape)
+    return _compiled(reference.value_of)(_any_length(t), _this_degree(shape))
 
 
 def value_slope_sums(t: Tensor, g: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As in reference.py."""
     if len(t) < FEWEST:
         return reference.value_slope_sums(t, g, shape)
-    r, slope, sums = _compiled(_value_slope_sums)(_any_length(t), _any_length(g), shape)
+    r, slope, sums = _compiled(_value_slope_sums)(_any_length(t), _any_length(g), _this_degree(shape))
     return r, slope, reference.from_sums(sums, shape)
 
 
@@ -42,6 +42,14 @@ def _value_slope_sums(t: Tensor, g: Tensor, shape: Tensor) -> tuple[Tensor, Tens
 @functools.cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return torch.compile(function, fullgraph=True)
+
+
+def _this_degree(shape: Tensor) -> Tensor:
+    """The same coefficients, marked so that every number of poles is compiled apart: torch would make it a variable at
+    the second one, and what loops over poles takes more than twice as long as what has them written out."""
+    shape = shape.detach()
+    torch._dynamo.mark_static(shape, 0)
+    return shape
 
 
 def _any_length(t: Tensor) -> Tensor:

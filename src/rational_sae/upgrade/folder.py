@@ -245,7 +245,7 @@ class JobFolder(Keeper):
             if state["inputs"].get(what) != value:
                 raise OutputError(
                     f"{self.out} cannot be resumed: {what} changed since step {found.step}",
-                    "restore it, or give --force instead of --resume to start again",
+                    "restore it, or start again: --force instead of --resume, or in a sweep without that folder",
                 )
         put_back(training, found.tensors, state)
         for stage, seconds in state["timing"].items():
