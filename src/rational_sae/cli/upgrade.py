@@ -79,7 +79,10 @@ def upgrade(
     ] = False,
     steps: Annotated[int, typer.Option(help="Fine-tuning steps.")] = 600,
     batch_tokens: Annotated[int, typer.Option(help="Tokens of one step.")] = 1024,
-    train_tokens: Annotated[int | None, typer.Option(help="Distinct tokens. [default: steps × batch]")] = None,
+    train_tokens: Annotated[
+        int | None,
+        typer.Option(help="Distinct tokens; fewer are used again, and are worth less. [default: steps × batch]"),
+    ] = None,
     eval_tokens: Annotated[int, typer.Option(help="Test tokens.")] = 16384,
     context: Annotated[int | None, typer.Option(help="Sequence length. [default: the SAE's, at most 128]")] = None,
     bos: Bos = "auto",
