@@ -18,7 +18,14 @@ from rational_sae.kernels import reference
 FEWEST = 2
 """torch.compile compiles lengths 0 and 1 anew, for nothing."""
 
+MOST_APART = 2
+"""Degrees that are compiled apart. torch gives a function up after eight compilations, and dtypes count as well."""
 
+_apart: set[int] = set()
+"""Their numbers of coefficients."""
+
+
+@torch.no_grad()  # a compilation is for one grad mode
 def value(t: Tensor, shape: Tensor) -> Tensor:
     """As in reference.py."""
     if len(t) < FEWEST:
@@ -26,6 +33,7 @@ def value(t: Tensor, shape: Tensor) -> Tensor:
     return _compiled(reference.value_of)(_any_length(t), _this_degree(shape))
 
 
+@torch.no_grad()
 def value_slope_sums(t: Tensor, g: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As in reference.py."""
     if len(t) < FEWEST:
@@ -45,10 +53,12 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _this_degree(shape: Tensor) -> Tensor:
-    """The same coefficients, marked so that every number of poles is compiled apart: torch would make it a variable at
-    the second one, and what loops over poles takes more than twice as long as what has them written out."""
+    """The same coefficients, marked so that the first degrees are compiled apart: torch would make the number of poles
+    a variable at the second one, and a loop over poles takes more than twice as long as poles written out."""
     shape = shape.detach()
-    torch._dynamo.mark_static(shape, 0)
+    if shape.dtype == torch.float32 and (len(shape) in _apart or len(_apart) < MOST_APART):
+        _apart.add(len(shape))
+        torch._dynamo.mark_static(shape, 0)
     return shape
 
 
