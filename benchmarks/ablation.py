@@ -26,7 +26,7 @@ from rational_sae.progress import Silent
 from rational_sae.sae import SAE
 from rational_sae.sources import load
 from rational_sae.upgrade.candidate import Candidate
-from rational_sae.upgrade.job import Clock, Harvest, harvest, prepare, starting_saes, train
+from rational_sae.upgrade.job import Clock, Harvest, as_candidates, harvest, prepare, starting_saes, train
 from rational_sae.upgrade.settings import Settings
 
 STEPS, TRAIN_TOKENS, EVAL_TOKENS, CLOSE, MORE_SEEDS = 300, 196_608, 6144, 0.01, (1, 2)
@@ -90,10 +90,7 @@ def run(
             starts = {"rsae": starts["rsae"]}
         else:
             starts[REVIVED_CONTROL] = copy.deepcopy(starts["control_jumprelu"])
-        candidates = {
-            name: Candidate(name, sae, settings, prepared.x, prepared.target_l0, settings.rates.get(name, 1.0))
-            for name, sae in starts.items()
-        }
+        candidates = as_candidates(starts, prepared, settings)
         if REVIVED_CONTROL in candidates:  # by default controls do not revive
             candidates[REVIVED_CONTROL].revive_every = candidates["rsae"].revive_every
         try:

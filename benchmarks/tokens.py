@@ -1,6 +1,6 @@
 """What fewer distinct training tokens cost: the same steps, on tokens that are used again in new orders.
 
-    python benchmarks/tokens.py demo/teachers/topk --out runs/tokens-topk.json --cache runs/cache
+    python benchmarks/tokens.py demo/teachers/topk --out docs/data/tokens-topk.json --cache runs/cache
 
 Every number of tokens is the beginning of the same harvest. Rows: the rational SAE and the control with the teacher's
 own gate, each measured on the same test tokens with its thresholds moved to the teacher's L0 there. Twelve minutes a
@@ -19,8 +19,7 @@ from ablation import measured
 from rational_sae.evaluate import mean_l0
 from rational_sae.progress import Silent
 from rational_sae.sources import load
-from rational_sae.upgrade.candidate import Candidate
-from rational_sae.upgrade.job import Clock, harvest, prepare, starting_saes, train
+from rational_sae.upgrade.job import Clock, as_candidates, harvest, prepare, starting_saes, train
 from rational_sae.upgrade.settings import Settings
 
 PER_LATENT = (16, 32, 64, 128)
@@ -55,10 +54,7 @@ def main() -> None:
             shared.batches.give(x[:count], x[:count].mean(0), count)
             torch.manual_seed(seed)
             settings = base.model_copy(update={"seed": seed})
-            candidates = {
-                name: Candidate(name, sae, settings, prepared.x, prepared.target_l0)
-                for name, sae in starting_saes(prepared, settings).items()
-            }
+            candidates = as_candidates(starting_saes(prepared, settings), prepared, settings)
             train(candidates, prepared, shared, settings, Clock(Silent()))
             for name, candidate in candidates.items():
                 row = measured(candidate, test * prepared.units.input, target_l0)

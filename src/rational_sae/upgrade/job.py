@@ -267,10 +267,7 @@ def upgrade(
     teacher.to(shared.calibration_x.device)
     clock.stage("calibrate")
     prepared = prepare(settings, teacher, shared, force=force or distributed.leaders_json(keeper.goes_on))
-    candidates = {
-        name: Candidate(name, sae, settings, prepared.x, prepared.target_l0, settings.rates.get(name, 1.0))
-        for name, sae in starting_saes(prepared, settings).items()
-    }
+    candidates = as_candidates(starting_saes(prepared, settings), prepared, settings)
     train(candidates, prepared, shared, settings, clock, keeper)
     if settings.refit_decoder:
         refit_decoders(candidates, prepared, shared, clock)
@@ -398,6 +395,14 @@ def starting_saes(prepared: Prepared, settings: Settings) -> dict[str, SAE]:
                 native.transition = rectangle(hard.transition.half_width)
             saes["control_native"] = sae.with_gate(native)
     return saes
+
+
+def as_candidates(saes: dict[str, SAE], prepared: Prepared, settings: Settings) -> dict[str, Candidate]:
+    """Rows made ready for `train`, each with its own factor on the learning rates."""
+    return {
+        name: Candidate(name, sae, settings, prepared.x, prepared.target_l0, settings.rates.get(name, 1.0))
+        for name, sae in saes.items()
+    }
 
 
 def _rows(prepared: Prepared, candidates: dict[str, Candidate]) -> dict[str, SAE]:
