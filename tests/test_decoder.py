@@ -13,6 +13,8 @@ from rational_sae.gate import RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.sources.verify import reconstruction
 from rational_sae.token_scale import TokenScale
 
+pytestmark = pytest.mark.usefixtures("selection")
+
 SCALE = torch.full((D_SAE,), 4.0)
 GATES: dict[str, Any] = {
     "rational": lambda: RationalGate(WAVY, SCALE, 0.2 * SCALE, gain=1.3),

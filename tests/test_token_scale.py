@@ -15,6 +15,8 @@ from rational_sae.sparse import reconstruct
 from rational_sae.token_scale import WIDEST, TokenScale, fit_token_scale
 from rational_sae.transition import rectangle
 
+pytestmark = pytest.mark.usefixtures("selection")
+
 D_IN, D_SAE, N, K = 12, 40, 64, 5
 
 

@@ -2,7 +2,11 @@
 
 Of n · d_sae pre-activations under 2 % are active or in the band of the threshold's gradient. The encoder product is
 dense, because the selection needs every entry; the decoder, both of its gradients and the encoder's weight gradient
-are sparse products over those entries (NUMERICS §3). Gradients equal those of `SAE.outputs` to rounding.
+are sparse products over those entries. Gradients equal those of `SAE.outputs` to rounding.
+
+What is promised of the codes, on every device: pre-activations of listed entries are float32 sums of the same products
+as `SAE.encode`'s, in an order that may differ, so two of them differ by at most `summing_error`; and an entry is active
+in one and not in the other only if its pre-activation is that close to its threshold.
 """
 
 from __future__ import annotations
@@ -24,10 +28,12 @@ MOST_DENSE = 0.1
 """Share of entries above which dense products are quicker. On two cores (benchmarks/density.py; d_in 576, d_sae 4608,
 batch 1024) a sparse step took .5 of a dense one's time at .04, .8 at .08 and 1.5 at .16."""
 
+FLOAT32_ROUNDING, BFLOAT16_ROUNDING = 2.0**-24, 2.0**-8
+"""Largest relative error of rounding to nearest, with 24 and 8 significant bits."""
 
-SLACK = 0.1
-"""Of a threshold's band, by which selection in bfloat16 is widened. A product's error is about 2⁻⁸ of ‖x‖‖w‖/√d_in,
-three per thousand of a typical threshold; this is two per cent of one."""
+SLACK_DEVIATIONS = 6
+"""Standard deviations of a bfloat16 product's error by which selection is widened. Errors of rounding are independent
+and bounded, so one entry in 1e9 lies further off (Hoeffding)."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +69,22 @@ def reconstruct(sae: SAE, x: Tensor, *, sparse: bool) -> Reconstruction:
     return Reconstruction(x_hat, code, entries.latent, l0)
 
 
+def summing_error(sae: SAE, centred: Tensor) -> Tensor:
+    """[n, d_sae] float32: the most by which two float32 pre-activations of one entry differ, summed in any two orders.
+
+    centred: [n, d_in], what the encoder multiplies. Twice the bound γ Σ|x_i||w_ij| of Higham, Accuracy and Stability of
+    Numerical Algorithms, §3.1, with γ = m u / (1 − m u) for the m = d_in + 1 terms, the bias among them.
+    """
+    terms = (sae.d_in + 1) * FLOAT32_ROUNDING
+    return 2 * terms / (1 - terms) * (centred.abs() @ sae.W_enc.abs() + sae.b_enc.abs())
+
+
 def _listed(sae: SAE, centred: Tensor) -> tuple[Entries, Tensor, Tensor | None]:
     """The entries that the gate asks for, their pre-activations in float32 and their tokens' scales: [m] each.
 
     Under a gate with a level for each latent the bias is taken off the level, and not added to all entries: a pass
     over [n, d_sae] less. Where the device multiplies bfloat16 faster the dense product then only selects: the level is
-    lowered by more than the product's rounding error, and the values of what is listed are computed again, exactly.
+    lowered by more than the product's rounding error, and the values of what is listed are computed again in float32.
     """
     weights, bias = sae.W_enc.detach(), sae.b_enc.detach()
     level = None if sae.gate.has_token_scale else sae.gate.level()
@@ -78,28 +94,45 @@ def _listed(sae: SAE, centred: Tensor) -> tuple[Entries, Tensor, Tensor | None]:
         entries = Entries(sae.gate.places(units), h.shape)
         return entries, h.flatten()[entries.places], None if c is None else c[entries.row, 0]
     level = level.detach() - bias
-    slack = _slack(sae.gate) if bfloat16_gains(centred.device.type) else None
-    if slack is None:
-        product = centred @ weights
-        entries = Entries(where_above(product, level), product.shape)
-        return entries, product.flatten()[entries.places] + bias[entries.latent], None
-    product = (centred.bfloat16() @ weights.bfloat16()).float()
-    entries = Entries(where_above(product, level - slack), product.shape)
-    return entries, entries.dots(centred, weights.T) + bias[entries.latent], None
+    if checks_threshold_again(sae.gate) and bfloat16_gains(centred.device.type):
+        entries = _selected_roughly(centred, weights, level)
+        return entries, entries.dots(centred, weights.T) + bias[entries.latent], None
+    product = centred @ weights
+    entries = Entries(where_above(product, level), product.shape)
+    return entries, product.flatten()[entries.places] + bias[entries.latent], None
 
 
-def _slack(gate: Gate) -> Tensor | None:
-    """[d_sae]: what covers the rounding of a bfloat16 product, for gates whose codes check their threshold again."""
-    return SLACK * gate.transition.half_width if isinstance(gate, ThresholdGate | RationalGate) else None
+def _selected_roughly(centred: Tensor, weights: Tensor, level: Tensor) -> Entries:
+    """Entries of centred @ weights above level: [d_sae], and some that are just below, by a product in bfloat16.
+
+    Both factors are rounded, each by at most u of itself and by u/√3 in the mean square, so the error of an entry has a
+    standard deviation below √(2/3) u (Σ x_i² w_ij²)^½, where the largest x_i² of the batch stands for each token's. The
+    sum is rounded once more; rounding keeps the order, so the level is rounded down by as much.
+    """
+    rounded = weights.T.bfloat16()
+    product = (centred.bfloat16() @ rounded.T).float()
+    largest = centred.square().amax(0).bfloat16()
+    deviation = (2 / 3) ** 0.5 * BFLOAT16_ROUNDING * (rounded.square_() @ largest).float().sqrt()
+    lowered = level - SLACK_DEVIATIONS * deviation
+    return Entries(where_above(product, lowered - BFLOAT16_ROUNDING * lowered.abs()), product.shape)
+
+
+def checks_threshold_again(gate: Gate) -> bool:
+    """Whether the gate's codes are 0 for listed entries below their threshold, so that more may be listed."""
+    return isinstance(gate, ThresholdGate | RationalGate)
 
 
 @functools.cache
 def bfloat16_gains(device: str) -> bool:
-    """Whether this kind of device has bfloat16 products in hardware. Without, they are slower: 3.5 times on a CPU with
-    AVX-512 alone."""
+    """Whether this kind of device has matrix products in bfloat16 that pay.
+
+    On a CPU those are AMX tiles: a step then takes .77 to .87 of its time by float32 products. AVX512-BF16 alone makes
+    it 1.3 to 1.5 times slower, AVX-512 without it 3.5 times (docs/performance.md). It does not depend on a timing, so
+    that two runs on one machine have the same bits.
+    """
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return device == "cpu" and torch.cpu._is_amx_tile_supported() and torch.backends.mkldnn.is_available()
 
 
 @torch.no_grad()

@@ -17,6 +17,8 @@ from rational_sae.upgrade.finetune import finetune
 from rational_sae.upgrade.initialise import rational_start
 from rational_sae.upgrade.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("selection")
+
 D_IN, D_SAE, N = 12, 40, 600
 
 

@@ -14,6 +14,8 @@ from rational_sae.rational import cached_fit, target
 from rational_sae.sae import SAE, Normalisation
 from rational_sae.upgrade.closed_form import rescaled, solve_shape_
 
+pytestmark = pytest.mark.usefixtures("selection")
+
 D_IN, D_SAE, N = 24, 96, 3000
 
 

@@ -17,6 +17,8 @@ from rational_sae.upgrade.initialise import identity_gate
 from rational_sae.upgrade.job import Harvest, prepare, starting_saes
 from rational_sae.upgrade.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("selection")
+
 D_IN, D_SAE, N = 16, 64, 1500
 
 

@@ -18,6 +18,8 @@ from rational_sae.upgrade.initialise import identity_gate, rational_start
 from rational_sae.upgrade.revive import revive_, revive_every
 from rational_sae.upgrade.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("selection")
+
 D_IN, D_SAE, N, L0 = 48, 40, 4000, 3.2
 DEAD = torch.tensor([5, 17, 31])
 FAR = 1e3

@@ -19,17 +19,20 @@ Job = Callable[[], object]
 def our_jobs(problem: Problem) -> dict[str, Job]:
     """Every job of ours: name → what is called once a repeat.
 
-    `dense`, `sparse`, `relu` and `relu_sparse` are whole fine-tuning steps: forward, penalty, backward, clipping, Adam,
-    projection and the controller of L0. `products` are the five dense products of a dense step (x needs no gradient),
-    `encoder_product` the first of them; `gate` is the rational on every pre-activation, forward and backward.
+    `products` are the five dense products of a dense step (x needs no gradient), `encoder_product` the first of them;
+    `gate` is the rational on every pre-activation, forward and backward. The steps are those of `our_steps`.
     """
-    steps = {
+    return our_steps(problem) | _products(problem) | {"gate": _gate(problem)} | _encoding(problem)
+
+
+def our_steps(problem: Problem) -> dict[str, Job]:
+    """Whole fine-tuning steps: forward, penalty, backward, clipping, Adam, projection and the controller of L0."""
+    return {
         "dense": _step(problem, "hard", sparse=False),
         "sparse": _step(problem, "hard", sparse=True),
         "relu": _step(problem, "relu", sparse=False),
         "relu_sparse": _step(problem, "relu", sparse=True),
     }
-    return steps | _products(problem) | {"gate": _gate(problem)} | _encoding(problem)
 
 
 def _step(problem: Problem, kind: str, *, sparse: bool) -> Job:

@@ -12,11 +12,13 @@ def environment() -> dict[str, str]:
     import torch
 
     from rational_sae import distributed
+    from rational_sae.sparse import bfloat16_gains
 
     packages = ("rational-sae", "torch", "transformers", "numpy", "scipy", "safetensors")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "processor": torch.backends.cpu.get_cpu_capability() + (" and AMX" if bfloat16_gains("cpu") else ""),
         "threads": str(torch.get_num_threads()),
         "processes": str(distributed.world()),
     } | {package: version(package) for package in packages}
