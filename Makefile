@@ -50,7 +50,7 @@ docs-formats: setup
 
 # The figures of docs/theory.md, about a minute.
 docs-theory: setup
-	$(BIN)/rsae theory --out docs/figures --force
+	$(BIN)/rsae theory --out docs/figures --overwrite
 
 runs/demo-%/report.json: | setup
 	$(BIN)/rsae demo --family $* --out runs/demo-$*

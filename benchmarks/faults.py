@@ -102,7 +102,7 @@ class Bench:
         shared = harvest(settings, teacher)
         shared.batches.buffer_bytes = WINDOW_BYTES
         with JobFolder(out, resume=resume, interval=Interval(steps=every)) as keeper:
-            write.write(upgrade(settings, shared=shared, keeper=keeper), out, force=True)
+            write.write(upgrade(settings, shared=shared, keeper=keeper), out, overwrite=True)
             keeper.finish()
 
     def child(self, job: Callable[[], None], *, kill_after: float | None = None, number: int = signal.SIGKILL) -> int:

@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py        # about five minutes on two cores
 
-Weights are random (memory does not care), so the job runs with --force. Prints one JSON line.
+Weights are random (memory does not care), so the job runs with --accept-implausible. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
         load_host("smollm2").tokenizer.save_pretrained(folder / "model")  # its vocabulary fits into GPT-2's
         _random_sae(str(folder / "model"), folder / "teacher")
         command = [sys.executable, "-m", "rational_sae", "upgrade", str(folder / "teacher"), "--text", "news"]
-        command += ["--out", str(folder / "out"), "--steps", "6", "--eval-tokens", "2048", "--force"]
+        command += ["--out", str(folder / "out"), "--steps", "6", "--eval-tokens", "2048", "--accept-implausible"]
         run = subprocess.run(command, check=False, capture_output=True, text=True)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     print(json.dumps({"d_in": D_IN, "d_sae": D_SAE, "exit": run.returncode, "peak_gb": round(peak, 2)}))

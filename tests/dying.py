@@ -27,6 +27,6 @@ def run(settings: Settings, out: Path, *, dies_at: int = 0, **options: Any) -> d
                     raise DiedError
 
             folder.stepped = dying  # type: ignore[method-assign]
-        report = write.write(upgrade(settings, keeper=folder), out, force=True)
+        report = write.write(upgrade(settings, keeper=folder), out, overwrite=True)
         folder.finish()
     return report

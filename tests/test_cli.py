@@ -165,7 +165,7 @@ def test_wrong_hook_text_and_model_are_refused(tmp_path: Path, tiny_folders: dic
 def test_an_sae_that_does_not_explain_the_activations_is_refused(tmp_path: Path) -> None:
     weights = load_file(TEACHERS / "topk" / "sae_weights.safetensors")
     wrong = broken_teacher(tmp_path / "wrong", W_dec=weights["W_dec"].flip(0).contiguous())
-    refused(upgrade_of(wrong, tmp_path / "out"), "does not explain", "--force")
+    refused(upgrade_of(wrong, tmp_path / "out"), "does not explain", "--accept-implausible")
 
 
 def test_an_occupied_out_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rational_sae import export
+from rational_sae import export, outputs
 from rational_sae.errors import OutputError, TrainingError
 from rational_sae.export import save
 from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
@@ -168,7 +168,7 @@ def test_replaces_an_earlier_sae_and_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("earlier", [True, False])
-@pytest.mark.parametrize("step", ["save_file", "flush_file", "rename"])
+@pytest.mark.parametrize("step", ["save_file", "flush_file", WEIGHTS, CONFIG])
 def test_a_full_disk_leaves_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, earlier: bool
 ) -> None:
@@ -178,17 +178,14 @@ def test_a_full_disk_leaves_nothing_half_written(
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    if step == "rename":
-        rename = Path.rename
+    if step in (WEIGHTS, CONFIG):  # put in place in this order
+        replace = Path.replace
 
-        def rename_or_fail(self: Path, target: Path) -> Any:
-            return (
-                fail()
-                if (self / WEIGHTS).exists() and "earlier" not in self.name + target.name
-                else rename(self, target)
-            )
+        def replace_or_fail(self: Path, target: Path) -> Any:
+            staged = self.name == step and self.parent.name == outputs.PARTIAL
+            return fail() if staged else replace(self, target)
 
-        monkeypatch.setattr(Path, "rename", rename_or_fail)
+        monkeypatch.setattr(Path, "replace", replace_or_fail)
     else:
         monkeypatch.setattr(export, step, fail)
     with pytest.raises(OutputError, match="No space left") as caught:
@@ -196,6 +193,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == (["sae"] if earlier else [])
     if earlier:
+        assert {path.name for path in (tmp_path / "sae").iterdir()} == {CONFIG, WEIGHTS}
         assert isinstance(load(str(tmp_path / "sae")).gate, ReLUGate)
 
 

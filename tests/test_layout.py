@@ -14,6 +14,7 @@ ORDER = [
     "errors",
     "safe_text",
     "files",
+    "outputs",
     "interrupt",
     "distributed",
     "paths",

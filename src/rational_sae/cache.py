@@ -44,6 +44,7 @@ FULL_SHARE = 0.9
 """Of the limit, after eviction: one writer then never exceeds it, and two at once hardly."""
 
 SHARD = re.compile(r"[0-9a-f]{64}\.safetensors")
+MODEL = re.compile(r"[0-9a-f]{32}")
 PARTIAL = re.compile(r"\.[0-9a-f]{64}\.safetensors\.\d+\.tmp")
 """What a writer that was killed leaves behind."""
 PARTIAL_SECONDS = 3600.0
@@ -159,6 +160,8 @@ class ActivationCache:
         """Remove the shards that were not used for longest until they take `most` bytes. Other files are left alone."""
         shards: list[tuple[float, int, Path]] = []
         for path in self.root.glob("*/*"):
+            if not MODEL.fullmatch(path.parent.name) or path.parent.is_symlink():
+                continue
             with contextlib.suppress(OSError):  # gone meanwhile
                 stat = path.stat()
                 if SHARD.fullmatch(path.name):

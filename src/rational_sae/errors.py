@@ -2,7 +2,7 @@
 
 RationalSAEError              refused; the command line prints the line and exits 1
 ├── SourceError               an SAE's files are missing, truncated, malformed or not what they claim
-│   └── ImplausibleSAEError   the SAE loads but does not explain real activations (`--force` overrides)
+│   └── ImplausibleSAEError   the SAE loads but does not explain real activations (`--accept-implausible` overrides)
 ├── HostError                 the language model or its hook cannot be used
 ├── TextError                 no text, or too little of it
 ├── FitError                  a rational fit did not reach what was asked of it

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import shutil
-import uuid
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,8 @@ from torch import Tensor
 from rational_sae.errors import OutputError, TrainingError
 from rational_sae.files import flush_file
 from rational_sae.gate import NARROWEST_POLE, POSITIVE_FLOOR, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.outputs import CARD, CARD_MARK, PLAIN, WEIGHTS_MARK, check_sae_folder, written
+from rational_sae.outputs import SAE as OUTPUT
 from rational_sae.residue import SUFFIX, split
 from rational_sae.sae import SAE
 from rational_sae.sources.saelens import CONFIG, WEIGHTS
@@ -33,21 +33,13 @@ SAELENS_VERSION = "6.20.0"
 
 PLAIN_FORMAT = "rational-sae"
 
-PLAIN = "sae.safetensors"
-"""The plain file: docs/format.md."""
-
-CARD = "README.md"
-
-CARD_MARK = "<!-- written by rational-sae -->"
-"""What tells our card from a README.md that somebody wrote."""
-
 
 def save(sae: SAE, folder: Path, card: str | None = None) -> None:
-    """Write an SAE, and its card if there is one; an earlier SAE in the folder is replaced, anything else there is
-    refused."""
+    """Write an SAE, and its card if there is one; an earlier SAE of ours in the folder is replaced, anything else
+    there is refused."""
     tensors, config = _contents(sae)
     texts = {CONFIG: json.dumps(config, indent=2) + "\n"} | ({CARD: f"{card}\n{CARD_MARK}\n"} if card else {})
-    _write(folder, WEIGHTS, tensors, None, texts)
+    _write(folder, WEIGHTS, tensors, WEIGHTS_MARK, texts)
 
 
 def save_plain(sae: SAE, folder: Path) -> None:
@@ -61,56 +53,19 @@ def save_plain(sae: SAE, folder: Path) -> None:
     _write(folder, PLAIN, kept, {"config": json.dumps(config)}, {})
 
 
-def _write(
-    folder: Path, name: str, tensors: dict[str, Tensor], header: dict[str, str] | None, texts: dict[str, str]
-) -> None:
+def _write(folder: Path, name: str, tensors: dict[str, Tensor], header: dict[str, str], texts: dict[str, str]) -> None:
     """A folder with one file of tensors and some of text, whole or not at all."""
-    folder = folder.absolute()
-    partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
+    check_sae_folder(folder)
     try:
-        _check_replaceable(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-        save_file(tensors, partial / name, header)
-        for path, text in texts.items():
-            (partial / path).write_text(text, encoding="utf-8")
-        for path in (name, *texts):
-            flush_file(partial / path)
-        _replace(folder, partial)
-    except (OSError, SafetensorError) as error:
-        cause = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        with written(folder, OUTPUT) as partial:
+            save_file(tensors, partial / name, header)
+            for path, text in texts.items():
+                (partial / path).write_text(text, encoding="utf-8")
+            for path in (name, *texts):
+                flush_file(partial / path)
+    except SafetensorError as error:
+        cause = " ".join(str(error).split())
         raise OutputError(f"{folder}: cannot be written ({cause})", "free some space or name another") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _check_replaceable(folder: Path) -> None:
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise OutputError(f"{folder}: is a file", "name another folder")
-    ours = {CONFIG, WEIGHTS, PLAIN}
-    card = folder / CARD
-    if card.is_file() and CARD_MARK in card.read_text(encoding="utf-8", errors="replace"):
-        ours.add(CARD)
-    others = sorted({path.name for path in folder.iterdir()} - ours)
-    if others:
-        raise OutputError(f"{folder}: holds other files ({others[0]})", "name another folder")
-
-
-def _replace(folder: Path, partial: Path) -> None:
-    """Put the finished folder in place; if that fails, the earlier one stays."""
-    if not folder.exists():
-        partial.rename(folder)
-        return
-    earlier = partial.with_name(partial.name + ".earlier")
-    folder.rename(earlier)
-    try:
-        partial.rename(folder)
-    except OSError:
-        earlier.rename(folder)
-        raise
-    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def _contents(sae: SAE) -> tuple[dict[str, Tensor], dict[str, Any]]:

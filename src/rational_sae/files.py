@@ -21,7 +21,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """The content under a temporary name, flushed and renamed over an earlier file. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)  # never through what may lie there
+        with temporary.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())

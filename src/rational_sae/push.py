@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rational_sae.card import model_card
 from rational_sae.errors import OutputError
-from rational_sae.export import CARD
+from rational_sae.outputs import CARD
 from rational_sae.sources import load
 from rational_sae.sources.saelens import CONFIG, WEIGHTS
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rational_sae.errors import OutputError
+from rational_sae.outputs import CHECKPOINT, LOG, REPORT
 from rational_sae.report import read_report
 from rational_sae.upgrade.checkpoint import Checkpoints
-from rational_sae.upgrade.folder import CHECKPOINT, is_running, stored_settings
-from rational_sae.upgrade.log import LOG
-from rational_sae.upgrade.write import REPORT
+from rational_sae.upgrade.folder import is_running, stored_settings
 
 State = Literal["running", "stopped", "finished"]
 

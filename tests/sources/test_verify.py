@@ -61,14 +61,14 @@ def test_the_right_formula_is_left_alone(gate: Gate, x: Tensor) -> None:
 def test_a_confused_b_dec_is_named(gate: Gate, x: Tensor) -> None:
     right = sae(copy.deepcopy(gate))
     wrong = sae(copy.deepcopy(gate), apply_b_dec_to_input=False)
-    likely = verify(wrong, x, force=True).likely
+    likely = verify(wrong, x, accept_implausible=True).likely
     assert likely is not None
     assert likely.changes == ("b_dec subtracted",)
     assert likely.fvu == pytest.approx(reconstruction(right, x)[0], rel=0.2)
     # The other way round: the biases fold b_dec, so subtracting it again is the mistake.
     folded = sae(copy.deepcopy(gate), apply_b_dec_to_input=True)
     folded.b_enc.data = -right.b_dec.detach() @ right.W_enc.detach()
-    likely = verify(folded, x, force=True).likely
+    likely = verify(folded, x, accept_implausible=True).likely
     assert likely is not None
     assert likely.changes == ("b_dec not subtracted",)
 
@@ -76,7 +76,7 @@ def test_a_confused_b_dec_is_named(gate: Gate, x: Tensor) -> None:
 def test_a_forgotten_scale_is_named(x: Tensor) -> None:
     wrong = sae(copy.deepcopy(GATES["threshold"]))
     wrong.rescale_input_(D_IN**0.5 / float(x.norm(dim=-1).mean()))
-    likely = verify(wrong, x, force=True).likely
+    likely = verify(wrong, x, accept_implausible=True).likely
     assert likely is not None
     assert likely.changes == ("x scaled to mean norm √d_in",)
 
@@ -88,7 +88,7 @@ def test_a_forgotten_centring_is_named(x: Tensor) -> None:
     centred = SAE(rows.T, torch.zeros(D_SAE), rows, centre() @ away, copy.deepcopy(GATES["threshold"]))
     assert verify(centred, x @ away).likely is None
     offset = 10 * torch.randn(len(x), 1, generator=torch.Generator().manual_seed(4))
-    likely = verify(centred, x @ away + offset, force=True).likely
+    likely = verify(centred, x @ away + offset, accept_implausible=True).likely
     assert likely is not None
     assert likely.changes == ("x centred over d_in",)
     assert likely.fvu == pytest.approx(reconstruction(centred, x @ away)[0], rel=0.2)
@@ -103,7 +103,7 @@ def test_a_topk_read_as_relu_is_named(x: Tensor, known: bool) -> None:
         wrong.metadata.extra["k"] = K
     with pytest.raises(ImplausibleSAEError, match=r"the formula may be wrong; likely: (TopK|a threshold)"):
         verify(wrong, x)
-    likely = verify(wrong, x, force=True).likely
+    likely = verify(wrong, x, accept_implausible=True).likely
     assert likely is not None
     assert "guess" in likely.changes[0] or known
     assert likely.l0 == pytest.approx(K if known else 8, rel=0.05)
@@ -112,7 +112,7 @@ def test_a_topk_read_as_relu_is_named(x: Tensor, known: bool) -> None:
 
 def test_noise_has_no_likely_formula() -> None:
     noise = torch.randn(512, D_IN, generator=torch.Generator().manual_seed(3))
-    verified = verify(sae(TopKGate(K)), noise, force=True)
+    verified = verify(sae(TopKGate(K)), noise, accept_implausible=True)
     assert verified.likely is None
     assert verified.warnings
 
@@ -134,7 +134,7 @@ def test_share_out_of_range(x: Tensor) -> None:
     expected = float((h > 10.0).sum() / (h > 6.5).sum())
     assert 0.1 < expected < 0.9
     assert out_of_range(one, x) == pytest.approx(expected)
-    assert verify(one, x, force=True).out_of_range == pytest.approx(expected)
+    assert verify(one, x, accept_implausible=True).out_of_range == pytest.approx(expected)
 
 
 @pytest.mark.slow
@@ -153,12 +153,12 @@ def test_corrupted_demo_teachers_on_the_embedded_model(family: str) -> None:
     unscaled = copy.deepcopy(teacher)
     unscaled.rescale_input_(teacher.d_in**0.5 / float(x.norm(dim=-1).mean()))
     for wrong, word in ((flipped, "b_dec"), (unscaled, "mean norm √d_in")):
-        likely = verify(wrong, x, force=True).likely
+        likely = verify(wrong, x, accept_implausible=True).likely
         assert likely is not None
         assert word in ", ".join(likely.changes)
         assert likely.fvu == pytest.approx(right.fvu, rel=0.1)
         assert likely.l0 == pytest.approx(right.l0, rel=0.1)
     if family != "relu":
-        likely = verify(teacher.with_gate(ReLUGate()), x, force=True).likely
+        likely = verify(teacher.with_gate(ReLUGate()), x, accept_implausible=True).likely
         assert likely is not None
         assert ("TopK (k = 32" if family == "topk" else "threshold") in likely.changes[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,7 +74,7 @@ def test_a_job_says_what_it_does_while_it_runs_and_goes_on_to_the_same_bits(
     assert (one.state, one.step, one.steps, one.saved_step) == ("stopped", 6, 12, 4)
     assert set(one.latest) == {"rsae", "control_native"}
     assert "stopped at step 6 of 12, step 4 is saved" in one.line()
-    assert how_to_resume(out, "rsae …") == "interrupted at step 4 of 12, which is saved; go on with: rsae …"
+    assert how_to_resume(out, ["rsae", "…"]) == "interrupted at step 4 of 12, which is saved; go on with: rsae '…'"
     with (out / "log.jsonl").open("a") as file:
         file.write('{"row": "rsae", "step": 7, "ms')  # a line that was cut
     report = run(settings, out, resume=True)
@@ -109,7 +110,7 @@ def test_an_unfinished_job_is_not_overwritten_by_accident(settings: Settings, tm
     out = tmp_path / "out"
     with pytest.raises(DiedError):
         run(settings, out, dies_at=5)
-    with pytest.raises(OutputError, match="unfinished job; give --resume to go on, or --force"):
+    with pytest.raises(OutputError, match="unfinished job; give --resume to go on, or --overwrite"):
         JobFolder(out)
     with pytest.raises(OutputError, match=r"was made with lr 0\.0006, now it is 0\.001"):
         run(settings.model_copy(update={"lr": 1e-3}), out, resume=True)
@@ -119,7 +120,7 @@ def test_an_unfinished_job_is_not_overwritten_by_accident(settings: Settings, tm
         assert one.state == "running"
         with pytest.raises(OutputError, match="written by another process"):
             run(settings, out, resume=True)
-    run(settings, out, force=True)
+    run(settings, out, overwrite=True)
     assert "checkpoint" not in {path.name for path in out.iterdir()}
 
 
@@ -143,13 +144,17 @@ def test_what_is_refused_at_the_start_leaves_nothing(settings: Settings, tmp_pat
     assert not out.exists()
 
 
-def test_an_earlier_result_stays_until_the_new_inputs_are_known_to_be_good(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{"eval_tokens": 10**6}, {"batch_tokens": 10**6, "train_tokens": None}])
+def test_an_earlier_result_stays_until_the_new_inputs_are_known_to_be_good(
+    settings: Settings, whole: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
     out = tmp_path / "out"
-    out.mkdir()
-    (out / "report.json").write_text("earlier")
+    shutil.copytree(whole, out)
+    (out / "sae" / "notes.md").write_text("mine")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with pytest.raises(TextError):
-        run(settings.model_copy(update={"eval_tokens": 10**6}), out, force=True)
-    assert (out / "report.json").read_text() == "earlier"
+        run(settings.model_copy(update=changes), out, overwrite=True)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_an_unsafe_sae_is_no_success(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def candidate(x: Tensor, **options: Any) -> Candidate:
     teacher = SAE(W_dec.T, torch.zeros(D_SAE), W_dec, torch.zeros(D_IN), ThresholdGate(threshold))
     settings = Settings(teacher="synthetic", controls=(), type=(3, 2), **options)
     shared = Harvest(None, x, x, None)  # type: ignore[arg-type]
-    prepared = prepare(settings, teacher, shared, force=True)
+    prepared = prepare(settings, teacher, shared, accept_implausible=True)
     return Candidate("rsae", starting_saes(prepared, settings)["rsae"], settings, prepared.x, prepared.target_l0)
 
 

@@ -116,7 +116,7 @@ def test_the_command_line_has_it_and_only_what_is_given_there_wins(
 def whole(settings: Settings, out: Path) -> dict[str, Any]:
     """Run a job into a folder, and check that all of it is there and says the same everywhere."""
     with JobFolder(out) as folder:
-        report = write(upgrade(settings, keeper=folder), out, force=True)
+        report = write(upgrade(settings, keeper=folder), out, overwrite=True)
         folder.finish()
     files = {"sae", "control-native", "report.json", "report.html", "settings.yaml", "log.jsonl"}
     assert {path.name for path in out.iterdir()} == files
@@ -196,7 +196,7 @@ def test_a_paper_job_goes_on_to_the_same_bits(tiny_folders: dict[str, Path], tmp
             upgrade(settings, keeper=folder)
     again = Settings.model_validate(settings.to_store())
     with JobFolder(tmp_path / "two", resume=True) as folder:
-        report = write(upgrade(again, keeper=folder), tmp_path / "two", force=True)
+        report = write(upgrade(again, keeper=folder), tmp_path / "two", overwrite=True)
         folder.finish()
     assert report["rows"] == undisturbed["rows"]
     coefficients = [json.loads((tmp_path / one / "sae" / "cfg.json").read_text()) for one in ("one", "two")]

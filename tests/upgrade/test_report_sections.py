@@ -58,7 +58,7 @@ def settings(tiny_folders: dict[str, Path], tmp_path: Path) -> Settings:
 
 
 def test_the_report_tells_of_single_latents_and_of_probes(settings: Settings) -> None:
-    report = check_report(report_of(upgrade(settings, force=True)))
+    report = check_report(report_of(upgrade(settings, accept_implausible=True)))
     found = report["features"]
     assert found["rows"] == ["teacher", "rsae"]
     assert 0.9 < found["summary"]["median_cos_decoder"] < 1, "five steps move latents, but not far"
@@ -77,7 +77,7 @@ def test_the_report_tells_of_single_latents_and_of_probes(settings: Settings) ->
 
 def test_a_smooth_gate_is_compared_at_the_teachers_l0_by_as_many_of_its_codes(settings: Settings) -> None:
     smooth = settings.model_copy(update={"gate": "smooth", "controls": (), "probes": ()})
-    done = upgrade(smooth, force=True)
+    done = upgrade(smooth, accept_implausible=True)
     report = report_of(done)
     row = report["rows"]["rsae"]
     assert row["l0"] == done.saes["rsae"].d_sae, "nothing of the finished gate is cut"

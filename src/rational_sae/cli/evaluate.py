@@ -15,6 +15,7 @@ from rational_sae.cli.options import (
     HookName,
     Json,
     Model,
+    Overwrite,
     Probe,
     ProbeTrain,
     TextName,
@@ -38,7 +39,7 @@ def evaluate(
     trust_remote_code: TrustRemoteCode = False,
     json_file: Json = None,
     out: Annotated[Path | None, typer.Option(help="Where report.json and report.html go. [default: nowhere]")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write into an --out that holds something.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure SAEs on the same held-out tokens: reconstruction, ΔCE, loss recovered, KL, probes, with intervals.
 
@@ -46,12 +47,12 @@ def evaluate(
     """
     from rational_sae.evaluate import Protocol
     from rational_sae.evaluate import evaluate as run
+    from rational_sae.outputs import EVALUATION, check_out
     from rational_sae.reading import Reading
     from rational_sae.report import evaluation_report, write_report
-    from rational_sae.upgrade.write import check_out
 
     if out is not None:
-        check_out(out, force=force)
+        check_out(out, EVALUATION, overwrite=overwrite)
     unkept = not_stored(trust_remote_code, cache, cache_gb)
     reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos, **unkept)
     with terminal.bars() as bars:

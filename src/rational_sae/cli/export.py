@@ -34,25 +34,28 @@ def export(
     from rational_sae.card import model_card
     from rational_sae.distil import distil, exactly
     from rational_sae.export import save, save_plain
+    from rational_sae.outputs import SAE_NAMES, check_elsewhere, check_sae_folder
     from rational_sae.reading import Reading
     from rational_sae.sources import load
 
-    written = load(sae)
+    check_sae_folder(out)
+    check_elsewhere(sae, out, SAE_NAMES)
+    written, results = load(sae), None
     if form == "jumprelu":
         if text is None and exactly(written) is None:
             raise typer.BadParameter("--as jumprelu fits this gate on activations: give --text")
         reading = Reading(text=text or "", model=model, hook=hook, context=context, bos=bos)
         with terminal.bars() as bars:
             found = distil(sae, reading, eval_tokens=eval_tokens, progress=bars)
-        written = found.sae
-        if found.results is not None:
-            terminal.show_results(found.results, json_file)
-            change = found.results.differences["jumprelu - sae"]["fvu"]
-            low, high = cast(list[float], change["interval"])
-            line = f"FVU {found.results.rows['jumprelu']['fvu']:.4f}, {change['value']:+.4f} [{low:+.4f}, {high:+.4f}]"
-            terminal.console.print(f"JumpReLU: {line} against the SAE, on test tokens", highlight=False, markup=False)
+        written, results = found.sae, found.results
     if form == "safetensors":
         save_plain(written, out)
     else:
         save(written, out, model_card(written))
-    terminal.console.print(f"wrote {out}", highlight=False)
+    if results is not None:
+        terminal.show_results(results, json_file)
+        change = results.differences["jumprelu - sae"]["fvu"]
+        low, high = cast(list[float], change["interval"])
+        line = f"FVU {results.rows['jumprelu']['fvu']:.4f}, {change['value']:+.4f} [{low:+.4f}, {high:+.4f}]"
+        terminal.console.print(f"JumpReLU: {line} against the SAE, on test tokens", highlight=False, markup=False)
+    terminal.console.print(f"wrote {out}", highlight=False, markup=False)

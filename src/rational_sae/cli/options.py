@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-Json = Annotated[str | None, typer.Option("--json", help="Write JSON to this file; - for stdout.")]
+from rational_sae.outputs import check_file
+
+
+def _writable(value: str | None) -> str | None:
+    """Looked at before any work is done."""
+    if value is not None and value != "-":
+        check_file(Path(value))
+    return value
+
+
+Json = Annotated[str | None, typer.Option("--json", help="Write JSON to this file; - for stdout.", callback=_writable)]
+AcceptImplausible = Annotated[
+    bool, typer.Option("--accept-implausible", help="Go on with an SAE that does not explain the activations.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the result or job in --out; other files there stay.")
+]
 Model = Annotated[str | None, typer.Option(help="Hub id, folder, .gguf, smollm2 or gemma3-270m. [default: the SAE's]")]
 HookName = Annotated[
     str | None, typer.Option(help="model.layers.11 or blocks.11.hook_resid_post. [default: the SAE's]")
@@ -37,6 +54,22 @@ def degrees_of(value: str) -> tuple[int, int]:
     if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
         raise typer.BadParameter(f"--type {value!r} is not P,Q, such as 9,8")
     return int(parts[0]), int(parts[1])
+
+
+def is_given(ctx: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def given_options(ctx: typer.Context, names: Iterable[str]) -> list[str]:
+    """Those of the options that stand on the command line, as arguments again."""
+    found: list[str] = []
+    for parameter in ctx.command.params:
+        if parameter.name in names and is_given(ctx, parameter.name):
+            value = ctx.params[parameter.name]
+            found += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
+    return found
 
 
 def not_stored(trust_remote_code: bool, cache: Path | None, cache_gb: float) -> dict[str, Any]:

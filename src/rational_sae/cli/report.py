@@ -15,15 +15,15 @@ def report(folder: Annotated[Path, typer.Argument(help="An --out folder.")]) -> 
 
     Example: rsae report runs/demo
     """
-    from rational_sae.report import print_sweep, read_report, read_sweep, write_report, write_sweep
+    from rational_sae.report import print_sweep, read_report, read_sweep, write_page, write_sweep_page
 
     if (folder / "sweep.json").exists():
         swept = read_sweep(folder)
-        write_sweep(swept, folder)
+        write_sweep_page(swept, folder)
         print_sweep(swept, terminal.console)
         terminal.console.print(f"wrote {folder / 'sweep.html'}", highlight=False, markup=False)
         return
     found = read_report(folder)
-    write_report(found, folder)
+    write_page(found, folder)
     terminal.print_table(found)
     terminal.console.print(f"wrote {folder / 'report.html'}")

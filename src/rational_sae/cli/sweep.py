@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,11 +16,15 @@ from rational_sae.cli.options import (
     CheckpointSteps,
     Resume,
     TrustRemoteCode,
+    given_options,
     not_stored,
 )
 
+REPEATED = ("engine", "workers", "cache", "cache_gb", "checkpoint_seconds", "checkpoint_steps", "trust_remote_code")
+
 
 def sweep(
+    ctx: typer.Context,
     grid: Annotated[Path, typer.Argument(metavar="GRID.yaml", help="Cells: teachers and their settings.")],
     out: Annotated[Path, typer.Option(help="Where cells, sweep.json and sweep.html go.")],
     engine: Annotated[
@@ -60,7 +65,8 @@ def sweep(
                 tell=terminal.say,
             )
     except KeyboardInterrupt:
-        terminal.say(f"interrupted; what was done is kept, go on with: rsae sweep {grid} --out {out} --resume")
+        again = ["rsae", "sweep", str(grid), "--out", str(out), "--resume", *given_options(ctx, REPEATED)]
+        terminal.say(f"interrupted; what was done is kept, go on with: {shlex.join(again)}")
         raise typer.Exit(130) from None
     print_sweep(found, terminal.console)
     terminal.say(f"wrote {out}/sweep.html and {out}/sweep.json")

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from rational_sae.outputs import write_file
 from rational_sae.safe_text import printable, redact
 
 console = Console(stderr=True)
@@ -29,13 +30,14 @@ def bars() -> Any:
 
 
 def emit(value: dict[str, Any], json_file: str | None) -> None:
+    """JSON to where `--json` points. Raises OutputError if it cannot be written."""
     if json_file is None:
         return
     text = json.dumps(value, indent=2) + "\n"
     if json_file == "-":
         sys.stdout.write(text)
     else:
-        Path(json_file).write_text(text)
+        write_file(Path(json_file), text)
 
 
 def print_table(found: Any) -> None:

@@ -8,21 +8,24 @@ from typing import Annotated
 import typer
 
 from rational_sae.cli import terminal
+from rational_sae.cli.options import Overwrite
 
 
 def theory(
     out: Annotated[Path, typer.Option(help="Where theory.json and the figures go.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """The paper's statements measured and plotted, each beside its predicted rate; about a minute.
 
     Example: rsae theory --out runs/theory
     """
+    from rational_sae.outputs import THEORIES, check_out
     from rational_sae.theory import measure_theory, write_theory
 
+    check_out(out, THEORIES, overwrite=overwrite)
     with terminal.bars() as bars:
         found = measure_theory(bars)
-    write_theory(found, out, force=force)
+    write_theory(found, out, overwrite=overwrite)
     for row in found["exponents"]:
         interval = f"[{row['low']:.3f}, {row['high']:.3f}]"
         terminal.console.print(

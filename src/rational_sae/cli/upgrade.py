@@ -10,6 +10,7 @@ import typer
 
 from rational_sae.cli import terminal
 from rational_sae.cli.options import (
+    AcceptImplausible,
     Bos,
     Cache,
     CacheGb,
@@ -17,11 +18,14 @@ from rational_sae.cli.options import (
     CheckpointSteps,
     HookName,
     Model,
+    Overwrite,
     Probe,
     ProbeTrain,
     Resume,
     TrustRemoteCode,
     degrees_of,
+    given_options,
+    is_given,
     not_stored,
 )
 from rational_sae.safe_text import printable
@@ -29,13 +33,16 @@ from rational_sae.safe_text import printable
 if TYPE_CHECKING:
     from rational_sae.upgrade.folder import JobFolder
 
+UNSTORED = ("cache", "cache_gb", "checkpoint_seconds", "checkpoint_steps", "track", "trust_remote_code")
+"""Options that settings.yaml does not hold, so that a command to go on repeats them."""
+
 
 def demo(
     family: Annotated[Literal["relu", "jumprelu", "topk"], typer.Option(help="Which teacher.")] = "topk",
     out: Annotated[Path, typer.Option(help="Where the result goes.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option()] = 0,
     resume: Resume = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing --out.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """The whole job on embedded inputs.
 
@@ -43,8 +50,9 @@ def demo(
     """
     from rational_sae.demo import demo_settings
 
-    folder = _folder(out, resume=resume, force=force)
-    _upgrade(demo_settings(family, seed), folder, f"rsae demo --family {family} --out {out} --resume")
+    again = ["rsae", "demo", "--family", family, "--seed", str(seed), "--out", str(out), "--resume"]
+    folder = _folder(out, resume=resume, overwrite=overwrite)
+    _upgrade(demo_settings(family, seed), folder, again)
 
 
 def upgrade(
@@ -104,7 +112,8 @@ def upgrade(
     cache_gb: CacheGb = 50.0,
     track: Annotated[str | None, typer.Option(help="Log there too: tensorboard, wandb; commas join.")] = None,
     trust_remote_code: TrustRemoteCode = False,
-    force: Annotated[bool, typer.Option("--force", help="Go on with an implausible SAE; replace --out.")] = False,
+    accept_implausible: AcceptImplausible = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Replace a teacher's gate by a trainable rational function and fine-tune it beside its controls.
 
@@ -149,7 +158,7 @@ def upgrade(
     if settings_file is None and resume and (out / "settings.yaml").exists():
         settings_file = out / "settings.yaml"
     named = {"degrees": "type", "control": "controls", "probe": "probes"}
-    given = {named.get(name, name) for name in ctx.params if _is_given(ctx, name)}
+    given = {named.get(name, name) for name in ctx.params if is_given(ctx, name)}
     values = {name: value for name, value in values.items() if name in given}
     if settings_file is not None:
         others = RECIPE_OPTIONS if "recipe" in given else ()
@@ -164,12 +173,15 @@ def upgrade(
         first = error.errors(include_url=False)[0]
         raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     interval = Interval(checkpoint_steps, checkpoint_seconds)
-    folder = _folder(out, resume=resume, force=force, interval=interval, track=_trackers(track))
-    _upgrade(settings, folder, f"rsae upgrade --out {out} --resume", force=force)
+    folder = _folder(out, resume=resume, overwrite=overwrite, interval=interval, track=_trackers(track))
+    again = ["rsae", "upgrade", "--out", str(out), "--resume", *given_options(ctx, UNSTORED)]
+    _upgrade(settings, folder, again, accept_implausible=accept_implausible)
 
 
-def _folder(out: Path, *, track: Sequence[Any] = (), **options: Any) -> JobFolder | None:
+def _folder(out: Path, *, resume: bool, overwrite: bool, track: Sequence[Any] = (), **options: Any) -> JobFolder | None:
     """The job's folder, in the process that writes."""
+    if resume and overwrite:
+        raise typer.BadParameter("--resume goes on and --overwrite starts again: give one of them")
     from rational_sae import distributed
     from rational_sae.trackers import require, tracker
     from rational_sae.upgrade.folder import JobFolder
@@ -180,18 +192,22 @@ def _folder(out: Path, *, track: Sequence[Any] = (), **options: Any) -> JobFolde
     for name in track:
         require(name)
     return JobFolder(
-        out, trackers=lambda step, settings: [tracker(name, out, step, settings) for name in track], **options
+        out,
+        resume=resume,
+        overwrite=overwrite,
+        trackers=lambda step, settings: [tracker(name, out, step, settings) for name in track],
+        **options,
     )
 
 
-def _follow(settings: Any, *, force: bool) -> None:
+def _follow(settings: Any, *, accept_implausible: bool) -> None:
     """The part of a process that does not write."""
     from rational_sae import distributed
     from rational_sae.upgrade.job import upgrade
 
     try:
         if not distributed.leaders_json(None):
-            upgrade(settings, force=force)
+            upgrade(settings, accept_implausible=accept_implausible)
     except distributed.LeaderGoesOn:
         pass
     except KeyboardInterrupt:
@@ -199,9 +215,11 @@ def _follow(settings: Any, *, force: bool) -> None:
     distributed.stop()
 
 
-def _upgrade(settings: Any, folder: JobFolder | None, again: str, *, force: bool = False) -> None:
+def _upgrade(
+    settings: Any, folder: JobFolder | None, again: Sequence[str], *, accept_implausible: bool = False
+) -> None:
     if folder is None:
-        return _follow(settings, force=force)
+        return _follow(settings, accept_implausible=accept_implausible)
     from rational_sae import distributed
     from rational_sae.report import read_report
     from rational_sae.upgrade.folder import how_to_resume
@@ -217,8 +235,8 @@ def _upgrade(settings: Any, folder: JobFolder | None, again: str, *, force: bool
                 found = read_report(out)
             else:
                 with terminal.bars() as bars:
-                    done = upgrade(settings, force=force, progress=bars, keeper=folder)
-                found = write(done, out, force=True)
+                    done = upgrade(settings, accept_implausible=accept_implausible, progress=bars, keeper=folder)
+                found = write(done, out, overwrite=True)
             folder.finish()
         distributed.stop()
     except KeyboardInterrupt:
@@ -229,11 +247,6 @@ def _upgrade(settings: Any, folder: JobFolder | None, again: str, *, force: bool
         terminal.say(warning, head="warning:", colour="yellow")
     terminal.console.print(printable(found["verdict"]), style="bold", highlight=False, markup=False)
     terminal.say(f"wrote {out}/sae, {out}/report.html and {out}/report.json")
-
-
-def _is_given(ctx: typer.Context, name: str) -> bool:
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _controls(value: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from .decision import decisions
 from .environment import environment
 from .evaluation import evaluation_report
 from .figures import save_figures, save_pareto
-from .files import read_report, read_sweep, write_report, write_sweep
+from .files import read_report, read_sweep, write_page, write_report, write_sweep, write_sweep_page
 from .numbers import format_difference, format_interval, format_share, format_value, relative_difference
 from .page import render, render_sweep
 from .schema import SCHEMA, Report
@@ -41,6 +41,8 @@ __all__ = [
     "save_pareto",
     "sweep_sheets",
     "table_rows",
+    "write_page",
     "write_report",
     "write_sweep",
+    "write_sweep_page",
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rational_sae.errors import OutputError
+from rational_sae.files import write_whole
 
 from .schema import check_report
 
@@ -45,7 +46,7 @@ def _save(groups: Iterable[Group], folder: Path) -> list[Path]:
         picture = _picture(group)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(picture)
+            write_whole(path, picture)
         except OSError as error:
             raise OutputError(f"{path} cannot be written ({error.strerror})", "choose another folder") from error
         written.append(path)

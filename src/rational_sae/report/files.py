@@ -9,13 +9,10 @@ from typing import Any
 
 from rational_sae.errors import OutputError
 from rational_sae.files import write_whole
+from rational_sae.outputs import PAGE, REPORT, SWEEP_PAGE, SWEEP_TABLE
 
 from .page import render, render_sweep
 from .schema import check_report, to_plain
-
-JSON_NAME = "report.json"
-HTML_NAME = "report.html"
-SWEEP_NAME = "sweep.json"
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
@@ -23,25 +20,35 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
 
     The numbers go first and unchecked: a report that cannot be drawn (OutputError) is still on disk.
     """
-    _write(Path(folder) / JSON_NAME, json.dumps(to_plain(report), indent=1, ensure_ascii=False, allow_nan=False))
-    _write(Path(folder) / HTML_NAME, render(report))
+    _write(Path(folder) / REPORT, json.dumps(to_plain(report), indent=1, ensure_ascii=False, allow_nan=False))
+    write_page(report, folder)
+
+
+def write_page(report: Mapping[str, Any], folder: Path) -> None:
+    """Writes report.html alone. Raises OutputError."""
+    _write(Path(folder) / PAGE, render(report))
 
 
 def write_sweep(found: Mapping[str, Any], folder: Path) -> None:
     """Writes sweep.json, then sweep.html. Raises OutputError if a file cannot be written."""
-    _write(Path(folder) / SWEEP_NAME, json.dumps(to_plain(found), indent=1, ensure_ascii=False, allow_nan=False))
-    _write(Path(folder) / "sweep.html", render_sweep(found))
+    _write(Path(folder) / SWEEP_TABLE, json.dumps(to_plain(found), indent=1, ensure_ascii=False, allow_nan=False))
+    write_sweep_page(found, folder)
+
+
+def write_sweep_page(found: Mapping[str, Any], folder: Path) -> None:
+    """Writes sweep.html alone. Raises OutputError."""
+    _write(Path(folder) / SWEEP_PAGE, render_sweep(found))
 
 
 def read_report(folder: Path) -> dict[str, Any]:
     """The report in a folder; OutputError where it is missing, unreadable, malformed or of another schema."""
-    path = Path(folder) / JSON_NAME
+    path = Path(folder) / REPORT
     return check_report(_read(path), str(path))
 
 
 def read_sweep(folder: Path) -> dict[str, Any]:
     """The summary in a sweep's folder; OutputError where it is missing, unreadable or not a sweep's."""
-    path = Path(folder) / SWEEP_NAME
+    path = Path(folder) / SWEEP_TABLE
     found = _read(path)
     if not isinstance(found, dict) or not {"cells", "ratios", "failed", "missing"} <= found.keys():
         raise OutputError(f"{path} is not a sweep's summary", "run the sweep again with --resume")

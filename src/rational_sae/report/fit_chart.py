@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any, cast
 
 import altair as alt
 import numpy as np
 
 from rational_sae.errors import OutputError
+from rational_sae.outputs import check_file, write_file
 from rational_sae.rational import Fit
 from rational_sae.rational.grids import clustered_pieces
 
@@ -19,16 +22,21 @@ POINTS = 300
 """Of each smooth piece of the set, clustered at the kinks as the error is."""
 
 
-def save_fit_chart(fit: Fit, path: Path) -> None:
-    """Writes .html (self-contained), .svg, .png or .json, by the name's end."""
+def check_picture(path: Path) -> None:
+    """Raise OutputError if no picture can be written here."""
     if path.suffix not in (".html", ".svg", ".png", ".json"):
         raise OutputError(f"{path} is no picture", "end its name in .html, .svg, .png or .json")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        chart = fit_chart(fit)
-        chart.save(str(path), inline=True) if path.suffix == ".html" else chart.save(str(path))
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror})", "choose another place") from error
+    check_file(path)
+
+
+def save_fit_chart(fit: Fit, path: Path) -> None:
+    """Writes .html (self-contained), .svg, .png or .json, by the name's end. Raises OutputError."""
+    check_picture(path)
+    kind = path.suffix.removeprefix(".")
+    content = io.BytesIO() if kind == "png" else io.StringIO()
+    inline: dict[str, Any] = {"inline": True} if kind == "html" else {}
+    fit_chart(fit).save(content, format=cast(Any, kind), **inline)
+    write_file(path, content.getvalue())
 
 
 def fit_chart(fit: Fit) -> alt.VConcatChart:

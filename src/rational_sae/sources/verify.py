@@ -28,6 +28,9 @@ SUSPECT_FVU, SUSPECT_DENSITY = 0.4, 0.05
 published SAEs lie below both, small wide-open ones above, and a TopK teacher read as ReLU was seen at .5 and .09."""
 
 
+CHECK = "check --model, --hook and --bos against how it was trained"
+
+
 @dataclass(frozen=True)
 class Verification:
     """What an SAE does on real activations."""
@@ -41,19 +44,18 @@ class Verification:
     """The formula that explains the activations clearly better than the stored one, if any of the usual ones does."""
 
 
-def verify(sae: SAE, x: Tensor, *, force: bool = False) -> Verification:
+def verify(sae: SAE, x: Tensor, *, accept_implausible: bool = False) -> Verification:
     """FVU, L0 and share out of range on x: [n, d_in], with warnings; names the likely formula if the stored one looks
-    wrong. Raises ImplausibleSAEError on nonsense unless `force`."""
+    wrong. Raises ImplausibleSAEError on nonsense unless `accept_implausible`."""
     fvu, l0 = reconstruction(sae, x)
     problem = _problem(sae, fvu, l0)
     doubtful = bool(problem) or fvu > SUSPECT_FVU or l0 > SUSPECT_DENSITY * sae.d_sae
     likely = likely_formula(sae, x, Figures((), fvu, l0), gates=doubtful)
-    if problem and not force:
+    if problem and not accept_implausible:
         raise ImplausibleSAEError(
             f"this SAE does not explain the activations it is given: {problem}",
-            f"the formula may be wrong; likely: {likely}; --force goes on all the same"
-            if likely
-            else "check --model, --hook and --bos against how it was trained; --force goes on all the same",
+            (f"the formula may be wrong; likely: {likely}" if likely else CHECK)
+            + "; --accept-implausible goes on all the same",
         )
     warnings = [problem] if problem else []
     if likely:

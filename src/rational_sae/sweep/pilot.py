@@ -27,7 +27,7 @@ def pilot(
     torch.manual_seed(settings.seed)
     clock, keeper = Clock(progress), keeper or Keeper()
     keeper.check({**settings.to_store(), "tried_rates": list(rates)})
-    prepared = prepare(settings, teacher, shared, force=keeper.goes_on)
+    prepared = prepare(settings, teacher, shared, accept_implausible=keeper.goes_on)
     candidates = {
         f"{row} ×{rate:g}": Candidate(row, sae, settings, prepared.x, prepared.target_l0, rate)
         for rate in rates

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rational_sae.errors import OutputError, RationalSAEError
+from rational_sae.outputs import SWEEP, check_out
 from rational_sae.progress import Progress
 from rational_sae.report import read_report, write_sweep
 from rational_sae.sources import load
@@ -18,7 +19,6 @@ from rational_sae.sweep.task import Engine, Here, Outcome, Task, harvest_key
 from rational_sae.upgrade.folder import Interval
 from rational_sae.upgrade.job import harvest
 from rational_sae.upgrade.settings import Settings
-from rational_sae.upgrade.write import check_out
 
 EngineName = Literal["local", "ray"]
 
@@ -50,10 +50,9 @@ def sweep(
 
     interval: between checkpoints of a cell or pilot. engine: who does the tasks; default: this process. tell: hears
     one line a cell. A cell that is refused is noted, and the others go on. Raises OutputError if `out` holds something
-    and `resume` is not given, or holds cells of other settings.
+    and `resume` is not given, holds no sweep, or cells of other settings.
     """
-    if not resume:
-        check_out(out)
+    check_out(out, SWEEP, resume=resume)
     resolved = {name: plan.settings(name) for name in plan.cells}
     failed: dict[str, str] = {}
     for name, settings in list(resolved.items()):

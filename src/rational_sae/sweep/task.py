@@ -6,8 +6,8 @@ given to another process that sees the same files.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from rational_sae.errors import OutputError, RationalSAEError
 from rational_sae.files import write_whole
+from rational_sae.outputs import REPORT, UPGRADE, remove
 from rational_sae.progress import Progress, Silent
 from rational_sae.reading import Reading
 from rational_sae.report import read_report
@@ -24,7 +25,7 @@ from rational_sae.sweep.pilot import best_rates, pilot
 from rational_sae.upgrade.folder import Interval, JobFolder, require_same, stored_settings
 from rational_sae.upgrade.job import Harvest, upgrade
 from rational_sae.upgrade.settings import Settings, completed
-from rational_sae.upgrade.write import REPORT, write
+from rational_sae.upgrade.write import write
 
 SHARED = (*Reading.model_fields, "eval_tokens", "batch_tokens", "seed")
 """Settings that decide a harvest, beside its number of training tokens."""
@@ -129,7 +130,7 @@ def _cell(task: Task, get: Get, progress: Progress) -> str:
     shared = get(task.settings, load(task.settings.teacher))
     with JobFolder(task.folder, resume=True, interval=task.interval) as keeper:
         done = upgrade(task.settings, shared=shared, progress=progress, keeper=keeper)
-        report = write(done, task.folder, force=True)
+        report = write(done, task.folder, overwrite=True)
         keeper.finish()
     return f"{task.name}: {report['verdict']}"
 
@@ -137,7 +138,7 @@ def _cell(task: Task, get: Get, progress: Progress) -> str:
 def _pilot(task: Task, get: Get, progress: Progress) -> str:
     """Which learning rates each row gets, into a file of its own."""
     asked = {"settings": task.settings.to_store(), "rates": list(task.rates)}
-    kept = json.loads(task.choice.read_text()) if task.choice.exists() else {}
+    kept = _chosen(task.choice)
     if kept and {"settings": completed(kept["settings"]), "rates": kept["rates"]} != asked:
         raise OutputError(f"{task.choice} is of other settings", "choose another --out")
     if not kept:
@@ -147,5 +148,21 @@ def _pilot(task: Task, get: Get, progress: Progress) -> str:
             tried = pilot(task.settings, teacher, shared, task.rates, progress, keeper)
         kept = {**asked, "validation_fvu": tried, "chosen": best_rates(tried)}
         write_whole(task.choice, json.dumps(kept, indent=1))
-    shutil.rmtree(task.folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        remove(task.folder.parent, {task.folder.name: UPGRADE.all_names})
     return f"{task.name}: {', '.join(f'{row} ×{rate:g}' for row, rate in kept['chosen'].items())}"
+
+
+def _chosen(path: Path) -> dict[str, Any]:
+    """A pilot's result, or nothing if it has none yet. Raises OutputError if something else is there."""
+    try:
+        found = json.loads(path.read_bytes())
+        if found.keys() >= {"settings", "rates", "chosen"}:
+            return found
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read ({error.strerror})", "mend that, then --resume") from error
+    except (ValueError, AttributeError, RecursionError):
+        pass
+    raise OutputError(f"{path} is no result of a pilot", "move it, or choose another --out")

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from rational_sae.errors import OutputError
+from rational_sae.files import write_whole
+from rational_sae.outputs import THEORIES, THEORY, check_out, written
 from rational_sae.progress import Progress, Silent
 from rational_sae.theory import converse, measured
 from rational_sae.theory.rates import symmetric_gap, zolotarev_decay
@@ -58,15 +59,12 @@ def _exponents(needs: list[converse.Need]) -> list[dict[str, Any]]:
     return found
 
 
-def write_theory(found: dict[str, Any], out: Path, *, force: bool = False) -> None:
-    """theory.json and theory-*.png in `out`. Raises OutputError if it exists (unless `force`) or cannot be written."""
+def write_theory(found: dict[str, Any], out: Path, *, overwrite: bool = False) -> None:
+    """theory.json and theory-*.png in `out`, all or nothing. Raises OutputError if `out` holds something (`overwrite`:
+    if it holds files of these names that `rsae theory` did not write) or cannot be written."""
     from rational_sae.theory.figures import save_theory_figures
 
-    if (out / "theory.json").exists() and not force:
-        raise OutputError(f"{out} holds a result already", "choose another --out, or give --force to replace it")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        save_theory_figures(found, out)
-        (out / "theory.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {out} ({error.strerror or error})", "choose another --out") from error
+    check_out(out, THEORIES, overwrite=overwrite)
+    with written(out, THEORIES) as partial:
+        save_theory_figures(found, partial)
+        write_whole(partial / THEORY, json.dumps(found, indent=1, allow_nan=False) + "\n")

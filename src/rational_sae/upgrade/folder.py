@@ -2,19 +2,20 @@
 
     with JobFolder(out, resume=True) as folder:
         done = upgrade(settings, keeper=folder)
-        write(done, out, force=True)
+        write(done, out, overwrite=True)
         folder.finish()
 
 `out` is not touched before the inputs have been verified. It then holds settings.yaml, log.jsonl and checkpoint/; the
-last is removed once the result is written. A job is finished when report.json is there: it is written last.
+last is removed once the result is written. A job is finished when report.json is there: it is written last. A result
+that is overwritten lies in .rsae-earlier/ until then.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
+import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,19 +25,32 @@ import torch
 import yaml
 from safetensors import SafetensorError
 
+from rational_sae import outputs
 from rational_sae.errors import OutputError, RationalSAEError, TrainingError
 from rational_sae.files import is_locked, locked, write_whole
 from rational_sae.interrupt import shielded
+from rational_sae.outputs import (
+    CHECKPOINT,
+    LOCK,
+    LOG,
+    PARTIAL,
+    REPORT,
+    RESULT_NAMES,
+    SETTINGS,
+    UPGRADE,
+    check_elsewhere,
+    check_out,
+    recover,
+    remove,
+    set_aside,
+)
 from rational_sae.report import environment
 from rational_sae.sources import load
 from rational_sae.upgrade.checkpoint import Checkpoint, Checkpoints
 from rational_sae.upgrade.keeper import Keeper, Training
-from rational_sae.upgrade.log import LOG, step_lines, whole_log
+from rational_sae.upgrade.log import step_lines, whole_log
 from rational_sae.upgrade.settings import Settings, completed
 from rational_sae.upgrade.state import contents, put_back
-from rational_sae.upgrade.write import REPORT, check_out
-
-CHECKPOINT, SETTINGS, LOCK = "checkpoint", "settings.yaml", "lock"
 
 EVERY_STEPS, EVERY_SECONDS = 1000, 120.0
 """A checkpoint is written at whichever comes first."""
@@ -69,13 +83,14 @@ class JobFolder(Keeper):
         out: Path,
         *,
         resume: bool = False,
-        force: bool = False,
+        overwrite: bool = False,
         interval: Interval | None = None,
         trackers: Callable[[int, dict[str, Any]], Sequence[Tracker]] = lambda _step, _settings: (),
     ) -> None:
         """trackers: makes them, told of the step after which training goes on, and of the settings.
 
-        Raises OutputError if `out` holds something and neither `resume` nor `force` is given.
+        resume: goes on with the job in `out`, or begins one where nothing is. overwrite: replaces the result or the
+        job there, and leaves other files alone. Raises OutputError if `out` holds anything else.
         """
         super().__init__()
         self.out, self.resume, self.interval = out, resume, interval or Interval()
@@ -90,12 +105,11 @@ class JobFolder(Keeper):
         self._log: TextIO | None = None
         self._stack = contextlib.ExitStack()
         self._saved, self._saved_at, self._cost = -1, 0.0, 0.0
-        if resume:
-            check_out(out, force=True)
-        elif not force and self.checkpoints.folder.exists():
-            raise OutputError(f"{out} holds an unfinished job", "give --resume to go on, or --force to start again")
-        else:
-            check_out(out, force=force)
+        self._made = self._wrote_settings = False
+        check_out(out, UPGRADE, resume=resume, overwrite=overwrite)
+        if not is_running(out):
+            with _told(out):
+                recover(out, UPGRADE)
 
     def __enter__(self) -> Self:
         return self
@@ -127,12 +141,15 @@ class JobFolder(Keeper):
         checkpoint's.
         """
         self._asked = asked
+        check_elsewhere(asked["teacher"], self.out)
+        if is_running(self.out):
+            raise OutputError(f"{self.out} is being written by another process", "wait for it, or choose another --out")
         if not self.resume:
             return
         stored = stored_settings(self.out)
         self._found = self.checkpoints.newest()
         for name in self.checkpoints.damaged:
-            self.warnings.append(f"checkpoint {name} was damaged; the one before was used")
+            self.warnings.append(f"checkpoint {name} was damaged and moved aside; the one before was used")
         if self._found is not None:
             stored = completed(self._found.state["asked"])
             self._compare_environment(self._found.state["environment"])
@@ -142,11 +159,12 @@ class JobFolder(Keeper):
     def begin(self, training: Training) -> int:
         """Take the folder, and bring the training to where the checkpoint was."""
         self._training = training
-        if self._found is None:
-            self._start(training)
-        else:
+        with _told(self.out):
             self._take()
-            self._restore(self._found, training)
+            if self._found is None:
+                self._start()
+            else:
+                self._restore(self._found, training)
         self._trackers = self._make_trackers(self.number, self._asked)
         self._saved_at = time.monotonic()
         return self.number
@@ -200,39 +218,47 @@ class JobFolder(Keeper):
 
     def finish(self) -> None:
         """The result is written: checkpoints are of no more use."""
-        shutil.rmtree(self.checkpoints.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.checkpoints.clear()
 
     def _skipped(self) -> bool:
         """Whether a candidate skipped the latest step."""
         assert self._training is not None
         return any(one.curve.skipped[-1:] == [self.number] for one in self._training.candidates.values())
 
-    def _start(self, training: Training) -> None:
-        """A new job: whatever was here goes, now that the inputs are known to be good."""
+    def _start(self) -> None:
+        """A new job, now that the inputs are known to be good: a result is set aside, what an unfinished job left goes.
+        Checkpoints first, because an older one with a higher number would be gone on with."""
+        self.checkpoints.begin(keep_damaged=self.resume)
+        self._wrote_settings = not self.resume or not (self.out / SETTINGS).exists()
         try:
-            self._take()
-            for path in self.out.iterdir():
-                if path.name != CHECKPOINT:
-                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            set_aside(self.out, UPGRADE)
+            remove(self.out, {name: what for name, what in RESULT_NAMES.items() if name != SETTINGS})
+            remove(self.out, {PARTIAL: RESULT_NAMES})
             write_whole(self.out / SETTINGS, yaml.safe_dump(self._asked, sort_keys=False))
-            self._log = (self.out / LOG).open("w", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"cannot write {self.out} ({error.strerror})", "choose another --out") from error
+            write_whole(self.out / LOG, "")  # a new file: the old one may have another name somewhere
+            self._log = (self.out / LOG).open("a", encoding="utf-8")
+        except OSError:
+            self._clear()
+            raise
 
     def _take(self) -> None:
         folder = self.checkpoints.folder
+        self._made = not self.out.exists()
         folder.mkdir(parents=True, exist_ok=True)
         self._stack.enter_context(locked(folder / LOCK, str(self.out)))
 
     def _clear(self) -> None:
+        """As if there had been no job: only a result that was set aside is put back."""
         if self._log is not None:
             self._log.close()
         self._stack.close()
-        shutil.rmtree(self.checkpoints.folder, ignore_errors=True)
-        for name in (LOG, SETTINGS):
-            (self.out / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
-            self.out.rmdir()
+            self.checkpoints.clear(keep_damaged=self.resume)
+            remove(self.out, {LOG: None} | ({SETTINGS: None} if self._wrote_settings else {}))
+            outputs.put_back(self.out, UPGRADE)
+            if self._made:
+                self.out.rmdir()
 
     def _contents(self, training: Training) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         tensors, state = contents(training)
@@ -245,7 +271,7 @@ class JobFolder(Keeper):
             if state["inputs"].get(what) != value:
                 raise OutputError(
                     f"{self.out} cannot be resumed: {what} changed since step {found.step}",
-                    "restore it, or start again: --force instead of --resume, or in a sweep without that folder",
+                    "restore it, or start again: --overwrite instead of --resume, or in a sweep without that folder",
                 )
         put_back(training, found.tensors, state)
         for stage, seconds in state["timing"].items():
@@ -278,12 +304,25 @@ class JobFolder(Keeper):
             tracker.log(number, values)
 
 
+@contextlib.contextmanager
+def _told(out: Path) -> Iterator[None]:
+    """An error of the system in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {out} ({error.strerror or error})", "choose another --out") from error
+
+
 def stored_settings(out: Path) -> dict[str, Any]:
-    """What settings.yaml says, or nothing."""
+    """What settings.yaml says, or nothing. Raises OutputError if it cannot be read."""
     try:
         found = yaml.safe_load((out / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+    except (FileNotFoundError, NotADirectoryError, yaml.YAMLError, UnicodeDecodeError):
         return {}
+    except OSError as error:
+        raise OutputError(
+            f"{out / SETTINGS} cannot be read ({error.strerror})", "mend that; nothing was changed"
+        ) from error
     return completed(found) if isinstance(found, dict) else {}
 
 
@@ -297,15 +336,15 @@ def require_same(where: Path, stored: dict[str, Any], asked: dict[str, Any]) -> 
             )
 
 
-def how_to_resume(out: Path, command: str) -> str:
-    """What to tell somebody whose job was interrupted."""
+def how_to_resume(out: Path, command: Sequence[str]) -> str:
+    """What to tell somebody whose job was interrupted. command: its arguments, which are quoted for a shell."""
     step = Checkpoints(out / CHECKPOINT).newest_step()
     if (out / REPORT).exists():
         return f"interrupted; {out} is finished all the same"
     if step is None:
         return "interrupted before anything was saved; run the same command again"
     of = stored_settings(out).get("steps")
-    return f"interrupted at step {step}{f' of {of}' if of else ''}, which is saved; go on with: {command}"
+    return f"interrupted at step {step}{f' of {of}' if of else ''}, which is saved; go on with: {shlex.join(command)}"
 
 
 def is_running(out: Path) -> bool:

@@ -157,12 +157,14 @@ class Prepared:
     calibration: Calibration
 
 
-def prepare(settings: Settings, teacher: SAE, shared: Harvest, *, force: bool = False) -> Prepared:
+def prepare(settings: Settings, teacher: SAE, shared: Harvest, *, accept_implausible: bool = False) -> Prepared:
     """Verify the teacher and design its gates. settings: resolved."""
-    verification = verify(teacher, shared.calibration_x, force=force)
+    verification = verify(teacher, shared.calibration_x, accept_implausible=accept_implausible)
     sae, units = canonical(teacher, shared.calibration_x)
     x, validation = shared.calibration_x * units.input, shared.validation_x * units.input
-    target_l0 = settings.target_l0 or _at_most(verify(teacher, shared.validation_x, force=force).l0, len(validation))
+    target_l0 = settings.target_l0 or _at_most(
+        verify(teacher, shared.validation_x, accept_implausible=accept_implausible).l0, len(validation)
+    )
     start, hard, calibration = _starts(sae, x, settings)
     return Prepared(teacher, sae, units, verification, x, validation, target_l0, start, hard, calibration)
 
@@ -240,7 +242,7 @@ def upgrade(
     settings: Settings,
     *,
     shared: Harvest | None = None,
-    force: bool = False,
+    accept_implausible: bool = False,
     progress: Progress | None = None,
     keeper: Keeper | None = None,
 ) -> Upgrade:
@@ -266,7 +268,9 @@ def upgrade(
     shared = shared or harvest(settings, teacher)
     teacher.to(shared.calibration_x.device)
     clock.stage("calibrate")
-    prepared = prepare(settings, teacher, shared, force=force or distributed.leaders_json(keeper.goes_on))
+    prepared = prepare(
+        settings, teacher, shared, accept_implausible=accept_implausible or distributed.leaders_json(keeper.goes_on)
+    )
     candidates = as_candidates(starting_saes(prepared, settings), prepared, settings)
     train(candidates, prepared, shared, settings, clock, keeper)
     if settings.refit_decoder:
@@ -350,7 +354,7 @@ def _starts(sae: SAE, x: Tensor, settings: Settings) -> tuple[Start, Start, Cali
     """The row `init`, and the start that is trained: under the default gate with a scale for each token, and
     element-wise for a TopK."""
     mode, degrees = settings.gate, settings.type or DEFAULT_TYPE
-    l0 = settings.target_l0 or verify(sae, x, force=True).l0
+    l0 = settings.target_l0 or verify(sae, x, accept_implausible=True).l0
     start = _with_options(rational_start(sae, x, degrees, mode), settings)
     hard, element_wise = start, sae
     if isinstance(sae.gate, TopKGate) and mode != "topk":

@@ -8,8 +8,6 @@ from typing import Any
 
 from rational_sae.upgrade.candidate import Candidate
 
-LOG = "log.jsonl"
-
 
 def step_lines(candidates: dict[str, Candidate], number: int) -> Iterator[str]:
     """The lines of the latest step."""
