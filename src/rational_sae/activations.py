@@ -89,7 +89,7 @@ class Reader:
 
     def warnings(self) -> list[str]:
         """What a reader of the result should know about how it was read."""
-        return [] if self.cache is None else self.cache.warnings()
+        return self.text.warnings() + ([] if self.cache is None else self.cache.warnings())
 
     def kept(self, stream: Tensor, batch: Sequences) -> Tensor:
         """Positions that count: [batch, context] bool, on the stream's device.

@@ -34,6 +34,9 @@ LOAD_ERRORS = (OSError, ValueError, KeyError, IndexError, struct.error, Safetens
 ELSEWHERE = re.compile(r"hook_z|hook_mlp|hook_attn|\battn\b|\bmlp\b|self_attn|feedforward|resid_mid|hook_embed")
 """Places that published SAEs read and that are not between two blocks."""
 
+TOKENIZER_FILE = re.compile(r"tokenizer\..*|vocab\..*|spiece\.model|.*\.tiktoken|tekken\.json")
+"""Files that hold a vocabulary (tokenizer_config.json does not)."""
+
 TL_HOOK = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|post)")
 
 
@@ -168,12 +171,11 @@ def load_host(
     trust_remote_code: whether Python files that come with the model may run; only for one whose code you have read.
     Raises HostError if it cannot be loaded.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     folder = _local_folder(name)
     try:
         with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
             model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trust_remote_code)
     except LOAD_ERRORS as error:
         if "trust_remote_code" in str(error):
@@ -186,7 +188,40 @@ def load_host(
             f"cannot load the model {name} ({reason})",
             f"give a hub id, a folder, a .gguf file, or one of: {', '.join(MODELS)}",
         ) from error
+    tokenizer = _tokenizer(name, folder, trust_remote_code=trust_remote_code)
     return Host(name, model.to(device).eval().requires_grad_(False), tokenizer)
+
+
+def _tokenizer(name: str, folder: str, *, trust_remote_code: bool) -> Any:
+    """The tokenizer of a model that has been loaded, so that what fails now is the tokenizer's. Without its files
+    transformers either raises or makes one that knows its special tokens alone."""
+    from transformers import AutoTokenizer
+
+    reason = ""
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        if set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids):
+            return tokenizer
+    except Exception as error:  # of transformers, of each tokenizer's own library, which are many
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+    files = [one.name for one in Path(folder).glob("*") if TOKENIZER_FILE.fullmatch(one.name)]
+    if reason and (files or not Path(folder).is_dir()):
+        raise HostError(
+            f"cannot load the tokenizer of the model {name} ({reason})", "give the model with its tokenizer"
+        )
+    raise HostError(f"the model {name} has no tokenizer", "give the model with its tokenizer's files")
+
+
+def require_positions(host: Host, context: int) -> None:
+    """Raise HostError if sequences are longer than the model's config says that it was made for: some models then read
+    past a table of positions, others (rotary ones) run on, far from what they were trained on."""
+    positions = getattr(host.model.config.get_text_config(), "max_position_embeddings", None)  # n_positions of GPT-2
+    if isinstance(positions, int) and context > positions:
+        raise HostError(
+            f"a context of {context} tokens is beyond the {positions} positions of {host.name}",
+            f"give --context {positions} or less",
+        )
 
 
 def wants_bos(host: Host, setting: Literal["auto", "yes", "no"]) -> bool:

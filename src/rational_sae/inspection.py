@@ -24,8 +24,9 @@ def inspect_sae(name: str, reading: Reading | None = None, *, progress: Progress
     found = facts(sae)
     if reading is not None:
         progress.stage("read activations")
-        x = reading.open(sae).sample("calibration", TOKENS)
+        reader = reading.open(sae)
+        x = reader.sample("calibration", TOKENS)
         progress.stage("measure")
         verified = asdict(verify(sae, x, accept_implausible=True))
-        found["verified"] = {**verified, "warnings": list(verified["warnings"]), "tokens": len(x)}
+        found["verified"] = {**verified, "warnings": [*verified["warnings"], *reader.warnings()], "tokens": len(x)}
     return found

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rational_sae.activations import Reader
 from rational_sae.cache import MAX_GB, ActivationCache
 from rational_sae.errors import HostError, SettingsError, SourceError
-from rational_sae.hosts import load_host, wants_bos
+from rational_sae.hosts import load_host, require_positions, wants_bos
 from rational_sae.sae import SAE
 from rational_sae.text import open_text
 from rational_sae.tokens import Sink, Tokeniser
@@ -27,7 +27,7 @@ class Reading(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     text: str = "news"
-    """.txt, .jsonl[.gz], a folder of them, hf:NAME[:SPLIT], or an embedded name."""
+    """.txt, .jsonl[.gz], a folder of them, hf:NAME[/CONFIG][:SPLIT], or an embedded name."""
     model: str | None = None
     """Hub id, folder, .gguf file or embedded name; default: what the SAE's config says."""
     hook: str | None = None
@@ -71,7 +71,8 @@ class Reading(BaseModel):
     def open(self, sae: SAE) -> Reader:
         """Load the model and open the text, and move the SAE beside the model.
 
-        Raises HostError if the SAE's width is not the model's.
+        Raises HostError if the SAE's width is not the model's, the context exceeds its positions, or BOS is asked for
+        and the tokenizer has none.
         """
         options = self.resolved(sae)
         assert options.model is not None
@@ -90,7 +91,14 @@ class Reading(BaseModel):
                 "give the model that the SAE was trained on",
             )
         sae.to(host.device)
-        tokeniser = Tokeniser(host.tokenizer, options.context, bos=wants_bos(host, options.bos), sink=options.sink)
+        require_positions(host, options.context)
+        bos = wants_bos(host, options.bos)
+        if bos and host.tokenizer.bos_token_id is None:
+            asked = "--bos yes" if self.bos == "yes" else "the SAE's config (prepend_bos)"
+            raise HostError(
+                f"{asked} starts sequences with BOS, the tokenizer of {host.name} has none", "give --bos no"
+            )
+        tokeniser = Tokeniser(host.tokenizer, options.context, bos=bos, sink=options.sink)
         hook = host.hook(options.hook)
         cache = None if options.cache is None else ActivationCache(options.cache, host, hook, options.cache_gb)
         return Reader(host, hook, text, tokeniser, cache=cache)

@@ -23,6 +23,9 @@ Sink = Literal["exclude", "keep"]
 EVAL_TOKENS_PER_DOCUMENT = 256
 """At most this many tokens of one document are evaluated, so that no long document dominates."""
 
+FEW_DOCUMENTS = 100
+"""Of fewer, one of the four splits may well have none."""
+
 PEEK_DOCUMENTS = 20
 """Documents looked at to tell a text that is too short from a tokenizer that does not know it."""
 
@@ -36,7 +39,7 @@ class Sequences:
     keep: Tensor
     """[batch, context] bool: the positions that count."""
     document: Tensor
-    """[batch] int64: which document of the pass each sequence is from."""
+    """[batch] int64: which document of the split each sequence is from."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ class Tokeniser:
         """
         kept = 0
         rows: list[tuple[list[int], int]] = []
-        for index, ids in enumerate(self._encoded(text.documents(split, seed=seed))):
-            for chunk in self._chunks(ids[:per_document]):
+        for index, ids in self._limited_documents(text.pieces(split, seed=seed), per_document):
+            for chunk in self._chunks(ids):
                 rows.append((chunk, index))
                 if len(rows) == self.sequences_per_batch:
                     batch = self._limited(rows, max_tokens - kept)
@@ -95,6 +98,20 @@ class Tokeniser:
         if not ids or set(ids) - set(self.tokenizer.all_special_ids):
             return None
         return len(ids), self.tokenizer.convert_ids_to_tokens(ids[0])
+
+    def _limited_documents(
+        self, pieces: Iterator[tuple[int, str]], per_document: int | None
+    ) -> Iterator[tuple[int, list[int]]]:
+        """Token ids of pieces, each with the number of its document; of one document's at most per_document in all."""
+        latest, taken = -1, 0
+        for number, piece in pieces:
+            taken = taken if number == latest else 0
+            latest = number
+            if per_document is None or taken < per_document:
+                (ids,) = self._encoded([piece])
+                ids = ids if per_document is None else ids[: per_document - taken]
+                taken += len(ids)
+                yield number, ids
 
     def _encoded(self, documents: Iterable[str]) -> Iterator[list[int]]:
         for document in documents:
@@ -131,9 +148,11 @@ def require_tokens(found: int, needed: int, split: Split, text: Text, tokeniser:
     """Raise TextError if a split yielded fewer kept tokens than a job needs."""
     if found < needed:
         require_words(tokeniser, text.name, text.documents(split))
+        documents = text.kept()
+        few = " (a .txt in a folder is one; by itself it is read in blocks)" if documents < FEW_DOCUMENTS else ""
         raise TextError(
             f"{text.name} gives {found} tokens for the {split} split, {needed} are needed",
-            "give more or longer documents, or ask for fewer tokens",
+            f"give more or longer documents than these {documents}{few}, or ask for fewer tokens",
         )
 
 

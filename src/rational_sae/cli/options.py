@@ -29,12 +29,12 @@ Model = Annotated[str | None, typer.Option(help="Hub id, folder, .gguf, smollm2 
 HookName = Annotated[
     str | None, typer.Option(help="model.layers.11 or blocks.11.hook_resid_post. [default: the SAE's]")
 ]
-TextName = Annotated[str, typer.Option(help=".txt, .jsonl[.gz], a folder, hf:NAME[:SPLIT], or news.")]
+TextName = Annotated[str, typer.Option(help=".txt, .jsonl[.gz], a folder, hf:NAME[/CONFIG][:SPLIT], or news.")]
 Probe = Annotated[
     list[str] | None,
     typer.Option(
-        help="Task to probe on, any number: a .jsonl[.gz] with text and label, hf:NAME[:SPLIT], question-type, "
-        "movie-sentiment, sms-spam, language, or first-letter (absorption)."
+        help="Task to probe on, any number: a .jsonl[.gz] with text and label, hf:NAME[/CONFIG][:SPLIT], "
+        "question-type, movie-sentiment, sms-spam, language, or first-letter (absorption)."
     ),
 ]
 ProbeTrain = Annotated[int, typer.Option(min=40, help="Most training texts of a probe; fewer are quicker.")]

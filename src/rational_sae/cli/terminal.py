@@ -50,4 +50,10 @@ def show_results(found: Any, json_file: str | None) -> dict[str, Any]:
     report = found.report()
     emit(report, json_file)
     print_table({"schema": 1, "title": "", "verdict": "", **report})
+    print_warnings(report)
     return report
+
+
+def print_warnings(report: dict[str, Any]) -> None:
+    for warning in report.get("warnings") or []:
+        say(warning, head="warning:", colour="yellow")

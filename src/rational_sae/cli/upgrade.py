@@ -62,7 +62,7 @@ def upgrade(
         str | None, typer.Argument(help="File, folder, hub:OWNER/REPO[/PATH] or saelens:RELEASE/ID.")
     ] = None,
     text: Annotated[
-        str | None, typer.Option(help=".txt, .jsonl[.gz], a folder of them, hf:NAME[:SPLIT], or news.")
+        str | None, typer.Option(help=".txt, .jsonl[.gz], a folder of them, hf:NAME[/CONFIG][:SPLIT], or news.")
     ] = None,
     model: Model = None,
     hook: HookName = None,
@@ -243,8 +243,7 @@ def _upgrade(
         terminal.say(how_to_resume(out, again))
         raise typer.Exit(130) from None
     terminal.print_table(found)
-    for warning in found.get("warnings", []):
-        terminal.say(warning, head="warning:", colour="yellow")
+    terminal.print_warnings(found)
     terminal.console.print(printable(found["verdict"]), style="bold", highlight=False, markup=False)
     terminal.say(f"wrote {out}/sae, {out}/report.html and {out}/report.json")
 

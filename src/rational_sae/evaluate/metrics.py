@@ -32,7 +32,7 @@ class Results:
     intervals: dict[str, dict[str, list[float]]]
     differences: dict[str, dict[str, dict[str, float | list[float]]]]
     further: dict[str, Any] = field(default_factory=dict)
-    """Other sections of a report: `firing`, `probing`, `absorption`, `features`, where they were measured."""
+    """Other sections of a report: `warnings`, `firing`, `probing`, `absorption`, `features`, where there are any."""
 
     def report(self) -> dict[str, Any]:
         """As in report.json."""

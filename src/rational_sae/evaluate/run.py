@@ -72,7 +72,9 @@ def evaluate_loaded(
     sums = measure(
         reader, saes, eval_tokens, mean, reference=reference, progress=lambda _done, _total: progress.advance()
     )
-    return results(sums, compare, seed=seed)
+    found = results(sums, compare, seed=seed)
+    found.further["warnings"] = reader.warnings()
+    return found
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rational_sae.embedded import LABELS, embedded_path
 from rational_sae.errors import TextError
-from rational_sae.text import open_hub, open_lines
+from rational_sae.hub_rows import numbered_rows, open_hub
+from rational_sae.text_files import field_names, json_row, open_lines, text_of
 
 KEY_CHARACTERS = 400
 """Two texts that agree this far are the same one: about what 128 tokens hold."""
@@ -45,7 +46,8 @@ class Task:
 
 
 def open_task(name: str) -> Task:
-    """`--probe` of the command line: a `.jsonl[.gz]` with `text` and `label`, `hf:NAME[:SPLIT]`, an embedded name.
+    """`--probe` of the command line: a `.jsonl[.gz]` with `text` and `label`, `hf:NAME[/CONFIG][:SPLIT]`, an embedded
+    name. Rows whose text is empty or null are dropped.
 
     Raises TextError if there is no such task, a row is malformed or there are fewer than two labels.
     """
@@ -58,7 +60,7 @@ def open_task(name: str) -> Task:
     else:
         raise TextError(
             f"there is no task {name}",
-            f"give a .jsonl[.gz] with text and label, hf:NAME[:SPLIT], or one of: {', '.join(EMBEDDED_TASKS)}",
+            f"give a .jsonl[.gz] with text and label, hf:NAME[/CONFIG][:SPLIT], or one of: {', '.join(EMBEDDED_TASKS)}",
         )
     return _task(name, rows)
 
@@ -91,32 +93,29 @@ def same_text_key(text: str) -> str:
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, str]]:
     for number, line in open_lines(path):
-        try:
-            row = json.loads(line)
-            label, text = row["label"], row["text"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise TextError(
-                f'{path} line {number} is not a JSON object with fields "text" and "label"', "mend that line"
-            ) from error
-        yield _row(f"{path} line {number}", label, text)
+        where = f"{path} line {number}"
+        yield _row(where, json_row(line, where))
 
 
-def _row(where: str, label: object, text: object) -> tuple[str, str]:
-    if not isinstance(text, str) or isinstance(label, float) or not isinstance(label, str | int):
+def _row(where: str, row: Mapping[str, Any]) -> tuple[str, str]:
+    if "text" not in row or "label" not in row:
+        raise TextError(
+            f'{where} is not a JSON object with fields "text" and "label"', f"its fields are: {field_names(row)}"
+        )
+    text, label = row["text"], row["label"]
+    if not isinstance(text, str | None) or isinstance(label, float) or not isinstance(label, str | int):
         raise TextError(f'{where}: "text" must be a string and "label" a string or a whole number', "mend that line")
-    return str(label), text.encode("utf-8", "replace").decode()
+    return str(label), text_of(row, where)
 
 
 def _hub_rows(name: str) -> Iterator[tuple[str, str]]:
-    """`hf:NAME[:SPLIT]`, streamed; the fields are `text` and `label`, whose class names are used if there are any."""
+    """Rows of a data set, streamed; the fields are `text` and `label`, whose class names are used if there are any."""
     dataset, rows = open_hub(name)
     names: list[str] = getattr((rows.features or {}).get("label"), "names", None) or []
-    for number, row in enumerate(rows.take(MOST_HUB_ROWS), 1):
-        if "text" not in row or "label" not in row:
-            raise TextError(f'the data set {dataset} lacks "text" or "label"', f"its fields are: {', '.join(row)}")
-        label = row["label"]
-        named = isinstance(label, int) and 0 <= label < len(names)  # the hub writes −1 for "not labelled"
-        yield _row(f"{dataset} row {number}", names[label] if named else label, row["text"])
+    for where, row in numbered_rows(dataset, rows.take(MOST_HUB_ROWS)):
+        label, text = _row(where, row)
+        named = isinstance(row["label"], int) and 0 <= row["label"] < len(names)  # the hub writes −1: "not labelled"
+        yield (names[row["label"]] if named else label), text
 
 
 def _member(wheel: str, member: str) -> bytes:

@@ -75,7 +75,7 @@ class Config:
 def read_config(path: Path) -> Config:
     """A JSON object. Raises SourceError if there is none in the file."""
     try:
-        numbers = json.loads(read_bytes(path).decode("utf-8"))
+        numbers = json.loads(read_bytes(path).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # malformed, not UTF-8, or nested without end
         raise SourceError(f"{path}: not JSON ({one_line(error)})", "download it again") from error
     if not isinstance(numbers, dict):

@@ -85,7 +85,7 @@ class Settings(Reading):
     target_l0: float | None = Field(default=None, gt=0)
     """L0 to hold; default: the teacher's on validation, less one standard error (job.py: TOKEN_SPREAD)."""
     probes: tuple[str, ...] = ()
-    """Tasks to probe on: files, embedded names, hf:NAME[:SPLIT], or first-letter."""
+    """Tasks to probe on: files, embedded names, hf:NAME[/CONFIG][:SPLIT], or first-letter."""
     probe_train: int = Field(default=4000, ge=40)
     """Most training texts of one probe; the test part is a quarter of it."""
     lr: float = Field(default=6e-4, gt=0)
