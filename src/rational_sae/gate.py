@@ -109,12 +109,14 @@ class Gate(nn.Module):
         """Follow a change of units h → h·factor, z → z·factor. factor: [d_sae] or [1], positive."""
 
     def _apply(self, fn: Any, recurse: bool = True) -> Gate:
-        """Move devices, but stay float32: `sae.to(torch.bfloat16)` must not round a gate."""
+        """Move devices, the transition too, but stay float32: `sae.to(torch.bfloat16)` must not round a gate."""
         kept = [tensor.data for tensor in self._numbers()]
         super()._apply(fn, recurse)
         for before, after in zip(kept, self._numbers(), strict=True):
             if after.dtype != before.dtype:
                 after.data = before.to(after.device)
+        if isinstance(self, ThresholdGate | RationalGate):
+            self.transition = self.transition.to(self.threshold.device)
         return self
 
     def _numbers(self) -> list[Tensor]:
@@ -176,7 +178,7 @@ class ThresholdGate(Gate):
         super().__init__()
         self.threshold = nn.Parameter(threshold.float().clone())
         self.transition = transition or rectangle(torch.full_like(threshold, 0.1, dtype=torch.float32))
-        self.register_buffer("identity", torch.tensor([0.0, 1.0, 1.0]))
+        self.register_buffer("identity", torch.tensor([0.0, 1.0, 1.0], device=threshold.device))
 
     def level(self) -> Tensor:
         return _level(self.threshold, self.transition)
@@ -218,8 +220,8 @@ class RationalGate(Gate):
         transition: Transition | None = None,
         token: TokenScale | None = None,
     ) -> None:
-        """shape: r on [−1, 1]; scale, threshold: [d_sae]; k: for mode `topk`; gain: C_out / C_in; token: for mode
-        `hard`, c(x) in z_j = c·φ_j(h_j/c)."""
+        """shape: r on [−1, 1]; scale, threshold: [d_sae], on the device of the gate; k: for mode `topk`; gain:
+        C_out / C_in; token: for mode `hard`, c(x) in z_j = c·φ_j(h_j/c)."""
         super().__init__()
         if mode == "topk" and k is None:
             raise ValueError("mode 'topk' needs k")
@@ -230,13 +232,14 @@ class RationalGate(Gate):
         self.token = token
         self.elementwise = mode != "topk"
         self.exact_zeros = mode != "smooth"
-        self.shape = nn.Parameter(pack(shape, right_slope))
+        device = scale.device
+        self.shape = nn.Parameter(pack(shape, right_slope).to(device))
         self.log_scale = nn.Parameter(scale.float().log())
-        self.log_gain = nn.Parameter(torch.tensor(float(gain)).log())
+        self.log_gain = nn.Parameter(torch.tensor(float(gain), device=device).log())
         self.threshold = nn.Parameter(threshold.float().clone())
         self.transition = transition or rectangle(0.2 * scale.float())
         if mode == "smooth":
-            self.register_buffer("cut", torch.zeros(()))
+            self.register_buffer("cut", torch.zeros((), device=device))
 
     @property
     def has_token_scale(self) -> bool:  # type: ignore[override]

@@ -71,14 +71,14 @@ class SAE(nn.Module):
         normalisation: Normalisation = "none",
         metadata: Metadata | None = None,
     ) -> None:
-        """W_enc: [d_in, d_sae], b_enc: [d_sae], W_dec: [d_sae, d_in], b_dec: [d_in]."""
+        """W_enc: [d_in, d_sae], b_enc: [d_sae], W_dec: [d_sae, d_in], b_dec: [d_in]; the gate is moved beside them."""
         super().__init__()
         # Latent by latent in memory: then its gradient, a sum over listed entries, needs no transposed copy.
         self.W_enc = nn.Parameter(W_enc.float().T.contiguous().clone().T)
         self.b_enc = nn.Parameter(b_enc.float().clone())
         self.W_dec = nn.Parameter(W_dec.float().clone().contiguous())
         self.b_dec = nn.Parameter(b_dec.float().clone())
-        self.gate = gate
+        self.gate = gate.to(self.W_dec.device)
         self.apply_b_dec_to_input = apply_b_dec_to_input
         self.normalisation: Normalisation = normalisation
         self.metadata = metadata or Metadata()

@@ -82,7 +82,7 @@ class RationalSAE(SAE[RationalSAEConfig]):
             right_slope=self.cfg.right_slope,
             token=TokenScale(**self.cfg.token_scale) if self.cfg.token_scale else None,
         )
-        return gate.to(self.scale.device).requires_grad_(False)
+        return gate.requires_grad_(False)
 
     @override
     def encode(self, x: Tensor) -> Tensor:

@@ -40,13 +40,14 @@ class SafePadeGate(RationalGate):
         gain: C_out / C_in."""
         super().__init__(_NOTHING, scale, threshold, mode="smooth", gain=gain, transition=transition)
         self.degree = shape.type[0]
-        self.shape = nn.Parameter(torch.tensor([right_slope, *shape.a, *shape.b], dtype=torch.float32))
-        self.register_buffer("centre", torch.tensor(shape.c, dtype=torch.float32))
+        device = scale.device
+        self.shape = nn.Parameter(torch.tensor([right_slope, *shape.a, *shape.b], dtype=torch.float32, device=device))
+        self.register_buffer("centre", torch.tensor(shape.c, dtype=torch.float32, device=device))
 
     @classmethod
     def of(cls, gate: RationalGate) -> Self:
         """The same function as a smooth gate in partial fractions. Raises FitError where float64 cannot convert it."""
-        same = cls(
+        return cls(
             to_safe_pade(gate.partial_fractions),
             gate.scale.detach(),
             gate.threshold.detach(),
@@ -54,7 +55,6 @@ class SafePadeGate(RationalGate):
             right_slope=gate.right_slope,
             transition=gate.transition,
         )
-        return same.to(gate.shape.device)
 
     @property
     def coefficients(self) -> SafePade:

@@ -61,7 +61,7 @@ class Transition:
 
 def rectangle(half_width: Tensor) -> Transition:
     """The straight-through estimator's kernel, thresholds only. half_width: [d_sae]."""
-    return Transition(torch.full((PROFILE_POINTS,), 0.5), half_width, to_input=False)
+    return Transition(torch.full((PROFILE_POINTS,), 0.5, device=half_width.device), half_width, to_input=False)
 
 
 def rational_transition(fit: PartialFractions, centre: float, gap: float, half_width: Tensor) -> Transition:
@@ -73,4 +73,5 @@ def rational_transition(fit: PartialFractions, centre: float, gap: float, half_w
     t = centre + gap * v
     r, d = torch.from_numpy(fit(t.numpy())), torch.from_numpy(fit.derivative(t.numpy()))
     slope = (d / t - r / t**2).clamp_min(0.0)
-    return Transition((slope / torch.trapezoid(slope, v)).float(), half_width, to_input=False)
+    profile = (slope / torch.trapezoid(slope, v)).float()
+    return Transition(profile.to(half_width.device), half_width, to_input=False)

@@ -37,7 +37,7 @@ class Calibration:
 def calibrate(gate: RationalGate, teacher: SAE, x: Tensor, *, seed: int = 0, apply: bool = True) -> Calibration:
     """Refit the shape of a gate in place, unless only its present error is asked for. x: [n, d_in], canonical units."""
     t, wanted, weight = _points(gate, teacher, x, seed)
-    start = gate.shape.detach().double().numpy()
+    start = gate.shape.detach().double().cpu().numpy()
     free = np.array([i for i in range(len(start)) if i != LINEAR - 1])  # the right slope lies outside the domain
 
     def residual(parameters: Array) -> Array:
@@ -53,7 +53,7 @@ def calibrate(gate: RationalGate, teacher: SAE, x: Tensor, *, seed: int = 0, app
     after = float(np.sqrt(np.mean(residual(fitted.x) ** 2)))
     if np.isfinite(fitted.x).all() and after < before:
         with torch.no_grad():
-            gate.shape[torch.from_numpy(free)] = torch.from_numpy(fitted.x).float()
+            gate.shape[torch.from_numpy(free)] = torch.from_numpy(fitted.x).to(gate.shape)
         gate.project_()
     return Calibration(before, min(before, after))
 
@@ -71,11 +71,11 @@ def _points(gate: RationalGate, teacher: SAE, x: Tensor, seed: int) -> tuple[Arr
         on, off = (z != 0) & (t <= 1.0), (z == 0) & ~band & (t >= -1.0)
         active.append(torch.stack([t[on], wanted[on]]))
         inactive.append(torch.stack([t[off], wanted[off]])[:, :: max(1, int(off.sum() // max(1, on.sum())))])
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)  # on the CPU whatever the device, so that all devices draw alike
     chosen = []
     for part in (torch.cat(active, 1), torch.cat(inactive, 1)):
         places = torch.randperm(part.shape[1], generator=rng)[: POINTS // 2]
-        chosen.append(part[:, places].double().numpy())
+        chosen.append(part[:, places.to(part.device)].double().cpu().numpy())
     t, wanted = np.concatenate(chosen, axis=1)
     sizes = np.concatenate([np.full(part.shape[1], part.shape[1]) for part in chosen])
     return t, wanted, np.sqrt(0.5 * len(t) / sizes)

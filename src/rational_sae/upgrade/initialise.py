@@ -127,12 +127,12 @@ def _relu_start(teacher: SAE, h: Tensor, degrees: tuple[int, int], mode: Mode, k
     scale = float(positive.quantile(DOMAIN_COVERAGE))
     fit = cached_fit(target("relu"), degrees)
     d_sae = teacher.d_sae
-    threshold = torch.zeros(d_sae)
-    transition = _transition(torch.full((d_sae,), RELATIVE_GAP * float(positive.median())))
+    threshold = torch.zeros(d_sae, device=h.device)
+    transition = _transition(torch.full_like(threshold, RELATIVE_GAP * float(positive.median())))
     assert fit.partial_fractions is not None
     gate = RationalGate(
         fit.partial_fractions,
-        torch.full((d_sae,), scale),
+        torch.full_like(threshold, scale),
         threshold,
         mode=mode,
         k=k,

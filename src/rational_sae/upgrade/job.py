@@ -196,7 +196,7 @@ def train(
     def scaled() -> Iterator[Tensor]:
         for number, x in enumerate(batches.following(batches.cursor), done):
             clock.stage(tuning, settings.steps, number)
-            yield x * prepared.units.input
+            yield x.to(prepared.x.device) * prepared.units.input
 
     try:
         clock.stage("harvest", batches.train_tokens)

@@ -118,7 +118,7 @@ def _gate(done: Upgrade) -> dict[str, Any]:
     sae, initial = done.saes["rsae"], done.start.init
     gate = sae.gate
     assert isinstance(gate, RationalGate)
-    t = torch.linspace(-1.0, 1.25, GATE_POINTS)
+    t = torch.linspace(-1.0, 1.25, GATE_POINTS).to(sae.device)  # the same points on every device
     cut = torch.median(gate.threshold / gate.scale)
     start_cut = torch.median(initial.threshold / initial.scale)
     counts = np.zeros(HISTOGRAM_BINS)
