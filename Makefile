@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup demo lint test test-slow bench docs docs-formats docs-theory
+.PHONY: setup demo lint test test-slow bench docs docs-formats docs-theory model-names
 
 setup: $(STAMP)
 
@@ -47,6 +47,10 @@ docs: setup $(foreach family,relu jumprelu topk,runs/demo-$(family)/report.json)
 # The README's table of formats, from the cases of the parity tests, half a minute.
 docs-formats: setup
 	$(BIN)/python docs/formats.py
+
+# TransformerLens' names of models, from the version that is installed.
+model-names: setup
+	$(BIN)/python docs/model_names.py
 
 # The figures of docs/theory.md, about a minute.
 docs-theory: setup

@@ -129,21 +129,13 @@ def test_both_styles_of_name_are_one_boundary(tiny: Host) -> None:
     assert tiny.hook(f"{path.rpartition('.')[2]}.1").boundary == 2  # as sparsify names it
 
 
-@pytest.mark.parametrize("place", ["hook_mlp_out", "attn.hook_z", "hook_attn_out"])
-def test_attention_and_mlp_hooks_are_refused_by_name(tiny: Host, place: str) -> None:
-    with pytest.raises(HostError, match=rf"{place}.*attention and MLP outputs are not supported"):
-        tiny.hook(f"blocks.1.{place}")
-
-
 @pytest.mark.parametrize(
     "spell",
     [
         lambda path: f"{path}.{TINY_DEPTH}",
         lambda path: f"blocks.{TINY_DEPTH}.hook_resid_post",
         lambda path: f"{path}.-1",
-        lambda path: f"{path}.1.mlp",
-        lambda path: "blocks.1.hook_resid_mid",
-        lambda path: "blocks.1.hook_mlp_out",
+        lambda path: "blocks.1.resid_post",
         lambda path: "1",
         lambda path: "",
     ],
@@ -157,7 +149,7 @@ def test_an_unknown_hook_is_refused_naming_the_nearest(tiny: Host, spell: Callab
 
 def test_the_nearest_is_the_one_that_was_meant(tiny_hosts: dict[str, Host]) -> None:
     with pytest.raises(HostError, match=r"blocks\.1\.hook_resid_(pre|post)"):
-        tiny_hosts["gpt2"].hook("blocks.1.hook_resid_mid")
+        tiny_hosts["gpt2"].hook("blocks.1.resid_post")
 
 
 @pytest.mark.parametrize("family", TINY_FAMILIES)

@@ -39,6 +39,8 @@ ORDER = [
     "matched",
     "decoder",
     "digests",
+    "hook_names",
+    "model_names",
     "hosts",
     "steering",
     "tokens",

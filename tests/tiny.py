@@ -56,6 +56,26 @@ def tiny_model(family: str) -> Any:
         "gpt_neox": lambda: hf.GPTNeoXConfig(**llama_like),
         "gemma2": lambda: hf.Gemma2Config(**llama_like, **grouped, sliding_window=8),
         "llama": lambda: hf.LlamaConfig(**llama_like, **grouped),
+        # Its last norm lies before its blocks.
+        "opt": lambda: hf.OPTConfig(
+            vocab_size=len(TINY_VOCABULARY),
+            hidden_size=TINY_WIDTH,
+            word_embed_proj_dim=TINY_WIDTH,
+            ffn_dim=2 * TINY_WIDTH,
+            num_hidden_layers=TINY_DEPTH,
+            num_attention_heads=4,
+            max_position_embeddings=64,
+            **ids,
+        ),
+        # It has no last norm, and its blocks return lists.
+        "openai-gpt": lambda: hf.OpenAIGPTConfig(
+            vocab_size=len(TINY_VOCABULARY),
+            n_embd=TINY_WIDTH,
+            n_layer=TINY_DEPTH,
+            n_head=4,
+            n_positions=64,
+            **ids,
+        ),
     }
     torch.manual_seed(0)
     model = hf.AutoModelForCausalLM.from_config(configs[family]())

@@ -1,21 +1,19 @@
 """Language models that an SAE reads from: loading, hook names, truncated and resumed forwards.
 
-A hook is a place in the residual stream, named either by a module path (`model.layers.11`, the output of that
-block) or in TransformerLens style (`blocks.11.hook_resid_post`). `resid_pre` of block n is the output of
-block n − 1.
+A hook is a place in the residual stream between two blocks; `hook_names` has the names that are read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import hashlib
 import os
-import re
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,18 +24,15 @@ from torch import Tensor, nn
 
 from rational_sae.embedded import MODELS, embedded_path
 from rational_sae.errors import HostError
+from rational_sae.hook_names import boundary
+from rational_sae.model_names import hub_id
 from rational_sae.paths import cache_dir
 
 LOAD_ERRORS = (OSError, ValueError, KeyError, IndexError, struct.error, SafetensorError)
 """What transformers, gguf and safetensors raise for files that are missing, cut or not what they claim."""
 
-ELSEWHERE = re.compile(r"hook_z|hook_mlp|hook_attn|\battn\b|\bmlp\b|self_attn|feedforward|resid_mid|hook_embed")
-"""Places that published SAEs read and that are not between two blocks."""
-
 TOKENIZER_FILE = re.compile(r"tokenizer\..*|vocab\..*|spiece\.model|.*\.tiktoken|tekken\.json")
 """Files that hold a vocabulary (tokenizer_config.json does not)."""
-
-TL_HOOK = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|post)")
 
 
 @dataclass(frozen=True)
@@ -71,20 +66,15 @@ class Host:
         return self._blocks()[1]
 
     def hook(self, name: str) -> Hook:
-        """Resolve a hook name of either style. Raises HostError naming the nearest valid ones."""
+        """Resolve a hook's name. Raises HostError that says what is there instead, or names the nearest valid ones."""
         path, blocks = self._blocks()
-        tl_name = TL_HOOK.fullmatch(name)
-        if tl_name and int(tl_name[1]) < len(blocks):
-            return Hook(name, int(tl_name[1]) + (tl_name[2] == "post"))
-        prefix, _, index = name.rpartition(".")
-        # sparsify names modules from the base model on: `layers.11` for `model.layers.11`.
-        if prefix and f".{path}".endswith(f".{prefix}") and index.isdigit() and int(index) < len(blocks):
-            return Hook(name, int(index) + 1)
+        found = boundary(name, path, len(blocks))
+        if found is not None:
+            return Hook(name, found)
         valid = [f"{path}.{i}" for i in range(len(blocks))]
         valid += [f"blocks.{i}.hook_resid_{side}" for i in range(len(blocks)) for side in ("pre", "post")]
         near = difflib.get_close_matches(name, valid, n=3, cutoff=0.0)
-        other = " (attention and MLP outputs are not supported)" if ELSEWHERE.search(name) else ""
-        raise HostError(f"{self.name} has no residual hook {name!r}{other}", f"nearest: {', '.join(near)}")
+        raise HostError(f"{self.name} has no residual hook {name[:200]!r}", f"nearest: {', '.join(near)}")
 
     @torch.no_grad()
     def residual(self, input_ids: Tensor, hook: Hook) -> Tensor:
@@ -94,16 +84,12 @@ class Host:
         """
         caught: list[Tensor] = []
 
-        def catch(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            caught.append(args[0] if args else kwargs["hidden_states"])
+        def catch(stream: Tensor) -> Tensor:
+            caught.append(stream)
             raise _StopForwardError
 
-        handle = self.entry(hook).register_forward_pre_hook(catch, with_kwargs=True)
-        try:
-            with contextlib.suppress(_StopForwardError):
-                self._forward(input_ids)
-        finally:
-            handle.remove()
+        with self.edited(hook, catch), contextlib.suppress(_StopForwardError):
+            self._forward(input_ids)
         return caught[0]
 
     @torch.no_grad()
@@ -115,27 +101,52 @@ class Host:
         x = x.to(self.model.dtype)
         skipped = self.blocks[: hook.boundary]
         for block in skipped:
-            block.forward = _pass_through
-        handle = self.entry(hook).register_forward_pre_hook(_replace_hidden_states(x), with_kwargs=True)
+            block.forward = _pass_through_wrapped if self._wraps else _pass_through
         try:
-            return self._forward(input_ids)
+            with self.edited(hook, lambda _stream: x):
+                return self._forward(input_ids)
         finally:
-            handle.remove()
             for block in skipped:
                 del block.forward
 
-    def entry(self, hook: Hook) -> nn.Module:
-        """The module that the stream enters just after the hook."""
-        blocks = self.blocks
-        return blocks[hook.boundary] if hook.boundary < len(blocks) else self._final_norm()
+    @contextlib.contextmanager
+    def edited(self, hook: Hook, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """While open, every forward of the model goes on with edit(stream) at the hook.
 
-    def _final_norm(self) -> nn.Module:
-        """The module that follows the last block: the next norm among the block list's siblings."""
-        path, _ = self._blocks()
-        parent_path, _, own = path.rpartition(".")
-        children = list(self.model.get_submodule(parent_path).named_children())
-        after = children[[name for name, _ in children].index(own) + 1 :]
-        return next(module for name, module in after if "norm" in name or name.startswith("ln"))
+        edit: [batch, context, d_model] in the model's dtype to the same.
+        """
+        blocks = self.blocks
+        if hook.boundary < len(blocks):
+            handle = blocks[hook.boundary].register_forward_pre_hook(_at_input(edit), with_kwargs=True)
+        else:  # what follows the last block has no place of its own: some models have no norm there
+            handle = blocks[-1].register_forward_hook(_at_output(edit))
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    @property
+    def ignores_mean(self) -> bool:
+        """Whether blocks read the stream through layer norms, which take off its mean over d_model; an RMS norm does
+        not."""
+        return any(isinstance(module, nn.LayerNorm) for module in self.blocks[0].modules())
+
+    @functools.cached_property
+    def _wraps(self) -> bool:
+        """Whether blocks return the stream inside a tuple or a list, as some architectures still do."""
+        seen: list[bool] = []
+
+        def look(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+            seen.append(not isinstance(output, Tensor))
+            raise _StopForwardError
+
+        handle = self.blocks[0].register_forward_hook(look)
+        try:
+            with contextlib.suppress(_StopForwardError):
+                self._forward(torch.zeros(1, 1, dtype=torch.int64))
+        finally:
+            handle.remove()
+        return seen[0]
 
     def _forward(self, input_ids: Tensor) -> Tensor:
         return self.model(input_ids=input_ids.to(self.device), use_cache=False).logits
@@ -156,17 +167,30 @@ def _pass_through(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
     return hidden_states
 
 
-def _replace_hidden_states(x: Tensor):
-    def replace(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
-        return ((x, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": x})
+def _pass_through_wrapped(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor]:
+    return (hidden_states,)
 
-    return replace
+
+def _at_input(edit: Callable[[Tensor], Tensor]):
+    def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
+        if args:
+            return (edit(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": edit(kwargs["hidden_states"])}
+
+    return enter
+
+
+def _at_output(edit: Callable[[Tensor], Tensor]):
+    def leave(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+        return edit(output) if isinstance(output, Tensor) else (edit(output[0]), *output[1:])
+
+    return leave
 
 
 def load_host(
     name: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32, trust_remote_code: bool = False
 ) -> Host:
-    """MODEL of the command line: an embedded name, a `.gguf` file, a folder, or a hub id.
+    """MODEL of the command line: an embedded name, a `.gguf` file, a folder, a hub id, or TransformerLens' name of one.
 
     trust_remote_code: whether Python files that come with the model may run; only for one whose code you have read.
     Raises HostError if it cannot be loaded.
@@ -184,8 +208,9 @@ def load_host(
                 "read that code, then give --trust-remote-code",
             ) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        known = f"{name}, which is {folder} on the hub" if folder == hub_id(name) != name else name
         raise HostError(
-            f"cannot load the model {name} ({reason})",
+            f"cannot load the model {known} ({reason})",
             f"give a hub id, a folder, a .gguf file, or one of: {', '.join(MODELS)}",
         ) from error
     tokenizer = _tokenizer(name, folder, trust_remote_code=trust_remote_code)
@@ -244,7 +269,7 @@ def _local_folder(name: str) -> str:
         if not path.is_file():
             raise HostError(f"there is no file {name}", "check the path")
         return str(_converted(path))
-    return name
+    return name if path.is_dir() else hub_id(name)
 
 
 def _converted(gguf: Path) -> Path:

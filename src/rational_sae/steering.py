@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rational_sae.errors import HostError
 from rational_sae.hosts import Host
@@ -44,16 +44,8 @@ def intervene(model: Any, sae: SAE, edit: Edit, *, hook: str | None = None, erro
         x_hat = sae.decode(edit(z), state)
         return (x + (x_hat - sae.decode(z, state)) if error_term else x_hat).to(x.dtype)
 
-    def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
-        if args:
-            return (edited(args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": edited(kwargs["hidden_states"])}
-
-    handle = host.entry(host.hook(name)).register_forward_pre_hook(enter, with_kwargs=True)
-    try:
+    with host.edited(host.hook(name), edited):
         yield
-    finally:
-        handle.remove()
 
 
 def ablated(z: Tensor, latents: Sequence[int]) -> Tensor:

@@ -1,0 +1,25 @@
+"""TransformerLens' names of language models, such as `gpt2-small`, as ids on the Hugging Face hub.
+
+SAELens stores them as `model_name`. They lie in model_names.json, written by docs/model_names.py from TransformerLens'
+own registry, whose version it states.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from importlib import resources
+
+OTHERS = {"google/gemma-3-270m-pt": "google/gemma-3-270m", "gemma-3-270m-pt": "google/gemma-3-270m"}
+"""Names that published configs have (Gemma Scope 2) and no registry."""
+
+
+def hub_id(name: str) -> str:
+    """The hub id of a name; any other name unchanged. As in TransformerLens, upper and lower case are one."""
+    lower = name.lower()
+    return OTHERS.get(lower) or _names().get(lower, name)
+
+
+@functools.cache
+def _names() -> dict[str, str]:
+    return json.loads(resources.files("rational_sae").joinpath("model_names.json").read_text(encoding="utf-8"))["names"]
