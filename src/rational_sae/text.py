@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import random
 import zipfile
 import zlib
@@ -76,13 +77,27 @@ def open_text(name: str) -> Text:
     if name.startswith("hf:"):
         return Text(name, lambda: _read_hub(name))
     path = Path(name)
-    if not path.exists():
+    if not _is_there(path):
         raise TextError(
             f"there is no text at {name}",
             f"give a .txt, a .jsonl[.gz], a folder of them, hf:NAME[:SPLIT], or one of: {', '.join(TEXTS)}",
         )
-    files = _text_files(path)
+    try:
+        files = _text_files(path)
+    except OSError as error:
+        raise TextError(f"{path} cannot be read ({error.strerror})", "check the path") from error
     return Text(name, lambda: (document for file in files for document in _read_file(file)))
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file or folder. Raises TextError if the system cannot say (too long a name, no permission)."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        raise TextError(f"{path} cannot be read ({error})", "check the path") from error
+    return True
 
 
 def _text_files(path: Path) -> list[Path]:
@@ -99,8 +114,11 @@ def _kind(path: Path) -> str:
 
 def _read_file(path: Path) -> Iterator[str]:
     if _kind(path) == ".txt":
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            yield from _paragraphs(lines)
+        try:
+            with path.open(encoding="utf-8", errors="replace") as lines:
+                yield from _paragraphs(lines)
+        except OSError as error:
+            raise TextError(f"{path} cannot be read ({error.strerror})", "check the file and the disk") from error
         return
     for number, line in open_lines(path):
         yield _jsonl_text(line, path, number)
