@@ -15,14 +15,35 @@ RationalSAEError              refused; the command line prints the line and exit
 
 from __future__ import annotations
 
+import re
+
+LONGEST_CAUSE, LONGEST_REMEDY = 1200, 400
+"""Characters. What a message quotes may come from a damaged or hostile file; a path and a list of names fit in."""
+
+
+def bounded(text: str, longest: int) -> str:
+    """One line of at most so many characters; of a longer text the head and the tail.
+
+    >>> bounded("0123456789\\nabcdefghij", 15)
+    '012345 … efghij'
+    """
+    # Cut first, so that a text of megabytes costs nothing; room for what the joining of lines takes away.
+    if len(text) > 4 * longest:
+        text = text[: 2 * longest] + text[-2 * longest :]
+    text = re.sub(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*", " ", text).strip()
+    if len(text) <= longest:
+        return text
+    half = (longest - 3) // 2
+    return f"{text[:half]} … {text[-half:]}"
+
 
 class RationalSAEError(Exception):
-    """Base of every error raised on purpose. `str(error)` is one line: cause, then remedy."""
+    """Base of every error raised on purpose. `str(error)` is one line of bounded length: cause, then remedy."""
 
     def __init__(self, cause: str, remedy: str = "") -> None:
-        self.cause = cause
-        self.remedy = remedy
-        super().__init__(f"{cause}; {remedy}" if remedy else cause)
+        self.cause = bounded(cause, LONGEST_CAUSE)
+        self.remedy = bounded(remedy, LONGEST_REMEDY)
+        super().__init__(f"{self.cause}; {self.remedy}" if remedy else self.cause)
 
 
 class SourceError(RationalSAEError):

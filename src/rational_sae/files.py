@@ -7,9 +7,11 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from rational_sae.errors import OutputError
+import yaml
+
+from rational_sae.errors import OutputError, RationalSAEError
 
 try:
     import fcntl
@@ -31,6 +33,17 @@ def write_whole(path: Path, content: str | bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def read_yaml(path: Path, kind: type[RationalSAEError], remedy: str) -> Any:
+    """What a YAML file holds, in plain types. Raises `kind` if it cannot be read, or is not YAML (see `remedy`)."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise kind(f"{path} cannot be read ({error.strerror or error})", "check the path") from error
+    # Beside its own errors the reader lets through those of what it builds: dates that are none, lists without end.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise kind(f"{path} is not YAML ({error})", remedy) from error
 
 
 def flush_folder(path: Path) -> None:

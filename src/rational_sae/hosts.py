@@ -10,6 +10,7 @@ import difflib
 import functools
 import hashlib
 import os
+import re
 import shutil
 import struct
 import tempfile

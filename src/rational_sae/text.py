@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import random
 import re
 import zipfile
@@ -164,12 +165,15 @@ def open_text(name: str) -> Text:
     if name.startswith("hf:"):
         return Text(name, lambda: _read_hub(name))
     path = Path(name)
-    if not path.exists():
+    if not _is_there(path):
         raise TextError(
             f"there is no text at {name}",
             f"give a .txt, a .jsonl[.gz], a folder of them, hf:NAME[/CONFIG][:SPLIT], or one of: {', '.join(TEXTS)}",
         )
-    files = _text_files(path)
+    try:
+        files = _text_files(path)
+    except OSError as error:
+        raise TextError(f"{path} cannot be read ({error.strerror})", "check the path") from error
     check(files)
     if _kind(path) == ".txt" and path.is_file():
         size = block_size(path.stat().st_size)
@@ -179,6 +183,17 @@ def open_text(name: str) -> Text:
         )
         return Text(name, lambda: blocks(read_characters(path), size), note)
     return Text(name, lambda: (document for file in files for document in _read_file(file)))
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file or folder. Raises TextError if the system cannot say (too long a name, no permission)."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        raise TextError(f"{path} cannot be read ({error})", "check the path") from error
+    return True
 
 
 def _text_files(path: Path) -> list[Path]:

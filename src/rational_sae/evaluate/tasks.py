@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
+import stat
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -55,7 +57,7 @@ def open_task(name: str) -> Task:
         rows = EMBEDDED_TASKS[name]()
     elif name.startswith("hf:"):
         rows = _hub_rows(name)
-    elif Path(name).is_file():
+    elif _is_there(name):
         rows = _jsonl_rows(Path(name))
     else:
         raise TextError(
@@ -63,6 +65,16 @@ def open_task(name: str) -> Task:
             f"give a .jsonl[.gz] with text and label, hf:NAME[/CONFIG][:SPLIT], or one of: {', '.join(EMBEDDED_TASKS)}",
         )
     return _task(name, rows)
+
+
+def _is_there(name: str) -> bool:
+    """Whether there is a file. Raises TextError if the system cannot say: a name too long, no permission, …"""
+    try:
+        return stat.S_ISREG(os.stat(name).st_mode)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        raise TextError(f"{name} cannot be read ({error})", "check the path") from error
 
 
 def _task(name: str, rows: Iterable[tuple[str, str]]) -> Task:

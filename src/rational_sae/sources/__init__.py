@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from rational_sae.errors import SourceError
 from rational_sae.sae import SAE
+from rational_sae.sources.containers import one_line
 from rational_sae.sources.detect import read_path
 from rational_sae.sources.saelens import read_saelens
 
@@ -13,17 +15,23 @@ def load(name: str) -> SAE:
     """The SAE of a file, a folder, `hub:OWNER/REPO[/PATH]` or `saelens:RELEASE/ID`.
 
     What format it has is decided by what its files hold. Raises SourceError if it is missing, damaged, of a kind that
-    is not read, or ambiguous.
+    is not read, ambiguous, or cannot be read for a reason of the system (a disk error, no permission, a loop of links).
     """
+    try:
+        sae = _load(name)
+    except OSError as error:  # anywhere below: a file can fail at every touch
+        raise SourceError(f"{name}: cannot be read ({one_line(error)})", "check the file and the disk") from error
+    sae.metadata.source = name
+    return sae
+
+
+def _load(name: str) -> SAE:
     if name.startswith("hub:"):
         from rational_sae.sources.hub import load_hub
 
-        sae = load_hub(name)
-    elif name.startswith("saelens:"):
+        return load_hub(name)
+    if name.startswith("saelens:"):
         from rational_sae.sources.release import load_release
 
-        sae = load_release(name)
-    else:
-        sae = read_path(name)
-    sae.metadata.source = name
-    return sae
+        return load_release(name)
+    return read_path(name)

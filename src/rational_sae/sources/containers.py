@@ -13,10 +13,11 @@ import stat
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import psutil
@@ -40,12 +41,22 @@ BYTES_A_NUMBER = 12
 PLAIN = (str, bool, int, float)
 """Python values that are read from a .pt, beside tensors and dictionaries of them."""
 
+STORAGES = {
+    "torch FloatStorage": 4,
+    "torch HalfStorage": 2,
+    "torch BFloat16Storage": 2,
+    "torch DoubleStorage": 8,
+    "torch LongStorage": 8,
+    "torch IntStorage": 4,
+    "torch ShortStorage": 2,
+    "torch CharStorage": 1,
+    "torch ByteStorage": 1,
+    "torch BoolStorage": 1,
+}
+"""What a pickle calls the numbers of a tensor, and the bytes of one number."""
+
 HARMLESS = frozenset(
-    {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter"}
-    | {
-        f"torch {kind}Storage"
-        for kind in ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool")
-    }
+    {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter", *STORAGES}
 )
 """What the pickle of a dictionary of tensors names. torch.load(weights_only=True) allows more, some of which can
 allocate any amount (bytearray)."""
@@ -68,8 +79,7 @@ class Contents:
 def looks_like_tensors(path: Path) -> bool:
     """Whether the first bytes of a file are those of a container that is read here."""
     try:
-        with _opened(path) as file:
-            start = file.read(9)
+        start, _ = _start(path)
     except SourceError:
         return False
     return start.startswith(ZIP_MAGIC) or _is_safetensors(start)
@@ -77,9 +87,7 @@ def looks_like_tensors(path: Path) -> bool:
 
 def open_tensors(path: Path) -> Contents:
     """The tensors of a file. Raises SourceError if it is missing, damaged, unsafe, or larger than memory."""
-    with _opened(path) as file:
-        start = file.read(9)
-    size = path.stat().st_size
+    start, size = _start(path)
     if start.startswith(ZIP_MAGIC):
         contents = _guarded(path, "truncated or not a zip archive", lambda: _zip(path, size))
     elif start.startswith(b"\x80"):
@@ -98,6 +106,19 @@ def open_tensors(path: Path) -> Contents:
     return contents
 
 
+def _start(path: Path) -> tuple[bytes, int]:
+    """The first bytes of a file, and its size."""
+    with _opened(path) as file:
+        try:
+            return file.read(9), os.fstat(file.fileno()).st_size
+        except OSError as error:
+            raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> SourceError:
+    return SourceError(f"{path}: cannot be read ({one_line(error)})", "check the file and the disk")
+
+
 def _opened(path: Path) -> IO[bytes]:
     """A regular file, open for reading; never a pipe or a device, on which reading may not end."""
     try:
@@ -107,13 +128,16 @@ def _opened(path: Path) -> IO[bytes]:
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file", "check the path") from None
     except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: cannot be read ({one_line(error)})", "check the file") from error
+        raise _unreadable(path, error) from error
 
 
 def read_bytes(path: Path) -> bytes:
     """All of a small file, such as a config. Raises SourceError if it is missing or larger than MAX_HEADER."""
     with _opened(path) as file:
-        content = file.read(MAX_HEADER + 1)
+        try:
+            content = file.read(MAX_HEADER + 1)
+        except OSError as error:
+            raise _unreadable(path, error) from error
     if len(content) > MAX_HEADER:
         raise SourceError(f"{path}: larger than {MAX_HEADER >> 20} MiB, so it is no config", "check the file")
     return content
@@ -175,7 +199,7 @@ def _zip(path: Path, size: int) -> Contents:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         names = [member.filename for member in members]
-        if len(set(names)) != len(names):
+        if len({name.casefold() for name in names}) != len(names):  # PyTorch's reader of zips knows no case
             raise SourceError(f"{path}: damaged (two members of one name)", "download it again")
         unpacked = sum(member.file_size for member in members)
         if all(name.endswith(".npy") for name in names):
@@ -188,7 +212,8 @@ def _zip(path: Path, size: int) -> Contents:
         # torch.save stores members as they are; only a bomb has packed or overlapping ones.
         if unpacked > size or any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise SourceError(f"{path}: unpacks to more than its size", "do not use it")
-        _check_pickle(path, archive, pickles[0])
+        pickled = _check_pickle(path, archive, pickles[0])
+        _check_storages(path, archive, pickles[0].removesuffix("data.pkl"), pickled)
         # torch.load does not look at the checksums; reading a member to its end does.
         damaged = archive.testzip()
     if damaged is not None:
@@ -229,11 +254,12 @@ def _npy_shape(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) ->
 # .pt: a zip with a pickle that says how to put tensors together, and one member for each one's numbers
 
 
-def _check_pickle(path: Path, archive: zipfile.ZipFile, name: str) -> None:
-    """Refuse a pickle that names anything but tensors, before it is given to an unpickler."""
+def _check_pickle(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
+    """The pickle, or a refusal if it names anything but tensors, before it is given to an unpickler."""
     if archive.getinfo(name).file_size > MAX_HEADER:
         raise SourceError(f"{path}: a pickle of more than {MAX_HEADER >> 20} MiB", "do not use it")
-    for opcode, argument, _ in pickletools.genops(archive.read(name)):
+    pickled = archive.read(name)
+    for opcode, argument, _ in pickletools.genops(pickled):
         if opcode.name == "GLOBAL" and argument in HARMLESS:
             continue
         if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
@@ -242,6 +268,64 @@ def _check_pickle(path: Path, archive: zipfile.ZipFile, name: str) -> None:
                 f"{path}: its pickle asks for {called}, which can run code, so it was not loaded",
                 "take the SAE from a source you trust, as a plain dictionary of tensors",
             )
+    return pickled
+
+
+def _check_storages(path: Path, archive: zipfile.ZipFile, folder: str, pickled: bytes) -> None:
+    """Refuse a file whose members of numbers are not as long as its pickle says.
+
+    torch.load maps so many bytes from where a member begins, however long it is: those of its neighbours, too.
+    """
+    if not archive.namelist()[0].startswith(folder):  # from whose name torch.load takes the folder of all members
+        raise SourceError(f"{path}: damaged (members of several folders)", "download it again")
+    sizes = {member.filename: member.file_size for member in archive.infolist()}
+    for key, claimed in _storages(path, pickled):
+        stored = sizes.get(f"{folder}data/{key}")
+        if stored != claimed:
+            found = "nothing" if stored is None else f"{stored} bytes"
+            raise SourceError(
+                f"{path}: damaged (of numbers {key!r} it says {claimed} bytes and holds {found})", "download it again"
+            )
+
+
+def _storages(path: Path, pickled: bytes) -> Iterator[tuple[str, int]]:
+    """Key and bytes of all numbers that a pickle refers to.
+
+    torch.save does so in one way: a tuple ("storage", class, key, device, count of numbers), each part spelled out or
+    taken from the memo. A pickle that does it in another way is refused.
+    """
+    memo: dict[int, tuple[str, Any]] = {}
+    recent = deque([_OTHER] * 7, maxlen=7)
+    """What the latest instructions did."""
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name in ("BINPUT", "LONG_BINPUT"):
+            did, value = recent[-1]
+            # Only what is known whatever else is on the stack.
+            memo[cast(int, argument)] = (did, value) if did in ("literal", "class") else _OTHER
+        elif opcode.name in ("BINGET", "LONG_BINGET"):
+            recent.append(memo.get(cast(int, argument), _OTHER))
+        elif opcode.name == "BINPERSID":
+            done, said = zip(*recent, strict=True)
+            _, word, kind, key, device, count, _ = said
+            usual = done == ("MARK", "literal", "class", "literal", "literal", "literal", "TUPLE")
+            known = word == "storage" and kind in STORAGES and isinstance(device, str)
+            if not (usual and known and isinstance(key, str) and isinstance(count, int)):
+                raise SourceError(f"{path}: its pickle does not refer to numbers as torch.save does", "save it again")
+            recent.append(_OTHER)
+            yield key, count * STORAGES[kind]
+        elif opcode.name == "GLOBAL":
+            recent.append(("class", argument))
+        elif opcode.name in ("MARK", "TUPLE"):
+            recent.append((opcode.name, None))
+        else:
+            recent.append(("literal", argument) if opcode.name in LITERALS else _OTHER)
+
+
+_OTHER: tuple[str, Any] = ("", None)
+"""An instruction that has no part in a reference to numbers."""
+
+LITERALS = ("BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1")
+"""Instructions that put text or an integer on the stack."""
 
 
 def _torch(path: Path) -> Contents:

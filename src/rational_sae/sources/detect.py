@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def read_path(name: str) -> SAE:
         path, is_folder = path.parent, True
     if is_folder:
         return _read_folder(path)
-    if not path.exists():
+    if not os.path.lexists(path):
         raise SourceError(f"{path}: no such folder or file", "name a folder that holds an SAE")
     contents = open_tensors(path)
     reader = reader_of(contents)

@@ -108,6 +108,7 @@ def _by_tensors(tensors: Tensors) -> list[str]:
 
 def _gate(kind: str, tensors: Tensors, trainer: Config, d_sae: int) -> Gate:
     if kind in ("AutoEncoder", "AutoEncoderNew"):
+        trainer.without_k("a ReLU")
         return ReLUGate()
     if kind == "JumpReluAutoEncoder":
         return ThresholdGate(tensors.get("threshold", d_sae).clamp_min(0.0))

@@ -39,6 +39,11 @@ def read(contents: Contents) -> SAE:
             f"{contents.path}: a transcoder{' with a skip connection' if not transcoder else ''}",
             "use an SAE: a transcoder predicts other activations than it reads",
         )
+    said = config.word("architecture") if config else None
+    if said and said.lower().replace("_", "") != "jumprelu":
+        raise SourceError(f"{contents.path}: a JumpReLU by its tensors, {said[:80]!r} by its config", "use another")
+    if config is not None:
+        config.without_k("a JumpReLU")
     spelled = {name: name if name in tensors else name.replace("W_", "w_") for name in NAMES}
     weights = tensors.weights(spelled)
     # The ReLU acts too, so a negative threshold acts as 0.

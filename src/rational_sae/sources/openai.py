@@ -21,6 +21,9 @@ WEIGHTS = {"W_enc": "encoder.weight.T", "b_enc": "latent_bias", "W_dec": "decode
 STATISTICS = ("stats_last_nonzero", "latents_activation_frequency", "latents_mean_square", "num_updates")
 """What training counted; no part of the formula."""
 
+ACTIVATION, STATE = "activation", "activation_state_dict"
+"""The activation by name, and its parameters."""
+
 
 def recognises(names: Collection[str]) -> bool:
     """Whether a file with tensors of these names is OpenAI's."""
@@ -33,7 +36,7 @@ def read(contents: Contents) -> SAE:
     if "decoder.linear.weight" in tensors:
         raise SourceError(f"{contents.path}: its decoder is tied to its encoder", "use an SAE with two matrices")
     weights = tensors.weights(WEIGHTS)
-    tensors.ignore(*STATISTICS)
+    tensors.ignore(*STATISTICS, ACTIVATION, STATE)
     tensors.all_read()
     gate = _gate(contents, weights["W_enc"].shape[1])
     topk = isinstance(gate, TopKGate)
@@ -49,14 +52,19 @@ def read(contents: Contents) -> SAE:
 
 def _gate(contents: Contents, d_sae: int) -> Gate:
     plain = Config(contents.path, dict(contents.plain))
-    activation = plain.word("activation") or "ReLU"
-    if activation == "ReLU":
+    activation, state = plain.word(ACTIVATION), plain.inner(STATE)
+    if activation in (None, "ReLU"):
+        # Its own loader takes a ReLU where no activation is named. One that has parameters is not one.
+        if state.numbers:
+            raise SourceError(
+                f"{contents.path}: activation {activation or 'missing'}, but {STATE} holds {', '.join(state.numbers)}",
+                "save the SAE again with its activation",
+            )
         return ReLUGate()
-    state = plain.inner("activation_state_dict")
     after = state.word("postact_fn")
     if activation != "TopK" or after != "ReLU":
         raise SourceError(
-            f"{contents.path}: activation {activation[:80]!r} followed by {str(after)[:80]!r} is not supported",
+            f"{contents.path}: activation {str(activation)[:80]!r} followed by {str(after)[:80]!r} is not supported",
             "use an SAE with ReLU, or TopK followed by ReLU",
         )
     return TopKGate(state.k(d_sae))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,14 @@ class Config:
             raise self.wrong(key, "an object")
         return Config(self.path, value)
 
+    def without_k(self, kind: str) -> None:
+        """Refuse a config with a k where the code is that of an element-wise gate. kind: what it is read as."""
+        if self.numbers.get("k") is not None:
+            raise SourceError(
+                f"{self.path}: k is {self.numbers['k']!r:.80}, but {kind} has none",
+                "say in the config which gate it has",
+            )
+
     def k(self, d_sae: int) -> int:
         """The k of a TopK."""
         k = self.count("k")
@@ -86,7 +95,7 @@ def read_config(path: Path) -> Config:
 def config_beside(weights: Path, usual: str) -> Config | None:
     """The config in the folder of a file of weights: the file of the usual name, or the only JSON file there."""
     path = weights.parent / usual
-    if not path.exists():
+    if not os.path.lexists(path):
         others = sorted(weights.parent.glob("*.json"))
         if len(others) != 1:
             return None
@@ -110,13 +119,14 @@ class Weights(TypedDict):
 class Tensors:
     """Tensors of one file. Each is checked when it is asked for; at the end, all must have been.
 
-    A tensor that a reader does not know may change the formula, so a file that holds one is refused.
+    What a reader does not know may change the formula, so a file that holds such a tensor, or such a text or number
+    beside its tensors, is refused.
     """
 
     def __init__(self, contents: Contents) -> None:
         self.contents = contents
         self.path = contents.path
-        self._left = set(contents.shapes)
+        self._left = {*contents.shapes, *contents.plain}
 
     def __contains__(self, name: str) -> bool:
         return name in self.contents.shapes
@@ -171,15 +181,15 @@ class Tensors:
         )
 
     def ignore(self, *names: str) -> None:
-        """Tensors that do not belong to the formula, such as training statistics."""
+        """What does not belong to the formula, such as training statistics, or is read elsewhere."""
         self._left -= set(names)
 
     def all_read(self) -> None:
-        """Refuse a file with tensors that nobody asked for."""
+        """Refuse a file with tensors, or text and numbers beside them, that nobody asked for."""
         if self._left:
             names = ", ".join(sorted(self._left))[:300]
             raise SourceError(
-                f"{self.path}: holds tensors that its architecture does not have ({names})",
+                f"{self.path}: holds what its architecture does not have ({names})",
                 "check that the config belongs to the weights",
             )
 

@@ -126,6 +126,8 @@ def _modern(given: Config) -> Config:
     config = {RENAMED.get(key, key): value for key, value in config.items()}
     activation = config.get("activation_fn", "relu")
     options = config.get("activation_fn_kwargs") or {}
+    if activation == "relu" and isinstance(options, dict) and config.get("architecture", "standard") == "standard":
+        Config(given.path, options).without_k("a ReLU")
     if activation == "topk" and isinstance(options, dict):
         config |= {"architecture": "topk", "k": options.get("k", config.get("k"))}
     elif activation not in ("relu", "topk"):
@@ -172,6 +174,10 @@ def _gate(config: Config, tensors: Tensors, weights: Weights) -> Gate:
         # SAELens applies ReLU too, so a negative threshold acts as 0.
         return ThresholdGate(tensors.get("threshold", d_sae).clamp_min(0.0))
     if architecture == "standard":
+        config.without_k("a ReLU")
+        named = config.numbers.get("activation_fn", config.numbers.get("activation_fn_str"))
+        if named not in (None, "relu"):
+            raise SourceError(f"{config.path}: architecture standard, but activation {str(named)[:80]!r}", _READS)
         return ReLUGate()
     if config.flag("rescale_acts_by_decoder_norm", False):
         _fold_decoder_norm(weights)
@@ -203,6 +209,8 @@ def _rational(config: Config, tensors: Tensors, d_sae: int) -> RationalGate:
     scale = _exact(tensors, "scale", d_sae)
     if not (scale > 0).all():
         raise SourceError(f"{tensors.path}: scale is not positive", "the SAE is broken; use another")
+    if mode != "topk":
+        config.without_k(f"a {mode} gate")
     gain = config.number("gain", 1.0)
     if gain <= 0:
         raise config.wrong("gain", "a positive number")

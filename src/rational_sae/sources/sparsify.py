@@ -6,6 +6,7 @@ Transcoders, skip connections and groupmax are refused by name.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 
 from rational_sae.errors import SourceError
@@ -67,7 +68,7 @@ def _metadata(contents: Contents, config: Config) -> Metadata:
     folder = contents.path.parent
     found = Metadata(source=str(contents.path), format=FORMAT, family="topk", extra={"config": config.numbers})
     path = folder.parent / RUN_CONFIG
-    if path.is_file():
+    if os.path.lexists(path):
         run = read_config(path)
         hookpoints = run.numbers.get("hookpoints")
         found.model_name = run.word("model")

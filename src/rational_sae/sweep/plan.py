@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rational_sae.errors import OutputError
+from rational_sae.files import read_yaml
 from rational_sae.reading import refuse_trust
 from rational_sae.upgrade.settings import Settings
 
@@ -59,16 +59,14 @@ class Plan(BaseModel):
 def read_plan(path: Path) -> Plan:
     """Read GRID.yaml, and check the settings of every cell. Raises OutputError with the place that is wrong."""
     remedy = "see configs/grid.yaml for an example"
+    content = read_yaml(path, OutputError, remedy)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         refuse_trust(content, str(path))
         plan = Plan.model_validate(content)
         for name in plan.cells:
             plan.settings(name)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be read ({error.strerror})", "check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise OutputError(f"{path} is not YAML ({' '.join(str(error).split())})", remedy) from error
+    except RecursionError as error:
+        raise OutputError(f"{path} holds itself", remedy) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "it"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rational_sae.errors import SettingsError
+from rational_sae.files import read_yaml
 from rational_sae.gate import Mode, ReLUGate
 from rational_sae.reading import Reading, refuse_trust
 from rational_sae.sae import SAE
@@ -161,14 +161,12 @@ def completed(stored: dict[str, Any]) -> dict[str, Any]:
 def read_settings(path: Path) -> dict[str, Any]:
     """What a settings.yaml holds, checked. Raises SettingsError with the place that is wrong."""
     remedy = "give the settings.yaml of a finished job"
+    found = read_yaml(path, SettingsError, remedy)
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
         refuse_trust(found, str(path))
         return Settings.model_validate(found).model_dump(mode="json")
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read ({error.strerror})", "check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not YAML ({' '.join(str(error).split())})", remedy) from error
+    except RecursionError as error:
+        raise SettingsError(f"{path} holds itself", remedy) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise SettingsError(f"{path}: {'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}", remedy) from error
