@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
-from rational_sae.matched import can_match, can_shift, shifted, solve_shift
+from rational_sae.matched import CHUNK, NEAR, can_match, can_shift, shifted, solve_shift
 from rational_sae.rational import cached_fit, target
 from rational_sae.sae import SAE
 
@@ -40,6 +40,18 @@ def test_the_solved_shift_gives_the_target_l0_exactly(name: str, wanted: float) 
     with shifted(sae, solve_shift(sae, x, wanted)), torch.no_grad():
         assert float((sae.encode(x) != 0).sum() / len(x)) == pytest.approx(wanted, abs=2e-3)
     assert torch.allclose(sae.encode(x), before, atol=1e-4), "thresholds must be put back"
+
+
+@pytest.mark.parametrize("name", ["relu", "threshold", "rational"])
+def test_the_shift_is_exact_where_tokens_far_apart_differ_in_how_much_they_activate(name: str) -> None:
+    sae = sae_with(gates()[name])
+    loud = torch.randn(CHUNK, D_IN, generator=torch.Generator().manual_seed(1))
+    x = torch.cat([loud, 0.01 * loud])  # the second half has nothing near a threshold
+    with torch.no_grad():
+        near = int((sae.gate.margin(sae.preactivations(loud)) > NEAR).sum())
+        wanted = 1.2 * near / len(x)  # more than all that is near, fewer than 1.2 times that in the first half alone
+        with shifted(sae, solve_shift(sae, x, wanted)):
+            assert float((sae.encode(x) != 0).sum() / len(x)) == pytest.approx(wanted, abs=2e-3)
 
 
 def test_topk_and_smooth_gates_cannot_be_shifted() -> None:

@@ -109,9 +109,7 @@ def fit_lines(sae: SAE, x: Tensor) -> SAE:
 
 
 def _jumprelu(sae: SAE, threshold: Tensor) -> SAE:
-    result = sae.with_gate(ThresholdGate(threshold))
-    result.metadata.family = "jumprelu"
-    return result
+    return sae.with_gate(ThresholdGate(threshold))
 
 
 def _magnitude(sae: SAE, x: Tensor) -> tuple[Gate, Tensor]:

@@ -50,6 +50,9 @@ class Gate(nn.Module):
     architecture: str
     """What SAELens calls an SAE with this gate."""
 
+    family: str
+    """What people call it."""
+
     elementwise: bool = True
     """Whether a latent's code depends on its own pre-activation alone."""
 
@@ -129,6 +132,7 @@ class ReLUGate(Gate):
     """z = max(h, 0). Its threshold is moved by an offset, which the SAE folds into b_enc."""
 
     architecture = "standard"
+    family = "relu"
     offset: Tensor
 
     def __init__(self) -> None:
@@ -153,6 +157,7 @@ class TopKGate(Gate):
     """The k largest pre-activations of each token, then ReLU."""
 
     architecture = "topk"
+    family = "topk"
     elementwise = False
 
     def __init__(self, k: int) -> None:
@@ -171,6 +176,7 @@ class ThresholdGate(Gate):
     """JumpReLU: z = h where h > τ_j, exactly 0 elsewhere; τ_j ≥ 0."""
 
     architecture = "jumprelu"
+    family = "jumprelu"
     identity: Tensor
 
     def __init__(self, threshold: Tensor, transition: Transition | None = None) -> None:
@@ -204,6 +210,7 @@ class RationalGate(Gate):
     """A trainable rational function on a support chosen by the pre-activation (DESIGN §2)."""
 
     architecture = "rational"
+    family = "rational"
     cut: Tensor
     """Of a smooth gate: codes with |z| ≤ cut·s_j are dropped. 0 but while something is measured at another L0."""
 

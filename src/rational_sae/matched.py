@@ -19,6 +19,10 @@ from rational_sae.selection import where_true
 CHUNK = 2048
 """Tokens encoded at once: bounds memory to a few [CHUNK, d_sae] tensors."""
 
+NEAR = -0.5
+"""Margin, in units of `shift_`, above which entries are looked at first: nearly always there are enough, and they are
+few (heuristic; where there are not, all are looked at)."""
+
 
 def can_shift(sae: SAE) -> bool:
     """Whether the SAE's sparsity follows a threshold (a TopK's k and a smooth gate's zeros do not)."""
@@ -37,19 +41,20 @@ def solve_shift(sae: SAE, x: Tensor, target_l0: float) -> float:
     Exact up to ties: the margin of the (target · n)-th most active entry.
     """
     wanted = round(target_l0 * len(x))
-    margins = torch.cat([_candidates(sae, part, target_l0) for part in x.split(CHUNK)])
-    if not 0 < wanted < len(margins):
+    if not 0 < wanted < len(x) * sae.d_sae:
         return 0.0
+    margins = torch.cat([_margins(sae, part, above=NEAR) for part in x.split(CHUNK)])
+    if wanted >= len(margins):  # the bar lies lower than that: no entry may be left out
+        margins = torch.cat([_margins(sae, part) for part in x.split(CHUNK)])
     top = margins.topk(wanted + 1).values
     return float((top[-2] + top[-1]) / 2)
 
 
-def _candidates(sae: SAE, x: Tensor, target_l0: float) -> Tensor:
-    """Margins of the entries that a threshold near the target could separate."""
+def _margins(sae: SAE, x: Tensor, above: float | None = None) -> Tensor:
+    """[m]: margins of all entries, or of those above a bar."""
     h, _ = sae.gate.in_token_units(sae.preactivations(x))
     margin = sae.gate.margin(h).flatten()
-    near = margin[where_true(margin > -0.5)]
-    return near if len(near) > 1.2 * target_l0 * len(x) else margin
+    return margin if above is None else margin[where_true(margin > above)]
 
 
 @contextlib.contextmanager

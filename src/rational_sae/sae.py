@@ -10,7 +10,7 @@ z = gate(W_encᵀ(n(x) − b_dec) + b_enc), x̂ = n⁻¹(W_decᵀ z + b_dec), wi
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -165,7 +165,7 @@ class SAE(nn.Module):
         return z.view_as(h).to(self.dtype), l0
 
     def with_gate(self, gate: Gate) -> SAE:
-        """A copy of the weights under another gate."""
+        """A copy of the weights under another gate, whose family the metadata then names."""
         return SAE(
             self.W_enc,
             self.b_enc,
@@ -174,7 +174,7 @@ class SAE(nn.Module):
             gate,
             apply_b_dec_to_input=self.apply_b_dec_to_input,
             normalisation=self.normalisation,
-            metadata=copy.deepcopy(self.metadata),
+            metadata=replace(copy.deepcopy(self.metadata), family=gate.family),
         )
 
     @torch.no_grad()

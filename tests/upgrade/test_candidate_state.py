@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 
 import pytest
@@ -13,7 +14,7 @@ from rational_sae.errors import TrainingError
 from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.sae import SAE
 from rational_sae.upgrade.candidate import Candidate
-from rational_sae.upgrade.finetune import finetune
+from rational_sae.upgrade.finetune import VALIDATIONS, finetune
 from rational_sae.upgrade.initialise import rational_start
 from rational_sae.upgrade.settings import Settings
 
@@ -124,6 +125,23 @@ def test_a_few_skips_are_allowed_and_repeated_ones_stop(x: Tensor) -> None:
     finetune([other], [x[:200]], x, 5, done=4)  # the cause was mended: earlier skips stop nothing
     assert other.curve.step == [5]
     assert all(bool(parameter.isfinite().all()) for parameter in other.sae.parameters())
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (40, [0, 5, 10, 15, 20, 25, 30, 35, 40]),
+        (20, [0, 2, 5, 8, 10, 12, 15, 18, 20]),
+        (3, [0, 1, 2, 3]),
+        (1, [0, 1]),
+        (0, [0]),
+    ],
+)
+def test_validations_are_as_many_as_stated_from_start_to_end(x: Tensor, steps: int, expected: list[int]) -> None:
+    one = candidate(x)
+    finetune([one], itertools.repeat(x[:200]), x[200:400], steps)
+    assert one.validation["step"] == expected
+    assert len(expected) <= VALIDATIONS
 
 
 def test_the_start_is_validated_once(x: Tensor) -> None:

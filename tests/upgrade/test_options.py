@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from rational_sae.gate import RationalGate, ThresholdGate
-from rational_sae.sae import SAE
+from rational_sae.export import save
+from rational_sae.gate import RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.sae import SAE, Metadata
+from rational_sae.sources import load
 from rational_sae.sparse import reconstruct
 from rational_sae.transition import PROFILE_POINTS, rectangle
 from rational_sae.upgrade.candidate import Candidate
@@ -124,6 +127,27 @@ def test_a_rate_scales_every_learning_rate(x: Tensor) -> None:
     one = candidate(x)
     other = Candidate("rsae", one.sae, one.settings, one.calibration_x, one.target_l0, rate=3.0)
     assert other.rates == [3 * rate for rate in one.rates]
+
+
+@pytest.mark.parametrize("family", ["relu", "jumprelu", "topk"])
+def test_every_row_is_of_the_family_that_its_gate_is_and_its_files_say(x: Tensor, family: str, tmp_path: Path) -> None:
+    gate = {"relu": ReLUGate(), "jumprelu": ThresholdGate(torch.full((D_SAE,), 0.8)), "topk": TopKGate(4)}[family]
+    teacher = SAE(
+        directions().T, torch.zeros(D_SAE), directions(), torch.zeros(D_IN), gate, metadata=Metadata(family=family)
+    )
+    settings = Settings(teacher="synthetic", controls=("native", "identity", "jumprelu"), type=(3, 2))
+    prepared = prepare(settings, teacher, Harvest(None, x, x, None), force=True)  # type: ignore[arg-type]
+    rows = starting_saes(prepared, settings)
+    found = {name: sae.metadata.family for name, sae in rows.items()}
+    assert found == {
+        "rsae": "rational",
+        "identity": "rational",
+        "control_native": family,
+        "control_jumprelu": "jumprelu",
+    }
+    for name, sae in rows.items():
+        save(sae, tmp_path / name)
+        assert load(str(tmp_path / name)).metadata.family == found[name]
 
 
 def test_no_decoder_is_fitted_again_under_a_smooth_gate() -> None:

@@ -15,8 +15,8 @@ from rational_sae.upgrade.candidate import Candidate
 WARM_UP, DECAY_FROM = 0.05, 0.5
 """Shares of the run: linear warm-up, then constant, then linear decay to 0."""
 
-VALIDATIONS = 8
-"""Times that each candidate is validated, the start and the end included."""
+VALIDATIONS = 9
+"""Times that each candidate is validated, evenly, the start and the end included; fewer where there are fewer steps."""
 
 MAX_SKIPPED, ALWAYS_ALLOWED = 0.05, 3
 """Share of steps that may be skipped for NaN or infinity before the run is stopped, and a number that always may."""
@@ -37,7 +37,7 @@ def finetune(
     done: steps that were taken before; the first batch is that of the next. stepped: told of a step while signals are
     held back, so that what it sees is whole. Raises TrainingError if a candidate keeps meeting NaN or infinity.
     """
-    every = max(1, round(steps / VALIDATIONS))
+    validated = {round(steps * part / (VALIDATIONS - 1)) for part in range(VALIDATIONS)}
     with shielded():
         for candidate in candidates:
             if not candidate.validation["step"]:
@@ -45,7 +45,7 @@ def finetune(
     # One process may be told to stop; all must do so after the same step.
     together = noted() if distributed.world() > 1 else contextlib.nullcontext([])
     with together as heard:
-        _loop(candidates, batches, validation, steps, every, done, progress, stepped, heard)
+        _loop(candidates, batches, validation, steps, validated, done, progress, stepped, heard)
 
 
 def _loop(
@@ -53,7 +53,7 @@ def _loop(
     batches: Iterable[Tensor],
     validation: Tensor,
     steps: int,
-    every: int,
+    validated: set[int],
     done: int,
     progress: Callable[[int], None],
     stepped: Callable[[int], None],
@@ -64,7 +64,7 @@ def _loop(
         with shielded():
             for candidate in candidates:
                 candidate.step(x, schedule(number / steps), number)
-            if number % every == 0 or number == steps:
+            if number in validated:
                 for candidate in candidates:
                     candidate.validate(validation, number)
             stepped(number)

@@ -423,6 +423,5 @@ def _rows(prepared: Prepared, candidates: dict[str, Candidate]) -> dict[str, SAE
         if isinstance(finished.gate, RationalGate):
             finished.gate.project_(SUPPORT_POINTS)
         rows[name] = units.undo_(finished)
-        rows[name].metadata.family = "rational" if name == "rsae" else finished.metadata.family
         rows[name].metadata.extra["labels"] = label_flags(rows[name], teacher)
     return rows
