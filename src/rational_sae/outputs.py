@@ -115,7 +115,11 @@ def set_aside(out: Path, kind: Kind) -> None:
     if _is_whole(out, kind):
         if _is_whole(out / EARLIER, kind):
             remove(out, {EARLIER: kind.names})
-        move(out, out / EARLIER, kind.names)
+        try:
+            move(out, out / EARLIER, kind.names)
+        except OSError:
+            recover(out, kind)
+            raise
 
 
 def put_back(out: Path, kind: Kind) -> None:
@@ -131,23 +135,36 @@ def recover(out: Path, kind: Kind) -> None:
         _bring_back(out, kind)
 
 
+def tidy(out: Path, kind: Kind) -> None:
+    """Remove what is of no more use once a whole result is there. Raises OSError."""
+    if _is_whole(out, kind):
+        remove(out, {PARTIAL: kind.names})
+        if _is_whole(out / EARLIER, kind):
+            remove(out, {EARLIER: kind.names})
+
+
 def install(out: Path, kind: Kind) -> None:
     """Put what lies in PARTIAL in place; an earlier result goes once that is done, and is put back if it fails.
 
     Raises OSError.
     """
     new = {out / path.relative_to(out / PARTIAL) for path in files_of(out / PARTIAL, kind.names)}
+    whole = _is_whole(out, kind)
     set_aside(out, kind)
+    before = set(files_of(out, kind.names))
     try:
         move(out / PARTIAL, out, kind.names)
     except OSError:
-        put_back(out, kind)
+        for path in new - before:
+            path.unlink(missing_ok=True)
+        if whole:
+            put_back(out, kind)
         raise
     for path in set(files_of(out, kind.names)) - new:  # of a result that was never whole
         path.unlink()
     _drop_empty(out, kind.names)
     flush_folder(out)
-    remove(out, {EARLIER: kind.names})
+    tidy(out, kind)
 
 
 @contextlib.contextmanager

@@ -24,5 +24,12 @@ def test_a_run_writes_its_numbers_and_four_pictures(tmp_path: Path, monkeypatch:
     assert json.loads((tmp_path / "out" / "theory.json").read_text()) == json.loads(json.dumps(found))
     signs = [row for row in found["decay"] if row["statement"] == "sign"]
     assert all(row["decay"] == pytest.approx(row["predicted"], rel=0.15) for row in signs)
-    with pytest.raises(OutputError, match="holds a result already"):
+    with pytest.raises(OutputError, match="not empty"):
         write_theory(found, tmp_path / "out")
+    (tmp_path / "out" / "notes.md").write_text("mine")
+    write_theory(found, tmp_path / "out", overwrite=True)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names | {"notes.md"}
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "theory.json").write_text('{"mine": 1}')
+    with pytest.raises(OutputError, match="was not written by rsae theory"):
+        write_theory(found, tmp_path / "else", overwrite=True)

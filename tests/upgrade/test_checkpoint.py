@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from rational_sae.errors import OutputError
 from rational_sae.gate import ThresholdGate
 from rational_sae.sae import SAE
 from rational_sae.upgrade import checkpoint
@@ -59,6 +61,76 @@ def test_a_damaged_one_is_noticed_and_the_one_before_is_used(two: Checkpoints, n
     assert two.damaged == ["step-00000020"]
     two.save(12, {"a": TENSOR}, {})
     assert two.newest_step() == 12
+
+
+def test_a_damaged_one_is_moved_aside_and_what_others_put_there_stays(two: Checkpoints) -> None:
+    folder = two.folder / "step-00000020"
+    (folder / "notes.md").write_text("mine")
+    content = bytearray((folder / TENSORS).read_bytes())
+    content[-1] ^= 1
+    (folder / TENSORS).write_bytes(content)
+    found = two.newest()
+    assert found is not None
+    assert found.step == 10
+    assert (two.folder / "damaged-step-00000020" / TENSORS).read_bytes() == content
+    assert (folder / "notes.md").read_text() == "mine"
+    assert two.newest_step() == 10
+    two.save(20, {"a": TENSOR}, {})  # again, and damaged again
+    (folder / STATE).unlink()
+    assert two.newest() is not None
+    assert (two.folder / "damaged-step-00000020.1" / MANIFEST).exists()
+    two.clear()
+    assert [path.name for path in two.folder.rglob("*")] == ["step-00000020", "notes.md"]
+
+
+@pytest.mark.parametrize("name", [TENSORS, STATE, MANIFEST])
+@pytest.mark.parametrize("how", ["EIO", "loop of links"])
+def test_one_that_cannot_be_read_is_an_error_and_loses_nothing(
+    two: Checkpoints, monkeypatch: pytest.MonkeyPatch, name: str, how: str
+) -> None:
+    path = two.folder / "step-00000020" / name
+    content = path.read_bytes()
+    if how == "EIO":
+        opened = Path.open
+
+        def failing(self: Path, *arguments: Any, **options: Any) -> Any:
+            if self == path:
+                raise OSError(errno.EIO, "Input/output error", str(self))
+            return opened(self, *arguments, **options)
+
+        monkeypatch.setattr(Path, "open", failing)
+    else:
+        path.unlink()
+        path.symlink_to(path.name)
+    with pytest.raises(OutputError, match=f"{name} cannot be read .*; nothing was removed; mend that") as caught:
+        two.newest()
+    assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in two.folder.iterdir()) == ["step-00000010", "step-00000020"]
+    monkeypatch.undo()
+    path.unlink()
+    path.write_bytes(content)
+    found = two.newest()
+    assert found is not None
+    assert found.step == 20
+    assert two.damaged == []
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").symlink_to("checkpoint")
+    with pytest.raises(OutputError, match="cannot be read"):
+        Checkpoints(tmp_path / "checkpoint").newest()
+    with pytest.raises(OutputError, match="cannot be read"):
+        Checkpoints(tmp_path / "checkpoint").newest_step()
+
+
+def test_one_of_another_version_is_refused_and_stays(two: Checkpoints) -> None:
+    path = two.folder / "step-00000020" / MANIFEST
+    manifest = json.loads(path.read_text()) | {"schema": 2}
+    manifest.pop("checksum")
+    path.write_text(json.dumps(manifest | {"checksum": checkpoint._checksum(manifest)}))
+    with pytest.raises(OutputError, match="another version"):
+        two.newest()
+    assert path.exists()
 
 
 def test_none_is_found_where_all_are_damaged(two: Checkpoints) -> None:

@@ -177,7 +177,7 @@ def test_an_unsafe_sae_is_no_success(settings: Settings, tmp_path: Path, monkeyp
 
 
 def test_sigterm_saves_and_resume_alone_knows_the_job(settings: Settings, tmp_path: Path) -> None:
-    out, path = tmp_path / "out", tmp_path / "settings.yaml"
+    out, path = tmp_path / "Ergebnisse (2026)" / "run 1", tmp_path / "settings.yaml"
     long = settings.model_copy(update={"steps": 4000})
     path.write_text(yaml.safe_dump(long.to_store()))
     command = [sys.executable, "-m", "rational_sae", "upgrade", "--out", str(out)]
@@ -189,7 +189,7 @@ def test_sigterm_saves_and_resume_alone_knows_the_job(settings: Settings, tmp_pa
     os.kill(started.pid, signal.SIGTERM)
     _, told = started.communicate(timeout=120)
     assert started.returncode == 130, told
-    assert f"of 4000, which is saved; go on with: rsae upgrade --out {out} --resume" in told
+    assert f"of 4000, which is saved; go on with: rsae upgrade --out '{out}' --resume" in told
     assert "harvest: done in" in told  # stderr is no terminal: plain lines
     saved = status(out)[0].saved_step
     assert saved

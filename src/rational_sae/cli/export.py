@@ -38,12 +38,12 @@ def export(
     from rational_sae.reading import Reading
     from rational_sae.sources import load
 
+    written, results = load(sae), None
+    if form == "jumprelu" and text is None and exactly(written) is None:
+        raise typer.BadParameter("--as jumprelu fits this gate on activations: give --text")
     check_sae_folder(out)
     check_elsewhere(sae, out, SAE_NAMES)
-    written, results = load(sae), None
     if form == "jumprelu":
-        if text is None and exactly(written) is None:
-            raise typer.BadParameter("--as jumprelu fits this gate on activations: give --text")
         reading = Reading(text=text or "", model=model, hook=hook, context=context, bos=bos)
         with terminal.bars() as bars:
             found = distil(sae, reading, eval_tokens=eval_tokens, progress=bars)

@@ -126,6 +126,8 @@ def _cell(task: Task, get: Get, progress: Progress) -> str:
     if (task.folder / REPORT).exists():
         require_same(task.folder, stored_settings(task.folder), task.settings.to_store())
         read_report(task.folder)
+        with JobFolder(task.folder, resume=True) as keeper:
+            keeper.finish()
         return f"{task.name}: finished before"
     shared = get(task.settings, load(task.settings.teacher))
     with JobFolder(task.folder, resume=True, interval=task.interval) as keeper:

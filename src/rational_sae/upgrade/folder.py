@@ -220,6 +220,7 @@ class JobFolder(Keeper):
         """The result is written: checkpoints are of no more use."""
         with contextlib.suppress(OSError):
             self.checkpoints.clear()
+            outputs.tidy(self.out, UPGRADE)
 
     def _skipped(self) -> bool:
         """Whether a candidate skipped the latest step."""
