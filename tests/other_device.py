@@ -33,8 +33,14 @@ CROSSES = ("aten::copy_", "aten::_to_copy", "aten::_copy_from")
 INDEXES = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index")
 """What takes its indices, the second argument, from the CPU too."""
 
-ELEMENTWISE_SCALARS = 0
-"""Dimensions of a tensor of the CPU that may be an operand beside tensors of another device."""
+TAKES_SCALARS = (
+    "aten::index_put",
+    "aten::index_put_",
+    "aten::_index_put_impl_",
+    "aten::index_fill",
+    "aten::index_fill_",
+)
+"""What takes a single number from the CPU, beside everything that works point by point."""
 
 
 @dataclass
@@ -171,8 +177,9 @@ def _require_together(
     if name in INDEXES and isinstance(args[0], OtherTensor):
         indices = {id(one) for one in args[1]}
         elsewhere = [one for one in elsewhere if id(one) not in indices]
-    written = func._schema.is_mutable and not isinstance(args[0] if args else None, OtherTensor | list | tuple)
-    if any(one.dim() > ELEMENTWISE_SCALARS for one in elsewhere) or (elsewhere and written):
+    scalars = torch.Tag.pointwise in func.tags or name in TAKES_SCALARS
+    written = func._schema.is_mutable and not isinstance(args[0], OtherTensor)
+    if elsewhere and (written or not scalars or any(one.dim() for one in elsewhere)):
         shapes = ", ".join(str(list(one.shape)) for one in elsewhere)
         raise RuntimeError(f"Expected all tensors to be on the same device: {name} got {shapes} on cpu beside {NAME}:0")
 

@@ -38,9 +38,17 @@ def start() -> None:
     """Join the other processes, if a launcher started several. Idempotent."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         return
-    from accelerate import PartialState
+    gpu = torch.cuda.is_available()
+    dist.init_process_group(back_ends(gpu=gpu), timeout=LONGEST_WAIT)
+    own = int(os.environ.get("LOCAL_RANK", "0"))
+    if gpu and own < torch.cuda.device_count():
+        torch.cuda.set_device(own)  # what "cuda" means in this process
 
-    PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)
+
+def back_ends(*, gpu: bool) -> str:
+    """Who carries what between processes: vectors, flags and JSON lie on the CPU, gradients and sums of a step on the
+    GPU where there is one."""
+    return "cpu:gloo,cuda:nccl" if gpu and dist.is_nccl_available() else "gloo"
 
 
 def stop() -> None:

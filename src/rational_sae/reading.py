@@ -39,7 +39,8 @@ class Reading(BaseModel):
     sink: Sink = "exclude"
     """Whether attention sinks (the first position, and later ones by norm) stay out of training and metrics."""
     device: str = "auto"
-    """auto, cpu, cuda or mps."""
+    """Where the model and SAEs compute: auto (CUDA where torch finds it, else the CPU), cpu, cuda, cuda:1 or any other
+    device of torch that has float64. Apple's MPS has not."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the language model computes in; residual vectors are float32 afterwards, and SAEs always."""
     trust_remote_code: bool = Field(default=False, exclude=True)
@@ -52,7 +53,7 @@ class Reading(BaseModel):
     def resolved(self, sae: SAE) -> Self:
         """These options with every default filled from the SAE's own config.
 
-        Raises SourceError if neither names the model or the hook.
+        Raises SourceError if neither names the model or the hook, SettingsError if the device cannot be used.
         """
         meta = sae.metadata
         model, hook = self.model or meta.model_name, self.hook or meta.hook_name
@@ -62,9 +63,7 @@ class Reading(BaseModel):
         bos = self.bos
         if bos == "auto" and meta.prepend_bos is not None:
             bos = "yes" if meta.prepend_bos else "no"
-        device = self.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = usable_device(self.device)
         context = self.context or min(meta.context_size or MAX_DEFAULT_CONTEXT, MAX_DEFAULT_CONTEXT)
         return self.model_copy(update={"model": model, "hook": hook, "context": context, "bos": bos, "device": device})
 
@@ -102,6 +101,20 @@ class Reading(BaseModel):
         hook = host.hook(options.hook)
         cache = None if options.cache is None else ActivationCache(options.cache, host, hook, options.cache_gb)
         return Reader(host, hook, text, tokeniser, cache=cache)
+
+
+def usable_device(name: str) -> str:
+    """The device of this name; `auto` is CUDA where torch finds it, else the CPU.
+
+    Raises SettingsError if torch cannot compute there, or not in float64, in which sums over tokens are kept.
+    """
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device).sum().item()
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise SettingsError(f"the device {device} cannot be used ({reason})", "give --device cpu") from error
+    return device
 
 
 def refuse_trust(values: Any, where: str) -> None:

@@ -16,6 +16,7 @@ from rational_sae.bench.peak import peak_bytes
 from rational_sae.bench.peers import installed_peers
 from rational_sae.bench.problem import Shape, make_problem
 from rational_sae.progress import Progress, Silent
+from rational_sae.reading import usable_device
 
 SHAPES = (Shape(576, 4608, 1024), Shape(768, 24576, 1024), Shape(2304, 16384, 512))
 """SmolLM2 and an eightfold dictionary; GPT-2 small and 24 576 latents; Gemma-2-2B's width and 16 384 latents."""
@@ -42,12 +43,12 @@ def bench(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Time everything at every shape, in float32.
+    """Time everything at every shape, in float32. Raises SettingsError if the device cannot be used.
 
     Returns the first shape's `ratios`, `medians` (seconds) and `memory` (bytes), `shapes` with the same for each, and
     what the figures depend on. Ratios to tools that are not installed, or fail here (`failed` says why), are left out.
     """
-    progress = progress or Silent()
+    progress, device = progress or Silent(), usable_device(device)
     found = []
     for shape in shapes:
         progress.stage(f"{shape.d_in} × {shape.d_sae}, batch {shape.batch}", repeats + 1)

@@ -12,6 +12,7 @@ from rational_sae.cli.options import (
     Bos,
     Cache,
     CacheGb,
+    Device,
     HookName,
     Json,
     Model,
@@ -32,6 +33,7 @@ def evaluate(
     eval_tokens: Annotated[int, typer.Option(help="Test tokens.")] = 16384,
     context: Annotated[int | None, typer.Option()] = None,
     bos: Bos = "auto",
+    device: Device = "auto",
     probe: Probe = None,
     probe_train: ProbeTrain = 4000,
     cache: Cache = None,
@@ -54,7 +56,7 @@ def evaluate(
     if out is not None:
         check_out(out, EVALUATION, overwrite=overwrite)
     unkept = not_stored(trust_remote_code, cache, cache_gb)
-    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos, **unkept)
+    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos, device=device, **unkept)
     with terminal.bars() as bars:
         found = run(
             saes, reading, eval_tokens=eval_tokens, probes=probe or [], protocol=Protocol(probe_train), progress=bars

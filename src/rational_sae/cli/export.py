@@ -8,7 +8,7 @@ from typing import Annotated, Literal, cast
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import Bos, HookName, Json, Model
+from rational_sae.cli.options import Bos, Device, HookName, Json, Model
 
 
 def export(
@@ -21,6 +21,7 @@ def export(
     eval_tokens: Annotated[int, typer.Option(help="jumprelu: test tokens, and as many to fit on.")] = 16384,
     context: Annotated[int | None, typer.Option()] = None,
     bos: Bos = "auto",
+    device: Device = "auto",
     json_file: Json = None,
 ) -> None:
     """Write an SAE for other tools.
@@ -44,7 +45,7 @@ def export(
     check_sae_folder(out)
     check_elsewhere(sae, out, SAE_NAMES)
     if form == "jumprelu":
-        reading = Reading(text=text or "", model=model, hook=hook, context=context, bos=bos)
+        reading = Reading(text=text or "", model=model, hook=hook, context=context, bos=bos, device=device)
         with terminal.bars() as bars:
             found = distil(sae, reading, eval_tokens=eval_tokens, progress=bars)
         written, results = found.sae, found.results

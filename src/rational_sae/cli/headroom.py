@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import Bos, HookName, Json, Model, TextName, TrustRemoteCode
+from rational_sae.cli.options import Bos, Device, HookName, Json, Model, TextName, TrustRemoteCode
 
 
 def headroom(
@@ -18,6 +18,7 @@ def headroom(
     eval_tokens: Annotated[int, typer.Option(help="Test tokens, and as many to fit on.")] = 16384,
     context: Annotated[int | None, typer.Option()] = None,
     bos: Bos = "auto",
+    device: Device = "auto",
     trust_remote_code: TrustRemoteCode = False,
     json_file: Json = None,
 ) -> None:
@@ -31,7 +32,15 @@ def headroom(
     from rational_sae.reading import Reading
     from rational_sae.report import relative_difference
 
-    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos, trust_remote_code=trust_remote_code)
+    reading = Reading(
+        text=text,
+        model=model,
+        hook=hook,
+        context=context,
+        bos=bos,
+        device=device,
+        trust_remote_code=trust_remote_code,
+    )
     with terminal.bars() as bars:
         found = run(sae, reading, eval_tokens=eval_tokens, progress=bars)
     report = terminal.show_results(found, json_file)

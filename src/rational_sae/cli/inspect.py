@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import Bos, HookName, Json, Model
+from rational_sae.cli.options import Bos, Device, HookName, Json, Model
 
 
 def inspect(
@@ -17,6 +17,7 @@ def inspect(
     hook: HookName = None,
     context: Annotated[int | None, typer.Option()] = None,
     bos: Bos = "auto",
+    device: Device = "auto",
     json_file: Json = None,
 ) -> None:
     """What an SAE is: family, formula, shapes, scaling, model, hook, training; with --text, whether the formula holds.
@@ -26,7 +27,7 @@ def inspect(
     from rational_sae.inspection import inspect_sae
     from rational_sae.reading import Reading
 
-    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos) if text else None
+    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos, device=device) if text else None
     with terminal.bars() as bars:
         facts = inspect_sae(sae, reading, progress=bars)
     terminal.emit(facts, json_file)

@@ -46,6 +46,9 @@ Cache = Annotated[Path | None, typer.Option(help="Folder that keeps the model's 
 CacheGb = Annotated[float, typer.Option("--cache-gb", min=0.001, help="Largest size of --cache, in 1e9 bytes.")]
 CheckpointSteps = Annotated[int, typer.Option(min=1, help="Steps between checkpoints, at most.")]
 CheckpointSeconds = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints, at most.")]
+Device = Annotated[
+    str, typer.Option(help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, or another with float64.")
+]
 Bos = Annotated[Literal["auto", "yes", "no"], typer.Option(help="Start sequences with BOS.")]
 
 

@@ -16,6 +16,7 @@ from rational_sae.cli.options import (
     CacheGb,
     CheckpointSeconds,
     CheckpointSteps,
+    Device,
     HookName,
     Model,
     Overwrite,
@@ -101,7 +102,7 @@ def upgrade(
         "native,identity"
     ),
     seed: Annotated[int, typer.Option()] = 0,
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option()] = "auto",
+    device: Device = "auto",
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="settings.yaml of another job; options given here come first.")
     ] = None,

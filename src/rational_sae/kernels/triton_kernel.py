@@ -32,7 +32,8 @@ def value(t: Tensor, shape: Tensor) -> Tensor:
     r = torch.empty_like(t)
     if len(t):
         sizes: Any = _sizes(shape)
-        _value_kernel[(triton.cdiv(len(t), sizes[2]),)](t, shape, r, len(t), *sizes)
+        with torch.cuda.device_of(t):  # a kernel runs on the current device, which may be another one than t's
+            _value_kernel[(triton.cdiv(len(t), sizes[2]),)](t, shape, r, len(t), *sizes)
     return r
 
 
@@ -43,7 +44,8 @@ def value_slope_sums(t: Tensor, g: Tensor, shape: Tensor) -> tuple[Tensor, Tenso
     programs = min(PROGRAMS, triton.cdiv(len(t), sizes[2]))
     partial = torch.zeros(programs, shape.numel(), dtype=t.dtype, device=t.device)
     if programs:
-        _value_slope_sums_kernel[(programs,)](t, g, shape, r, slope, partial, len(t), *sizes)
+        with torch.cuda.device_of(t):
+            _value_slope_sums_kernel[(programs,)](t, g, shape, r, slope, partial, len(t), *sizes)
     return r, slope, from_sums(partial.sum(0, dtype=torch.float64), shape)
 
 

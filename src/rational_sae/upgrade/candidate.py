@@ -199,8 +199,9 @@ class Candidate:
             kept = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
             if kept:
                 self.optimizer.state[parameter] = {
-                    name: torch.empty_like(parameter if value.shape == parameter.shape else value).copy_(value)
+                    name: torch.empty_like(like, device=parameter.device).copy_(value)
                     for name, value in kept.items()
+                    for like in [parameter if value.shape == parameter.shape else value]
                 }
         self.silent = torch.empty_like(self.silent).copy_(tensors["silent"])
         self.revived, self.kept_revived = tensors["revived"], tensors["kept_revived"]

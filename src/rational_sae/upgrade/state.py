@@ -15,10 +15,9 @@ from rational_sae.upgrade.keeper import Training
 def contents(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `put_back` takes: tensors, and what fits in JSON."""
     batches, cursor = training.batches, training.batches.cursor
+    # Everything is drawn on the CPU: an accelerator's own random numbers decide nothing.
     tensors = {"rng": torch.get_rng_state(), "order": cursor.order, "window_mean": cursor.mean}
     tensors["mean"] = batches.mean
-    if torch.cuda.is_available():
-        tensors["rng_cuda"] = torch.cuda.get_rng_state()
     numbers = {}
     for key, candidate in training.candidates.items():
         parts, numbers[key] = candidate.state()
@@ -50,8 +49,6 @@ def put_back(training: Training, tensors: dict[str, Tensor], state: dict[str, An
     batches.mean, batches.distinct_tokens = tensors["mean"].clone(), state["distinct_tokens"]
     batches.reader.digests.update({(split, seed): value for split, seed, value in state["digests"]})
     torch.set_rng_state(tensors["rng"].clone())
-    if "rng_cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["rng_cuda"].clone())
 
 
 def agree(training: Training, done: int) -> int:
