@@ -34,7 +34,10 @@ ELSEWHERE = (
     (r"hook_mlp_in|\bmlp\.(hook_in|input)|\bmlp_in\b", "the input of an MLP"),
     (r"mlp_out|mlp_layer|mlp_\d|\bmlp(\.hook_out|\.output)?$", "the output of an MLP"),
     (r"\bmlp\b|hook_pre$|hook_post$", "inside an MLP"),
-    (r"hook_z|o_proj\.input|\bo\.hook_in|attn\.c_proj\.input", "what attention heads give before they are mixed (hook_z)"),
+    (
+        r"hook_z|o_proj\.input|\bo\.hook_in|attn\.c_proj\.input",
+        "what attention heads give before they are mixed (hook_z)",
+    ),
     (r"attn_in\b|attn\.(hook_in|input)$|attention\.(hook_in|input)$", "the input of attention"),
     (r"attn_out|att(n|ention)_layer|(self_)?att(n|ention)(\.hook_out|\.output)?$", "the output of attention"),
     (r"attn|attention|hook_[qkv]\b|hook_pattern", "inside attention"),

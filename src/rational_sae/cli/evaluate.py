@@ -65,5 +65,6 @@ def evaluate(
         write_report(report, out)
     terminal.emit(report, json_file)
     terminal.print_table(report)
+    terminal.warn(report["warnings"])
     if out is not None:
         terminal.console.print(f"wrote {out}/report.html and {out}/report.json", highlight=False, markup=False)

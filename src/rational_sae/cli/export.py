@@ -37,20 +37,22 @@ def export(
     from rational_sae.reading import Reading
     from rational_sae.sources import load
 
-    written = load(sae)
+    written, results = load(sae), None
     if form == "jumprelu":
         if text is None and exactly(written) is None:
             raise typer.BadParameter("--as jumprelu fits this gate on activations: give --text")
         reading = Reading(text=text or "", model=model, hook=hook, context=context, bos=bos)
         with terminal.bars() as bars:
             found = distil(sae, reading, eval_tokens=eval_tokens, progress=bars)
-        written = found.sae
-        if found.results is not None:
-            terminal.show_results(found.results, json_file)
-            change = found.results.differences["jumprelu - sae"]["fvu"]
+        written, results = found.sae, found.results
+        if results is not None:
+            terminal.show_results(results, json_file)
+            change = results.differences["jumprelu - sae"]["fvu"]
             low, high = cast(list[float], change["interval"])
-            line = f"FVU {found.results.rows['jumprelu']['fvu']:.4f}, {change['value']:+.4f} [{low:+.4f}, {high:+.4f}]"
+            line = f"FVU {results.rows['jumprelu']['fvu']:.4f}, {change['value']:+.4f} [{low:+.4f}, {high:+.4f}]"
             terminal.console.print(f"JumpReLU: {line} against the SAE, on test tokens", highlight=False, markup=False)
+    if results is None:
+        terminal.warn(written.metadata.warnings)
     if form == "safetensors":
         save_plain(written, out)
     else:

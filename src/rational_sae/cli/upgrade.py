@@ -225,8 +225,7 @@ def _upgrade(settings: Any, folder: JobFolder | None, again: str, *, force: bool
         terminal.say(how_to_resume(out, again))
         raise typer.Exit(130) from None
     terminal.print_table(found)
-    for warning in found.get("warnings", []):
-        terminal.say(warning, head="warning:", colour="yellow")
+    terminal.warn(found.get("warnings", []))
     terminal.console.print(printable(found["verdict"]), style="bold", highlight=False, markup=False)
     terminal.say(f"wrote {out}/sae, {out}/report.html and {out}/report.json")
 

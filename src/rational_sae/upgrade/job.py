@@ -160,8 +160,9 @@ class Prepared:
 def prepare(settings: Settings, teacher: SAE, shared: Harvest, *, force: bool = False) -> Prepared:
     """Verify the teacher and design its gates. settings: resolved."""
     verification = verify(teacher, shared.calibration_x, force=force)
-    sae, units = canonical(teacher, shared.calibration_x)
-    x, validation = shared.calibration_x * units.input, shared.validation_x * units.input
+    seen, validation = teacher.seen(shared.calibration_x), teacher.seen(shared.validation_x)
+    sae, units = canonical(teacher, seen)
+    x, validation = seen * units.input, validation * units.input
     target_l0 = settings.target_l0 or _at_most(verify(teacher, shared.validation_x, force=force).l0, len(validation))
     start, hard, calibration = _starts(sae, x, settings)
     return Prepared(teacher, sae, units, verification, x, validation, target_l0, start, hard, calibration)
@@ -307,6 +308,7 @@ def upgrade(
         shared.calibration_x,
         clock.timing,
         [
+            *teacher.metadata.warnings,
             *prepared.verification.warnings,
             *keeper.warnings,
             *_skips(candidates),
