@@ -75,14 +75,23 @@ def _apply(sae: SAE, entry: dict[str, Any], row: dict[str, Any]) -> None:
         if normalisation not in ("none", "layer_norm", "constant_norm_rescale"):
             raise SourceError(f"{entry['repo_id']}: normalisation {normalisation!r} is not supported", "choose another")
         sae.normalisation = normalisation
+        metadata.warnings = _without_normalisation(metadata.warnings)
     factor = row.get("norm_scaling_factor")
     if factor is not None and metadata.extra.get("normalize_activations") == "expected_average_only_in":
         sae.rescale_input_(1 / float(factor))  # SAELens' fold_activation_norm_scaling_factor
         metadata.extra["norm_scaling_factor"] = factor
-        metadata.warnings = [one for one in metadata.warnings if "normalize_activations" not in one]
+        metadata.warnings = _without_normalisation(metadata.warnings)
     metadata.model_name = metadata.model_name or entry.get("model")
     metadata.extra |= {key: overrides[key] for key in (KWARGS, "dataset_path") if key in overrides}
     if KWARGS in overrides:
         sae.centred = bool(overrides[KWARGS].get(CENTRING, False))
+    others = ", ".join(sorted(overrides.keys() - {"normalize_activations", KWARGS, "dataset_path"}))
+    if others:
+        metadata.warnings.append(f"SAELens' table overrides what is not followed here: {others[:200]}")
     if row.get("neuronpedia"):
         metadata.extra["neuronpedia_id"] = row["neuronpedia"]
+
+
+def _without_normalisation(warnings: list[str]) -> list[str]:
+    """Warnings but for the one about a normalisation, which the table has settled."""
+    return [one for one in warnings if "normalize_activations" not in one]

@@ -111,7 +111,7 @@ def read(contents: Contents, config: Config | None = None) -> SAE:
     normalisation, extra = _normalisation(config)
     kwargs = config.inner("metadata").inner(KWARGS, optional=True)
     metadata = _metadata(config, family, extra)
-    metadata.warnings = _warnings(given, kwargs, metadata)
+    metadata.warnings = _warnings(given, kwargs, extra)
     metadata.model_weights = other_weights(kwargs.numbers)
     return SAE(
         **weights,
@@ -123,19 +123,14 @@ def read(contents: Contents, config: Config | None = None) -> SAE:
     )
 
 
-def _warnings(given: Config, kwargs: Config, metadata: Metadata) -> list[str]:
-    """What the config states that is not followed."""
+def _warnings(given: Config, kwargs: Config, left_out: dict[str, Any]) -> list[str]:
+    """What the config states that is not followed. left_out: the normalisation that is an identity here, if any."""
     options = given.inner("activation_fn_kwargs", optional=True).numbers
     found = warnings_of(given.path, FORMAT, given.numbers, given.inner("metadata", optional=True).numbers, options)
     found += warnings_of(given.path, KWARGS, kwargs.numbers)
-    if "normalize_activations" in metadata.extra and "normalize_activations" in given.numbers:
-        found.append(unscaled(given.path, metadata.extra["normalize_activations"]))
+    for key, name in left_out.items():
+        found.append(f"{given.path}: {key} is {name}: its weights may expect {IDENTITIES[name]}; x is read as it is")
     return found
-
-
-def unscaled(path: Path, name: str) -> str:
-    """The warning about a normalisation whose numbers a config does not give."""
-    return f"{path}: normalize_activations is {name}: its weights may expect {IDENTITIES[name]}; x is read as it is"
 
 
 def _modern(given: Config) -> Config:
