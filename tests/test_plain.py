@@ -30,13 +30,13 @@ def loader() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("normalisation", ["none", "layer_norm", "constant_norm_rescale"])
-@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize(("subtracted", "centred"), [(True, False), (False, False), (True, True)])
 @pytest.mark.parametrize("name", list(GATES))
 @torch.no_grad()
 def test_the_pages_loader_computes_the_same(
-    loader: dict[str, Any], tmp_path: Path, name: str, centred: bool, normalisation: Any
+    loader: dict[str, Any], tmp_path: Path, name: str, subtracted: bool, centred: bool, normalisation: Any
 ) -> None:
-    sae = make(GATES[name](), apply_b_dec_to_input=centred, normalisation=normalisation)
+    sae = make(GATES[name](), apply_b_dec_to_input=subtracted, normalisation=normalisation, centred=centred)
     save_plain(sae, tmp_path / "out")
     config, tensors = loader["load"](tmp_path / "out" / PLAIN)
     x = batch()

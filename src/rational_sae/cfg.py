@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-METADATA = ("model_name", "hook_name", "context_size", "prepend_bos")
+METADATA = ("model_name", "hook_name", "context_size", "prepend_bos", "seqpos_slice")
 """Kept in the SAE's `Metadata`."""
+
+KWARGS, CENTRING = "model_from_pretrained_kwargs", "center_writing_weights"
+"""SAELens' word for how the model is to be loaded, and the one statement of it that changes what an SAE reads."""
 
 BEHAVIOUR = {"apply_b_dec_to_input": "apply_b_dec_to_input", "normalize_activations": "normalisation"}
 """What the SAE itself calls them; setting one changes what the SAE computes."""
@@ -34,7 +37,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Every attribute, as plain values. What `metadata.extra` holds is there under its own names."""
-        known = (*METADATA, *BEHAVIOUR, *TENSORS, "hook_layer", "hook_head_index")
+        known = (*METADATA, *BEHAVIOUR, *TENSORS, KWARGS, "hook_layer", "hook_head_index")
         return dict(self.metadata.extra) | {name: getattr(self, name) for name in known}
 
     def __getattr__(self, name: str) -> Any:
@@ -51,6 +54,9 @@ class Config:
             return str(getattr(sae, name)).removeprefix("torch.")
         if name == "architecture":
             return sae.gate.architecture
+        if name == KWARGS:
+            stated = sae.metadata.extra.get(KWARGS) or {}
+            return stated | {CENTRING: sae.centred} if sae.centred or CENTRING in stated else stated
         if name in sae.metadata.extra:
             return sae.metadata.extra[name]
         if name == "hook_layer":
@@ -66,6 +72,9 @@ class Config:
             setattr(sae.metadata, name, value)
         elif name in BEHAVIOUR:
             setattr(sae, BEHAVIOUR[name], value)
+        elif name == KWARGS:
+            sae.metadata.extra[name] = dict(value or {})
+            sae.centred = bool(sae.metadata.extra[name].get(CENTRING, False))
         elif name not in TENSORS:
             sae.metadata.extra[name] = value
         elif str(value).removeprefix("torch.") != str(getattr(self, name)):

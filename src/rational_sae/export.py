@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rational_sae.cfg import KWARGS
 from rational_sae.errors import OutputError, TrainingError
 from rational_sae.files import flush_file
 from rational_sae.gate import NARROWEST_POLE, POSITIVE_FLOOR, RationalGate, ReLUGate, ThresholdGate, TopKGate
@@ -43,11 +44,13 @@ def save(sae: SAE, folder: Path, card: str | None = None) -> None:
 
 
 def save_plain(sae: SAE, folder: Path) -> None:
-    """Write `sae.safetensors`: tensors in float32 and the config in the file's own header (docs/format.md)."""
+    """Write `sae.safetensors`: tensors in float32 and the config in the file's own header (docs/format.md). A centred
+    SAE is of version 2, which a reader of version 1 refuses."""
     tensors, config = _contents(sae)
     kept = {name: tensor for name, tensor in tensors.items() if not name.endswith(SUFFIX)}
     unsaid = ("dtype", "device", "reshape_activations")
-    config = {"format": PLAIN_FORMAT, "version": 1} | {k: v for k, v in config.items() if k not in unsaid}
+    known = {"version": 2, "centred": True} if sae.centred else {"version": 1}
+    config = {"format": PLAIN_FORMAT} | known | {k: v for k, v in config.items() if k not in unsaid}
     if isinstance(sae.gate, RationalGate):
         config["floor"] = POSITIVE_FLOOR
     _write(folder, PLAIN, kept, {"config": json.dumps(config)}, {})
@@ -124,6 +127,8 @@ def _metadata(sae: SAE) -> dict[str, Any]:
         "hook_name": known.hook_name,
         "prepend_bos": known.prepend_bos,
         "context_size": known.context_size,
+        **({"seqpos_slice": list(known.seqpos_slice)} if known.seqpos_slice else {}),
+        **({KWARGS: getattr(sae.cfg, KWARGS)} if sae.centred or KWARGS in known.extra else {}),
     }
 
 

@@ -37,8 +37,8 @@ def headroom(
     progress.stage("solve")
     x = reader.sample("calibration", eval_tokens)
     verify(teacher, x)
-    unit, units = canonical(teacher, x)
-    scaled = x * units.input
+    unit, units = canonical(teacher, teacher.seen(x))
+    scaled = teacher.seen(x) * units.input
     start = rational_start(unit, scaled, degrees, "topk" if isinstance(unit.gate, TopKGate) else "hard")
     calibrate(start.init, unit, scaled, seed=seed)
     solve_shape_(start.init, unit, scaled)

@@ -21,10 +21,12 @@ def inspect_sae(name: str, reading: Reading | None = None, *, progress: Progress
     progress = progress or Silent()
     progress.stage("load SAE")
     sae = load(name)
-    found = facts(sae)
+    reader = None
     if reading is not None:
         progress.stage("read activations")
         reader = reading.open(sae)
+    found = facts(sae)
+    if reader is not None:
         x = reader.sample("calibration", TOKENS)
         progress.stage("measure")
         verified = asdict(verify(sae, x, accept_implausible=True))

@@ -11,12 +11,12 @@ import json
 from importlib import resources
 
 OTHERS = {"google/gemma-3-270m-pt": "google/gemma-3-270m", "gemma-3-270m-pt": "google/gemma-3-270m"}
-"""Names that published configs have (Gemma Scope 2) and no registry."""
+"""Names that Gemma Scope 2's configs have and no registry; they also write gemma-v3 for gemma-3."""
 
 
 def hub_id(name: str) -> str:
     """The hub id of a name; any other name unchanged. As in TransformerLens, upper and lower case are one."""
-    lower = name.lower()
+    lower = name.lower().replace("gemma-v3-", "gemma-3-")
     return OTHERS.get(lower) or _names().get(lower, name)
 
 

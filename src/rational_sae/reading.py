@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from rational_sae.activations import Reader
 from rational_sae.cache import MAX_GB, ActivationCache
 from rational_sae.errors import HostError, SettingsError, SourceError
-from rational_sae.hosts import load_host, require_positions, wants_bos
-from rational_sae.sae import SAE
+from rational_sae.hook_names import refuse_elsewhere
+from rational_sae.hosts import Host, load_host, require_positions, wants_bos
+from rational_sae.sae import SAE, Metadata
 from rational_sae.text import open_text
 from rational_sae.tokens import Sink, Tokeniser
 
@@ -38,6 +39,8 @@ class Reading(BaseModel):
     """Whether sequences start with BOS."""
     sink: Sink = "exclude"
     """Whether attention sinks (the first position, and later ones by norm) stay out of training and metrics."""
+    positions: tuple[int, int, int] | None = None
+    """First, end and step of the positions of a sequence that count; default: what the SAE's config says."""
     device: str = "auto"
     """Where the model and SAEs compute: auto (CUDA where torch finds it, else the CPU), cpu, cuda, cuda:1 or any other
     device of torch that has float64. Apple's MPS has not."""
@@ -60,12 +63,20 @@ class Reading(BaseModel):
         for value, option in ((model, "model"), (hook, "hook")):
             if not value:
                 raise SourceError(f"the SAE's config names no {option}", f"give --{option}")
+        assert hook is not None
+        refuse_elsewhere(hook)  # before a model is loaded for it
+        if self.model is None and meta.model_weights:
+            raise SourceError(
+                f"the SAE was trained on {model} of {meta.model_weights}, and only the newest weights are fetched",
+                "give --model a folder that holds those",
+            )
         bos = self.bos
         if bos == "auto" and meta.prepend_bos is not None:
             bos = "yes" if meta.prepend_bos else "no"
         device = usable_device(self.device)
         context = self.context or min(meta.context_size or MAX_DEFAULT_CONTEXT, MAX_DEFAULT_CONTEXT)
-        return self.model_copy(update={"model": model, "hook": hook, "context": context, "bos": bos, "device": device})
+        update = {"model": model, "hook": hook, "context": context, "bos": bos, "device": device}
+        return self.model_copy(update=update | {"positions": self.positions or _positions(meta, context)})
 
     def open(self, sae: SAE) -> Reader:
         """Load the model and open the text, and move the SAE beside the model.
@@ -84,6 +95,7 @@ class Reading(BaseModel):
             dtype=getattr(torch, options.precision),
             trust_remote_code=options.trust_remote_code,
         )
+        hook = host.hook(options.hook)  # first: at another place the stream has another width
         if host.d_model != sae.d_in:
             raise HostError(
                 f"the SAE reads width {sae.d_in}, {options.model} has width {host.d_model}",
@@ -91,14 +103,15 @@ class Reading(BaseModel):
             )
         sae.to(host.device)
         require_positions(host, options.context)
+        settle(sae, host)
         bos = wants_bos(host, options.bos)
         if bos and host.tokenizer.bos_token_id is None:
             asked = "--bos yes" if self.bos == "yes" else "the SAE's config (prepend_bos)"
             raise HostError(
                 f"{asked} starts sequences with BOS, the tokenizer of {host.name} has none", "give --bos no"
             )
-        tokeniser = Tokeniser(host.tokenizer, options.context, bos=bos, sink=options.sink)
-        hook = host.hook(options.hook)
+        positions = range(*options.positions) if options.positions else None
+        tokeniser = Tokeniser(host.tokenizer, options.context, bos=bos, sink=options.sink, positions=positions)
         cache = None if options.cache is None else ActivationCache(options.cache, host, hook, options.cache_gb)
         return Reader(host, hook, text, tokeniser, cache=cache)
 
@@ -115,6 +128,31 @@ def usable_device(name: str) -> str:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise SettingsError(f"the device {device} cannot be used ({reason})", "give --device cpu") from error
     return device
+
+
+def settle(sae: SAE, host: Host) -> None:
+    """Take back what an SAE's config states and its model does not follow: TransformerLens leaves writing weights as
+    they are where the model's norms do not take off the mean."""
+    if sae.centred and not host.ignores_mean:
+        sae.centred = False
+        sae.metadata.warnings.append(
+            f"center_writing_weights is stated, but {host.name} has no layer norms, so its weights were not centred in"
+            " training either: x is read as it is"
+        )
+
+
+def _positions(meta: Metadata, context: int) -> tuple[int, int, int] | None:
+    """What `seqpos_slice` of the context that the SAE was trained on comes to. Raises SettingsError if no position of
+    this context is left."""
+    if meta.seqpos_slice is None:
+        return None
+    places = range(meta.context_size or context)[slice(*meta.seqpos_slice)]
+    if not any(place < context for place in places):
+        raise SettingsError(
+            f"the SAE was trained on positions {list(meta.seqpos_slice)} of sequences, and none is within {context}",
+            f"give --context {places[0] + 1} or more" if places else "correct seqpos_slice in its config",
+        )
+    return places.start, places.stop, places.step
 
 
 def refuse_trust(values: Any, where: str) -> None:

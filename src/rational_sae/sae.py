@@ -4,7 +4,8 @@
     x_hat = sae.decode(z)      [..., d_in]; sae(x) does both
 
 z = gate(W_encᵀ(n(x) − b_dec) + b_enc), x̂ = n⁻¹(W_decᵀ z + b_dec), with b_dec subtracted only if
-`apply_b_dec_to_input`, and n the input normalisation, whose per-token state is undone on the way out.
+`apply_b_dec_to_input`, and n the input normalisation, whose per-token state is undone on the way out. An SAE that was
+trained on a model with centred writing weights reads x minus its mean over d_in, and puts that mean back.
 """
 
 from __future__ import annotations
@@ -40,6 +41,12 @@ class Metadata:
     hook_name: str | None = None
     context_size: int | None = None
     prepend_bos: bool | None = None
+    seqpos_slice: tuple[int | None, ...] | None = None
+    """Which positions of a sequence it was trained on, as arguments of `slice`."""
+    model_weights: str | None = None
+    """Which of its model's weights, if not the newest: `revision step1000`."""
+    warnings: list[str] = field(default_factory=list)
+    """What its files state that is not honoured, for whoever uses it."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Everything else that the source's metadata says, kept for export."""
 
@@ -69,9 +76,13 @@ class SAE(nn.Module):
         *,
         apply_b_dec_to_input: bool = True,
         normalisation: Normalisation = "none",
+        centred: bool = False,
         metadata: Metadata | None = None,
     ) -> None:
-        """W_enc: [d_in, d_sae], b_enc: [d_sae], W_dec: [d_sae, d_in], b_dec: [d_in]; the gate is moved beside them."""
+        """W_enc: [d_in, d_sae], b_enc: [d_sae], W_dec: [d_sae, d_in], b_dec: [d_in]; the gate is moved beside them.
+
+        centred: whether the mean over d_in of each x is taken off first. Where it is 0 already nothing changes.
+        """
         super().__init__()
         # Latent by latent in memory: then its gradient, a sum over listed entries, needs no transposed copy.
         self.W_enc = nn.Parameter(W_enc.float().T.contiguous().clone().T)
@@ -81,6 +92,7 @@ class SAE(nn.Module):
         self.gate = gate.to(self.W_dec.device)
         self.apply_b_dec_to_input = apply_b_dec_to_input
         self.normalisation: Normalisation = normalisation
+        self.centred = centred
         self.metadata = metadata or Metadata()
 
     @property
@@ -117,10 +129,21 @@ class SAE(nn.Module):
             centred = x - shift
             scale = centred.std(-1, keepdim=True)
             return centred / (scale + LAYER_NORM_EPSILON), TokenState(shift, scale)  # as its authors undo it: no ε
+        shift = x.mean(-1, keepdim=True) if self.centred else x.new_zeros(*x.shape[:-1], 1)
         if self.normalisation == "constant_norm_rescale":
+            x = self.seen(x)
             scale = x.norm(dim=-1, keepdim=True) / self.d_in**0.5
-            return x / scale, TokenState(torch.zeros_like(scale), scale)
-        return x, None
+            return x / scale, TokenState(shift, scale)
+        return (x - shift, TokenState(shift, torch.ones_like(shift))) if self.centred else (x, None)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What of x the SAE is to explain: x: [..., d_in] itself, or minus its mean over d_in if the SAE is centred."""
+        return x - x.mean(-1, keepdim=True) if self.centred else x
+
+    @property
+    def has_state(self) -> bool:
+        """Whether `normalise` takes something off each token, which `decode` needs."""
+        return self.centred or self.normalisation != "none"
 
     def preactivations(self, x: Tensor) -> Tensor:
         """h: [..., d_sae] float32 of x: [..., d_in]."""
@@ -135,7 +158,7 @@ class SAE(nn.Module):
 
         state: from `normalise`. Raises ValueError if the SAE normalises its input and there is none.
         """
-        if state is None and self.normalisation != "none":
+        if state is None and self.has_state:
             raise ValueError("this SAE normalises its input; give decode the state that sae.normalise(x) returns")
         return self.denormalise(z.to(self.dtype) @ self.W_dec + self.b_dec, state)
 
@@ -174,6 +197,7 @@ class SAE(nn.Module):
             gate,
             apply_b_dec_to_input=self.apply_b_dec_to_input,
             normalisation=self.normalisation,
+            centred=self.centred,
             metadata=replace(copy.deepcopy(self.metadata), family=gate.family),
         )
 

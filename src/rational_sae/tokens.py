@@ -51,6 +51,8 @@ class Tokeniser:
     bos: bool = False
     sink: Sink = "exclude"
     sequences_per_batch: int = 8
+    positions: range | None = None
+    """Positions of a sequence that may count; default: all."""
 
     def batches(
         self,
@@ -133,6 +135,8 @@ class Tokeniser:
         for i, (ids, _) in enumerate(rows):
             input_ids[i, : len(ids)] = torch.tensor(ids)
             keep[i, : len(ids)] = torch.tensor([token not in special for token in ids])
+        if self.positions is not None:
+            keep &= torch.tensor([place in self.positions for place in range(longest)])
         if self.sink == "exclude":
             keep[:, 0] = False
         keep &= (keep.flatten().cumsum(0) <= room).view_as(keep)

@@ -68,6 +68,6 @@ def evaluate(
         write_report(report, out)
     terminal.emit(report, json_file)
     terminal.print_table(report)
-    terminal.print_warnings(report)
+    terminal.warn(report.get("warnings") or [])
     if out is not None:
         terminal.console.print(f"wrote {out}/report.html and {out}/report.json", highlight=False, markup=False)

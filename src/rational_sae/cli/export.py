@@ -53,7 +53,9 @@ def export(
         save_plain(written, out)
     else:
         save(written, out, model_card(written))
-    if results is not None:
+    if results is None:
+        terminal.warn(written.metadata.warnings)
+    else:
         terminal.show_results(results, json_file)
         change = results.differences["jumprelu - sae"]["fvu"]
         low, high = cast(list[float], change["interval"])

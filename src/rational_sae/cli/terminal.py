@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,14 @@ def print_table(found: Any) -> None:
     print_table(found, console)
 
 
+def warn(lines: Iterable[str]) -> None:
+    for line in lines:
+        say(line, head="warning:", colour="yellow")
+
+
 def show_results(found: Any, json_file: str | None) -> dict[str, Any]:
     report = found.report()
     emit(report, json_file)
     print_table({"schema": 1, "title": "", "verdict": "", **report})
-    print_warnings(report)
+    warn(report.get("warnings") or [])
     return report
-
-
-def print_warnings(report: dict[str, Any]) -> None:
-    for warning in report.get("warnings") or []:
-        say(warning, head="warning:", colour="yellow")

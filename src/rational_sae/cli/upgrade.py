@@ -244,7 +244,7 @@ def _upgrade(
         terminal.say(how_to_resume(out, again))
         raise typer.Exit(130) from None
     terminal.print_table(found)
-    terminal.print_warnings(found)
+    terminal.warn(found.get("warnings") or [])
     terminal.console.print(printable(found["verdict"]), style="bold", highlight=False, markup=False)
     terminal.say(f"wrote {out}/sae, {out}/report.html and {out}/report.json")
 

@@ -59,6 +59,8 @@ class Measurements:
     """[documents, d_in] sums of x."""
     x_squared: Tensor
     """[documents] sums of ‖x‖²."""
+    x_mean_squared: Tensor
+    """[documents] sums of ‖x‖² along the direction of ones: d_in times the squared mean over d_in."""
     ce: dict[str, Tensor]
     """[documents] sums of next-token cross-entropy of `clean`, `zero` and `mean`."""
     rows: dict[str, RowSums]
@@ -66,6 +68,8 @@ class Measurements:
     """The rows again, with thresholds moved so that each has the L0 of the reference row."""
     reference: str = "teacher"
     """The row whose L0 is the common one."""
+    centred: frozenset[str] = frozenset()
+    """Rows whose SAE reads x minus its mean over d_in: its FVU is of that."""
 
 
 def measure(
@@ -129,10 +133,12 @@ def _empty(saes: dict[str, SAE], shifts: dict[str, float], documents: int, d_in:
         predictions=column(),
         x=torch.zeros(documents, d_in, dtype=torch.float64),
         x_squared=column(),
+        x_mean_squared=column(),
         ce={name: column() for name in ("clean", "zero", "mean")},
         rows={name: RowSums.zeros(documents, sae.d_sae) for name, sae in saes.items()},
         at_l0={name: RowSums.zeros(documents, saes[name].d_sae) for name in shifts},
         reference=reference,
+        centred=frozenset(name for name, sae in saes.items() if sae.centred),
     )
 
 
@@ -175,6 +181,7 @@ def _measure_batch(
     _add(sums.tokens, document, torch.ones(len(x)))
     _add(sums.predictions, predicted, torch.ones(len(labels)))
     _add(sums.x_squared, document, x.double().pow(2).sum(-1))
+    _add(sums.x_mean_squared, document, x.double().mean(-1).pow(2) * x.shape[1])
     sums.x.index_add_(0, document, x.double().cpu())
     clean = Predictions.of(logits(x), where.flatten().nonzero()[:, 0], labels)
     _add(sums.ce["clean"], predicted, clean.cross_entropy())
@@ -224,6 +231,6 @@ def _only_measured(sums: Measurements) -> Measurements:
         for name in ("squared_error", "l0", "l0_eps", "ce", "kl", "agreed"):
             setattr(row, name, getattr(row, name)[real])
     sums.ce = {name: column[real] for name, column in sums.ce.items()}
-    sums.x, sums.x_squared = sums.x[real], sums.x_squared[real]
+    sums.x, sums.x_squared, sums.x_mean_squared = sums.x[real], sums.x_squared[real], sums.x_mean_squared[real]
     sums.tokens, sums.predictions = sums.tokens[real], sums.predictions[real]
     return sums

@@ -79,8 +79,10 @@ def _figures(sums: Measurements, name: str, weights: NDArray[np.float64]) -> Fig
     row = sums.rows[name]
     tokens = weights @ sums.tokens.numpy()
     predictions = weights @ sums.predictions.numpy()
-    centre = weights @ sums.x.numpy()
-    variance = weights @ sums.x_squared.numpy() - (centre**2).sum(-1) / tokens
+    centre, squared = weights @ sums.x.numpy(), weights @ sums.x_squared.numpy()
+    if name in sums.centred:
+        centre, squared = centre - centre.mean(-1, keepdims=True), squared - weights @ sums.x_mean_squared.numpy()
+    variance = squared - (centre**2).sum(-1) / tokens
     ce = {kind: weights @ column.numpy() / predictions for kind, column in sums.ce.items()}
 
     def reconstruction(part: RowSums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

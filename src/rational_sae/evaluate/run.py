@@ -13,7 +13,7 @@ from rational_sae.evaluate.metrics import Results, results
 from rational_sae.evaluate.probing import Protocol, probe, require_texts
 from rational_sae.evaluate.tasks import Task, open_task
 from rational_sae.progress import Progress, Silent
-from rational_sae.reading import Reading
+from rational_sae.reading import Reading, settle
 from rational_sae.sae import SAE
 from rational_sae.sources import load
 
@@ -47,11 +47,13 @@ def evaluate(
     for name, sae in loaded.items():
         _require_same_place(name, sae, reader, given=reading.hook is not None)
         sae.to(reader.host.device)
+        settle(sae, reader.host)
     compare = [(name, saes[0]) for name in loaded if name != saes[0]]
     found = evaluate_loaded(
         reader, loaded, compare, eval_tokens=eval_tokens, reference=saes[0], seed=seed, progress=progress
     )
     add_probes(found, reader, loaded, opened, seed=seed, progress=progress)
+    found.further["warnings"] += _read_otherwise(loaded, reader, bos_given=reading.bos != "auto")
     return found
 
 
@@ -73,7 +75,26 @@ def evaluate_loaded(
         reader, saes, eval_tokens, mean, reference=reference, progress=lambda _done, _total: progress.advance()
     )
     found = results(sums, compare, seed=seed)
-    found.further["warnings"] = reader.warnings()
+    stated = (one for sae in saes.values() for one in sae.metadata.warnings)
+    found.further["warnings"] = [*dict.fromkeys(stated), *reader.warnings()]
+    return found
+
+
+def _read_otherwise(saes: dict[str, SAE], reader: Reader, *, bos_given: bool) -> list[str]:
+    """What a reader of the table must know where not all SAEs are read as they say."""
+    found, centred = [], [name for name, sae in saes.items() if sae.centred]
+    if centred and len(centred) < len(saes):
+        found.append(
+            f"the FVU of {', '.join(centred)} is of x minus its mean over d_in, which is what they read; that of the"
+            " others is of x"
+        )
+    first = next(iter(saes.values())).metadata
+    for name, sae in saes.items():
+        known = sae.metadata
+        if not bos_given and known.prepend_bos not in (None, reader.tokeniser.bos):
+            found.append(f"{name} states prepend_bos {known.prepend_bos}, and was read otherwise")
+        if known.seqpos_slice != first.seqpos_slice:
+            found.append(f"{name} states other positions (seqpos_slice) than those that all were read at")
     return found
 
 

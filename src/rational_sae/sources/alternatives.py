@@ -133,5 +133,6 @@ def _gates(sae: SAE, h: Tensor) -> Iterator[tuple[str, Gate]]:
 def _figures(trial: SAE, x: Tensor, h: Tensor, gate: Gate, changes: tuple[str, ...]) -> Figures:
     z, _ = gate(h)
     error = x - trial.decode(z, trial.normalise(x)[1])
-    fvu = float(error.pow(2).sum(dtype=torch.float64) / (x - x.mean(0)).pow(2).sum(dtype=torch.float64))
+    seen = trial.seen(x)
+    fvu = float(error.pow(2).sum(dtype=torch.float64) / (seen - seen.mean(0)).pow(2).sum(dtype=torch.float64))
     return Figures(changes, fvu, float((z != 0).sum()) / len(x))

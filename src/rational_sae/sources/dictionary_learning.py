@@ -14,15 +14,19 @@ and BatchTopK differ in config.json alone, and a file of theirs without it is re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from pathlib import Path
 
 import torch
 
 from rational_sae.errors import SourceError
 from rational_sae.gate import Gate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.hook_names import residual_name
 from rational_sae.sae import SAE, Metadata
 from rational_sae.sources.containers import Contents
 from rational_sae.sources.record import Config, Tensors, Weights, config_beside
+from rational_sae.sources.statements import warnings_of
 
 FORMAT = "dictionary_learning"
 CONFIG = "config.json"
@@ -41,6 +45,9 @@ WEIGHTS = {
 """What each class calls the four tensors."""
 
 NOT_SUBTRACTED = ("AutoEncoderNew", "JumpReluAutoEncoder")
+
+FOLDER = re.compile(r"(resid|mlp|attn)_(?:out_|post_|pre_)?layer_?\d+")
+"""How its published dictionaries name the folder of a place: mlp_out_layer1."""
 
 GATED = "its gate and its magnitude have weights of their own, which no gate here can go on training"
 
@@ -147,12 +154,19 @@ def _normalise_decoder(weights: Weights) -> None:
 
 def _metadata(contents: Contents, config: Config | None, trainer: Config, family: str) -> Metadata:
     found = Metadata(source=str(contents.path), format=FORMAT, family=family, model_name=trainer.word("lm_name"))
-    layer, submodule = trainer.numbers.get("layer"), trainer.word("submodule_name") or ""
+    buffer = config.inner("buffer", optional=True) if config else trainer
+    layer = trainer.numbers.get("layer")
     if isinstance(layer, int) and not isinstance(layer, bool) and layer >= 0:
-        # A submodule is named for what it is: "resid_post_layer_8", or not at all in early runs.
-        found.hook_name = f"blocks.{layer}.hook_resid_post" if "resid_post" in submodule or not submodule else submodule
+        # A submodule is named for what it is, "resid_post_layer_8"; in early runs not at all, or by a folder above.
+        named = trainer.word("submodule_name") or _folder_name(contents.path) or f"resid_post_layer_{layer}"
+        found.hook_name = residual_name(named, layer, side=buffer.word("io")) or named
     if config is not None:
-        buffer = config.inner("buffer")
+        found.warnings = warnings_of(config.path, FORMAT, config.numbers, trainer.numbers, buffer.numbers)
         found.context_size = buffer.count("ctx_len") if "ctx_len" in buffer.numbers else None
         found.extra = {"config": config.numbers}
     return found
+
+
+def _folder_name(path: Path) -> str | None:
+    """The place that one of the folders above a file is named for."""
+    return next((folder.name for folder in path.parents[:3] if FOLDER.fullmatch(folder.name)), None)

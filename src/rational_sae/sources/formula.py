@@ -16,22 +16,29 @@ NORMALISATIONS = {
     "constant_norm_rescale": "n(x) = x·√d_in/‖x‖, n⁻¹(y) = y·‖x‖/√d_in",
 }
 
+CENTRED = {
+    "none": "n(x) = x − μ, n⁻¹(y) = y + μ; μ = mean(x) over d_in (trained on centred writing weights)",
+    "constant_norm_rescale": "n(x) = (x − μ)·√d_in/‖x − μ‖, n⁻¹(y) = y·‖x − μ‖/√d_in + μ; μ = mean(x) over d_in",
+}
+"""The same for an SAE that was trained on centred writing weights; a layer norm centres by itself."""
+
 MODES = {"hard": "0 elsewhere", "smooth": "nowhere cut", "topk": "0 elsewhere"}
 
 
 def formula(sae: SAE) -> list[str]:
     """Lines: pre-activation, code, reconstruction and, where there is one, the normalisation."""
-    inside = "x" if sae.normalisation == "none" else "n(x)"
+    inside = "n(x)" if sae.has_state else "x"
     if sae.apply_b_dec_to_input:
         inside = f"({inside} − b_dec)"
     out = "W_decᵀz + b_dec"
     lines = [
         f"h = W_encᵀ{inside} + b_enc",
         _code(sae),
-        f"x̂ = {out}" if sae.normalisation == "none" else f"x̂ = n⁻¹({out})",
+        f"x̂ = n⁻¹({out})" if sae.has_state else f"x̂ = {out}",
     ]
-    if sae.normalisation != "none":
-        lines.append(NORMALISATIONS[sae.normalisation])
+    if sae.has_state:
+        named = CENTRED if sae.centred else {}
+        lines.append(named.get(sae.normalisation) or NORMALISATIONS[sae.normalisation])
     return lines
 
 
@@ -66,6 +73,7 @@ def facts(sae: SAE) -> dict[str, Any]:
         **_gate_numbers(sae),
         "apply_b_dec_to_input": sae.apply_b_dec_to_input,
         "normalisation": sae.normalisation,
+        "centred": sae.centred,
         "scaling": {
             "decoder_row_norm": _spread(sae.W_dec.norm(dim=-1)),
             "encoder_column_norm": _spread(sae.W_enc.norm(dim=0)),
@@ -75,7 +83,9 @@ def facts(sae: SAE) -> dict[str, Any]:
         "hook_name": known.hook_name,
         "context_size": known.context_size,
         "prepend_bos": known.prepend_bos,
+        "seqpos_slice": known.seqpos_slice,
         "training": known.extra,
+        "warnings": known.warnings,
     }
 
 

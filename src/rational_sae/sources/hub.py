@@ -9,11 +9,12 @@ from pathlib import Path, PurePosixPath
 
 from rational_sae.errors import SourceError
 from rational_sae.sae import SAE
+from rational_sae.sources import gemma_scope
 from rational_sae.sources.containers import one_line
 from rational_sae.sources.detect import SUFFIXES, read_path
 
-NO_WEIGHTS = ("sparsity.safetensors", "optimizer.pt")
-"""Companions of weights that are not fetched."""
+NO_WEIGHTS = ("sparsity.safetensors", "optimizer.pt", "examples.safetensors")
+"""Companions of weights that are not fetched; the last is Gemma Scope 2's record of what latents fire on."""
 
 
 def load_hub(name: str) -> SAE:
@@ -28,6 +29,8 @@ def load_from_repository(repository: str, path: str) -> SAE:
     """The SAE at a path of a repository; an empty path is its top folder."""
     sae = read_path(str(fetch(repository, path)))
     sae.metadata.extra.setdefault("repository", repository)
+    if sae.metadata.format == gemma_scope.FORMAT:
+        gemma_scope.name_by_repository(sae.metadata, repository, path)
     return sae
 
 

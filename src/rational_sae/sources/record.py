@@ -58,9 +58,11 @@ class Config:
             raise self.wrong(key, "text")
         return value
 
-    def inner(self, key: str) -> Config:
-        """The object under a key; an empty one where there is none."""
+    def inner(self, key: str, *, optional: bool = False) -> Config:
+        """The object under a key; an empty one where there is none. optional: null counts as none."""
         value = self.numbers.get(key, {})
+        if value is None and optional:
+            value = {}
         if not isinstance(value, dict):
             raise self.wrong(key, "an object")
         return Config(self.path, value)

@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from rational_sae.cfg import CENTRING, KWARGS
 from rational_sae.errors import MissingExtraError, SourceError
 from rational_sae.sae import SAE
 from rational_sae.sources import dictionary_learning, gemma_scope, saelens, sparsify
@@ -74,23 +75,23 @@ def _apply(sae: SAE, entry: dict[str, Any], row: dict[str, Any]) -> None:
         if normalisation not in ("none", "layer_norm", "constant_norm_rescale"):
             raise SourceError(f"{entry['repo_id']}: normalisation {normalisation!r} is not supported", "choose another")
         sae.normalisation = normalisation
+        metadata.warnings = _without_normalisation(metadata.warnings)
     factor = row.get("norm_scaling_factor")
     if factor is not None and metadata.extra.get("normalize_activations") == "expected_average_only_in":
         sae.rescale_input_(1 / float(factor))  # SAELens' fold_activation_norm_scaling_factor
         metadata.extra["norm_scaling_factor"] = factor
+        metadata.warnings = _without_normalisation(metadata.warnings)
     metadata.model_name = metadata.model_name or entry.get("model")
-    metadata.hook_name = metadata.hook_name or _gemma_hook(entry["repo_id"], str(row["path"]))
-    metadata.extra |= {
-        key: overrides[key] for key in ("model_from_pretrained_kwargs", "dataset_path") if key in overrides
-    }
+    metadata.extra |= {key: overrides[key] for key in (KWARGS, "dataset_path") if key in overrides}
+    if KWARGS in overrides:
+        sae.centred = bool(overrides[KWARGS].get(CENTRING, False))
+    others = ", ".join(sorted(overrides.keys() - {"normalize_activations", KWARGS, "dataset_path"}))
+    if others:
+        metadata.warnings.append(f"SAELens' table overrides what is not followed here: {others[:200]}")
     if row.get("neuronpedia"):
         metadata.extra["neuronpedia_id"] = row["neuronpedia"]
 
 
-def _gemma_hook(repository: str, path: str) -> str | None:
-    """Gemma Scope's .npz do not say where they read; SAELens takes it from names, too."""
-    layer = path.partition("layer_")[2].partition("/")[0]
-    if not layer.isdigit() or "gemma-scope" not in repository:
-        return None
-    places = {"-res": "hook_resid_post", "-mlp": "hook_mlp_out", "-att": "attn.hook_z"}
-    return next((f"blocks.{layer}.{place}" for end, place in places.items() if repository.endswith(end)), None)
+def _without_normalisation(warnings: list[str]) -> list[str]:
+    """Warnings but for the one about a normalisation, which the table has settled."""
+    return [one for one in warnings if "normalize_activations" not in one]

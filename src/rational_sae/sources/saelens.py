@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from rational_sae.cfg import CENTRING, KWARGS
 from rational_sae.errors import FitError, SourceError
 from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.residue import SUFFIX
@@ -21,6 +22,7 @@ from rational_sae.sae import SAE, Metadata, Normalisation
 from rational_sae.safe_pade import gate_of, stored_shape
 from rational_sae.sources.containers import Contents, open_tensors
 from rational_sae.sources.record import Config, Tensors, Weights, config_beside, read_config
+from rational_sae.sources.statements import other_weights, warnings_of
 from rational_sae.token_scale import TokenScale
 
 FORMAT = "SAELens"
@@ -46,8 +48,12 @@ REFUSED = {
 }
 """Why some architectures are not read."""
 
-IDENTITIES = ("expected_average_only_in", "covariance_whitening")
-"""Normalisations that SAELens leaves out at inference: they are meant to be folded into the weights."""
+IDENTITIES = {
+    "expected_average_only_in": "x scaled to mean norm √d_in",
+    "covariance_whitening": "whitened x",
+}
+"""Normalisations that SAELens leaves out at inference, because it folds them into the weights of a finished SAE, which
+then no longer states them. What weights read that still do."""
 
 METADATA = ("model_name", "hook_name", "context_size", "prepend_bos")
 
@@ -92,28 +98,39 @@ def read(contents: Contents, config: Config | None = None) -> SAE:
             f"{contents.path.parent / CONFIG}: no such file, and without it the formula is unknown",
             "put the config that SAELens saved beside the weights",
         )
-    config = _modern(config)
+    given = config
+    config = _modern(given)
+    _refuse_other_inputs(config)
     family = _family(config)
     tensors = Tensors(contents)
     d_in, d_sae = (config.count(key) if key in config.numbers else None for key in ("d_in", "d_sae"))
     weights = tensors.weights({name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec")}, d_in, d_sae)
-    if "scaling_factor" in tensors and not torch.allclose(
-        tensors.get("scaling_factor", weights["W_enc"].shape[1]), torch.ones(())
-    ):
-        raise SourceError(
-            f"{contents.path}: scaling_factor is not 1, so it was fine-tuned by SAELens 5",
-            "fold it into W_dec first",
-        )
+    _fold_scaling_factor(config, tensors, weights)
     gate = _gate(config, tensors, weights)
     tensors.all_read()
     normalisation, extra = _normalisation(config)
+    kwargs = config.inner("metadata").inner(KWARGS, optional=True)
+    metadata = _metadata(config, family, extra)
+    metadata.warnings = _warnings(given, kwargs, extra)
+    metadata.model_weights = other_weights(kwargs.numbers)
     return SAE(
         **weights,
         gate=gate,
         apply_b_dec_to_input=config.flag("apply_b_dec_to_input", True),
         normalisation=normalisation,
-        metadata=_metadata(config, family, extra),
+        centred=kwargs.flag(CENTRING, False),
+        metadata=metadata,
     )
+
+
+def _warnings(given: Config, kwargs: Config, left_out: dict[str, Any]) -> list[str]:
+    """What the config states that is not followed. left_out: the normalisation that is an identity here, if any."""
+    options = given.inner("activation_fn_kwargs", optional=True).numbers
+    found = warnings_of(given.path, FORMAT, given.numbers, given.inner("metadata", optional=True).numbers, options)
+    found += warnings_of(given.path, KWARGS, kwargs.numbers)
+    for key, name in left_out.items():
+        found.append(f"{given.path}: {key} is {name}: its weights may expect {IDENTITIES[name]}; x is read as it is")
+    return found
 
 
 def _modern(given: Config) -> Config:
@@ -138,6 +155,11 @@ def _modern(given: Config) -> Config:
     normalise = config.get("normalize_activations")
     if normalise is None or isinstance(normalise, bool):
         config["normalize_activations"] = "expected_average_only_in" if normalise else "none"
+    if isinstance(config.get("hook_name"), str):
+        config["hook_name"] = config["hook_name"].replace("{layer}", str(config.get("hook_point_layer")))
+    start, end = (config.get(f"{side}_pos_offset") or None for side in ("start", "end"))
+    if start or end:
+        config.setdefault("seqpos_slice", [start, -end if isinstance(end, int) else end])
     flat = {key: config[key] for key in FLAT if key in config}
     return Config(given.path, config | {"metadata": {"prepend_bos": True, **flat, **metadata}})
 
@@ -160,6 +182,35 @@ def _family(config: Config) -> str:
             "use an SAE of activations that are one vector a token",
         )
     return FAMILIES[architecture]
+
+
+def _refuse_other_inputs(config: Config) -> None:
+    """Raise SourceError for what reads, or predicts, anything but one place of one vector a token."""
+    said = config.inner("metadata").numbers | config.numbers
+    if any(said.get(key) is not None for key in ("hook_head_index", "hook_head_indices")):
+        raise SourceError(f"{config.path}: an SAE of one attention head", "use one of the residual stream")
+    out = said.get("out_hook_point") or said.get("hook_name_out") or said.get("hook_name")
+    wider = said.get("d_out") not in (None, said.get("d_in"))
+    if said.get("is_transcoder") or wider or out != said.get("hook_name"):
+        raise SourceError(f"{config.path}: a transcoder{REFUSED['transcoder']}", "use an SAE")
+    if any(isinstance(said.get(key), list) and len(said[key]) > 1 for key in ("hook_names", "hook_layers")):
+        raise SourceError(f"{config.path}: a crosscoder, which reads several places at once", "use an SAE of one place")
+
+
+def _fold_scaling_factor(config: Config, tensors: Tensors, weights: Weights) -> None:
+    """Move the factor that SAELens up to version 5 fine-tuned on each code's way to the decoder into W_dec."""
+    for name in ("scaling_factor", "finetuning_scaling_factor"):
+        if name not in tensors:
+            continue
+        factor = tensors.get(name, weights["W_enc"].shape[1])
+        if torch.allclose(factor, torch.ones(())):
+            continue
+        if not config.flag("finetuning_scaling_factor", False):
+            raise SourceError(
+                f"{tensors.path}: {name} is not 1, but {config.path.name} does not say finetuning_scaling_factor",
+                "check that the config belongs to the weights",
+            )
+        weights["W_dec"] = weights["W_dec"] * factor[:, None]
 
 
 def _gate(config: Config, tensors: Tensors, weights: Weights) -> Gate:
@@ -252,11 +303,27 @@ def _token_scale(config: Config, d_sae: int) -> TokenScale | None:
 def _normalisation(config: Config) -> tuple[Normalisation, dict[str, Any]]:
     """SAELens' normalisation as ours, and what else to remember of it."""
     name = config.numbers.get("normalize_activations", "none")
-    if name in IDENTITIES:
+    if name in tuple(IDENTITIES):
         return "none", {"normalize_activations": name}
     if name not in ("none", "layer_norm", "constant_norm_rescale"):
         raise config.wrong("normalize_activations", "a normalisation that SAELens knows")
     return cast(Normalisation, name), {}
+
+
+def _positions(config: Config) -> tuple[int | None, ...] | None:
+    """seqpos_slice, or None where it takes all positions."""
+    inner = config.inner("metadata")
+    given = inner.numbers.get("seqpos_slice")
+    if given is None:
+        return None
+    if (
+        not isinstance(given, list)
+        or not 1 <= len(given) <= 3
+        or not all(part is None or (isinstance(part, int) and not isinstance(part, bool)) for part in given)
+        or (len(given) == 3 and given[2] is not None and given[2] < 1)
+    ):
+        raise inner.wrong("seqpos_slice", "one to three integers or null, with a positive step")
+    return tuple(given) if any(given) else None
 
 
 def _metadata(config: Config, family: str, extra: dict[str, Any]) -> Metadata:
@@ -268,5 +335,6 @@ def _metadata(config: Config, family: str, extra: dict[str, Any]) -> Metadata:
             wanted = f"{kind.__name__}, found {value!r}"
             raise SourceError(f"{config.path}: metadata {key} is not {wanted}", "correct it there")
         known[key] = value
-    rest = {key: value for key, value in given.items() if key not in (*METADATA, "sae_lens_version")}
+    rest = {key: value for key, value in given.items() if key not in (*METADATA, "sae_lens_version", "seqpos_slice")}
+    known["seqpos_slice"] = _positions(config)
     return Metadata(source=str(config.path.parent), format=FORMAT, family=family, **known, extra=rest | extra)

@@ -14,6 +14,7 @@ from rational_sae.gate import TopKGate
 from rational_sae.sae import SAE, Metadata
 from rational_sae.sources.containers import Contents
 from rational_sae.sources.record import Config, Tensors, config_beside, read_config
+from rational_sae.sources.statements import other_weights, warnings_of
 
 FORMAT = "sparsify"
 CONFIG = "cfg.json"
@@ -26,6 +27,7 @@ REFUSED = {
     "transcode": "a transcoder predicts other activations than it reads; use an SAE",
     "skip_connection": "a skip connection passes x around the code; use an SAE without one",
     "signed": "a signed TopK keeps negative codes; use an SAE without",
+    "normalize_io": "it scales its input and its output; use an SAE without",
 }
 """Flags of the config that change the formula to one that no SAE here computes."""
 
@@ -67,9 +69,12 @@ def _metadata(contents: Contents, config: Config) -> Metadata:
     """What the SAE's own config says, and that of the run in the folder above, whose hookpoints name folders."""
     folder = contents.path.parent
     found = Metadata(source=str(contents.path), format=FORMAT, family="topk", extra={"config": config.numbers})
+    found.warnings = warnings_of(config.path, FORMAT, config.numbers)
     path = folder.parent / RUN_CONFIG
     if os.path.lexists(path):
         run = read_config(path)
+        found.warnings += warnings_of(path, FORMAT, run.numbers)
+        found.model_weights = other_weights(run.numbers)
         hookpoints = run.numbers.get("hookpoints")
         found.model_name = run.word("model")
         found.context_size = run.count("ctx_len") if "ctx_len" in run.numbers else None

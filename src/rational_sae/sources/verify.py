@@ -67,13 +67,14 @@ def verify(sae: SAE, x: Tensor, *, accept_implausible: bool = False) -> Verifica
 
 @torch.no_grad()
 def reconstruction(sae: SAE, x: Tensor) -> tuple[float, float]:
-    """FVU and L0 over x: [n, d_in]."""
+    """FVU, of what the SAE sees of x, and L0 over x: [n, d_in]."""
     squared, active = 0.0, 0
     for part in x.split(CHUNK):
         x_hat, z, _ = sae.outputs(part)
         squared += float((part - x_hat).pow(2).sum(dtype=torch.float64))
         active += int((z != 0).sum())
-    return squared / float((x - x.mean(0)).pow(2).sum(dtype=torch.float64)), active / len(x)
+    seen = sae.seen(x)
+    return squared / float((seen - seen.mean(0)).pow(2).sum(dtype=torch.float64)), active / len(x)
 
 
 @torch.no_grad()

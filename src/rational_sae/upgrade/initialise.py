@@ -56,7 +56,7 @@ class Units:
 
 def canonical(teacher: SAE, x: Tensor) -> tuple[SAE, Units]:
     """The teacher in units where inputs have mean norm √d_in and decoder rows norm 1, so that one learning rate and
-    one bandwidth mean the same for every teacher. x: [n, d_in] calibration activations.
+    one bandwidth mean the same for every teacher. x: [n, d_in] calibration activations, as the teacher sees them.
 
     A TopK's selection compares latents, so its latents are rescaled by one common factor only. A decoder row of nearly
     no length, of a latent that died in training, is not brought to 1: revived, it would have a code, and a scale, of

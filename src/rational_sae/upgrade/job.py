@@ -160,8 +160,9 @@ class Prepared:
 def prepare(settings: Settings, teacher: SAE, shared: Harvest, *, accept_implausible: bool = False) -> Prepared:
     """Verify the teacher and design its gates. settings: resolved."""
     verification = verify(teacher, shared.calibration_x, accept_implausible=accept_implausible)
-    sae, units = canonical(teacher, shared.calibration_x)
-    x, validation = shared.calibration_x * units.input, shared.validation_x * units.input
+    seen, validation = teacher.seen(shared.calibration_x), teacher.seen(shared.validation_x)
+    sae, units = canonical(teacher, seen)
+    x, validation = seen * units.input, validation * units.input
     target_l0 = settings.target_l0 or _at_most(
         verify(teacher, shared.validation_x, accept_implausible=accept_implausible).l0, len(validation)
     )
@@ -311,6 +312,7 @@ def upgrade(
         shared.calibration_x,
         clock.timing,
         [
+            *teacher.metadata.warnings,
             *prepared.verification.warnings,
             *keeper.warnings,
             *_skips(candidates),

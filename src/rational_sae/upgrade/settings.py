@@ -154,7 +154,7 @@ RECIPE_OPTIONS = (*PAPER, "type", "form", "lr_threshold", "lr_shape")
 
 def completed(stored: dict[str, Any]) -> dict[str, Any]:
     """Stored settings with options that are newer than they are: each at its default, which is what was done then."""
-    newer = {name: Settings.model_fields[name].default for name in ("recipe", "form", "refit_decoder")}
+    newer = {name: Settings.model_fields[name].default for name in ("recipe", "form", "refit_decoder", "positions")}
     return newer | stored if stored else stored
 
 
