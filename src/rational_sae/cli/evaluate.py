@@ -9,6 +9,7 @@ import typer
 
 from rational_sae.cli import terminal
 from rational_sae.cli.options import (
+    PATH,
     Bos,
     Cache,
     CacheGb,
@@ -19,6 +20,7 @@ from rational_sae.cli.options import (
     ProbeTrain,
     TextName,
     TrustRemoteCode,
+    checked,
     not_stored,
 )
 
@@ -37,7 +39,10 @@ def evaluate(
     cache_gb: CacheGb = 50.0,
     trust_remote_code: TrustRemoteCode = False,
     json_file: Json = None,
-    out: Annotated[Path | None, typer.Option(help="Where report.json and report.html go. [default: nowhere]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(**PATH, help="Where report.json and report.html go. [default: nowhere]"),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write into an --out that holds something.")] = False,
 ) -> None:
     """Measure SAEs on the same held-out tokens: reconstruction, ΔCE, loss recovered, KL, probes, with intervals.
@@ -53,7 +58,7 @@ def evaluate(
     if out is not None:
         check_out(out, force=force)
     unkept = not_stored(trust_remote_code, cache, cache_gb)
-    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos, **unkept)
+    reading = checked(Reading, text=text, model=model, hook=hook, context=context, bos=bos, **unkept)
     with terminal.bars() as bars:
         found = run(
             saes, reading, eval_tokens=eval_tokens, probes=probe or [], protocol=Protocol(probe_train), progress=bars
@@ -66,4 +71,4 @@ def evaluate(
     terminal.emit(report, json_file)
     terminal.print_table(report)
     if out is not None:
-        terminal.console.print(f"wrote {out}/report.html and {out}/report.json", highlight=False, markup=False)
+        terminal.say(f"wrote {out}/report.html and {out}/report.json")

@@ -8,13 +8,13 @@ from typing import Annotated, Literal, cast
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import Bos, HookName, Json, Model
+from rational_sae.cli.options import PATH, Bos, HookName, Json, Model, checked
 
 
 def export(
     sae: Annotated[str, typer.Argument(help="An SAE folder.")],
     form: Annotated[Literal["saelens", "jumprelu", "safetensors"], typer.Option("--as", help="What to write.")],
-    out: Annotated[Path, typer.Option(help="Where it goes.")],
+    out: Annotated[Path, typer.Option(**PATH, help="Where it goes.")],
     text: Annotated[str | None, typer.Option(help="jumprelu: activations to fit on, as for evaluate.")] = None,
     model: Model = None,
     hook: HookName = None,
@@ -41,7 +41,9 @@ def export(
     if form == "jumprelu":
         if text is None and exactly(written) is None:
             raise typer.BadParameter("--as jumprelu fits this gate on activations: give --text")
-        reading = Reading(text=text or "", model=model, hook=hook, context=context, bos=bos)
+        reading = checked(
+            Reading, text="news" if text is None else text, model=model, hook=hook, context=context, bos=bos
+        )
         with terminal.bars() as bars:
             found = distil(sae, reading, eval_tokens=eval_tokens, progress=bars)
         written = found.sae
@@ -55,4 +57,4 @@ def export(
         save_plain(written, out)
     else:
         save(written, out, model_card(written))
-    terminal.console.print(f"wrote {out}", highlight=False)
+    terminal.say(f"wrote {out}")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import Bos, HookName, Json, Model, TextName, TrustRemoteCode
+from rational_sae.cli.options import Bos, HookName, Json, Model, TextName, TrustRemoteCode, checked
 
 
 def headroom(
@@ -31,10 +31,12 @@ def headroom(
     from rational_sae.reading import Reading
     from rational_sae.report import relative_difference
 
-    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos, trust_remote_code=trust_remote_code)
+    reading = checked(
+        Reading, text=text, model=model, hook=hook, context=context, bos=bos, trust_remote_code=trust_remote_code
+    )
     with terminal.bars() as bars:
         found = run(sae, reading, eval_tokens=eval_tokens, progress=bars)
     report = terminal.show_results(found, json_file)
     for name in found.differences:
         value, low, high = relative_difference(report, name, "fvu")
-        terminal.console.print(f"{name}: FVU {value:+.1%} [{low:+.1%}, {high:+.1%}]", highlight=False, markup=False)
+        terminal.say(f"{name}: FVU {value:+.1%} [{low:+.1%}, {high:+.1%}]")

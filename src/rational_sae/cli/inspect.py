@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import Bos, HookName, Json, Model
+from rational_sae.cli.options import Bos, HookName, Json, Model, checked
 
 
 def inspect(
@@ -26,7 +26,9 @@ def inspect(
     from rational_sae.inspection import inspect_sae
     from rational_sae.reading import Reading
 
-    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos) if text else None
+    reading = (
+        checked(Reading, text=text, model=model, hook=hook, context=context, bos=bos) if text is not None else None
+    )
     with terminal.bars() as bars:
         facts = inspect_sae(sae, reading, progress=bars)
     terminal.emit(facts, json_file)

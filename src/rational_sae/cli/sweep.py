@@ -9,6 +9,7 @@ import typer
 
 from rational_sae.cli import terminal
 from rational_sae.cli.options import (
+    PATH,
     Cache,
     CacheGb,
     CheckpointSeconds,
@@ -16,12 +17,15 @@ from rational_sae.cli.options import (
     Resume,
     TrustRemoteCode,
     not_stored,
+    path_of,
 )
 
 
 def sweep(
-    grid: Annotated[Path, typer.Argument(metavar="GRID.yaml", help="Cells: teachers and their settings.")],
-    out: Annotated[Path, typer.Option(help="Where cells, sweep.json and sweep.html go.")],
+    grid: Annotated[
+        Path, typer.Argument(parser=path_of, metavar="GRID.yaml", help="Cells: teachers and their settings.")
+    ],
+    out: Annotated[Path, typer.Option(**PATH, help="Where cells, sweep.json and sweep.html go.")],
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="Where cells run; ray needs the extra ray.")
     ] = "local",
