@@ -18,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from rational_sae.safe_text import name_of, redact
+
 EVERY_SECONDS = 15.0
 """Between two lines of one stage."""
 
@@ -53,7 +55,7 @@ class Bars:
 
     def stage(self, name: str, total: int | None = None, done: int = 0) -> None:
         self._finish()
-        self._task = self._progress.add_task(name, total=total, completed=done)
+        self._task = self._progress.add_task(name_of(redact(name)), total=total, completed=done)
 
     def advance(self, amount: int = 1) -> None:
         if self._task is not None:
@@ -83,9 +85,9 @@ class Lines:
 
     def stage(self, name: str, total: int | None = None, done: int = 0) -> None:
         self._finish()
-        self._name, self._total, self._before, self._done = name, total, done, done
+        self._name, self._total, self._before, self._done = name_of(redact(name)), total, done, done
         self._began = self._told = time.monotonic()
-        self._say(name)
+        self._say(self._name)
 
     def advance(self, amount: int = 1) -> None:
         self._done += amount

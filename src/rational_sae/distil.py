@@ -19,7 +19,7 @@ from rational_sae.evaluate import Results, evaluate_loaded, mean_l0
 from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate
 from rational_sae.matched import CHUNK, solve_shift
 from rational_sae.progress import Progress, Silent
-from rational_sae.reading import Reading
+from rational_sae.reading import Reading, check_eval_tokens
 from rational_sae.sae import SAE
 from rational_sae.sources import load
 from rational_sae.sources.verify import verify
@@ -51,6 +51,7 @@ def distil(
     point is chosen on validation. A ReLU and a JumpReLU are converted exactly and read nothing.
     Raises RationalSAEError with a one-line reason if an input cannot be used.
     """
+    check_eval_tokens(eval_tokens)
     progress = progress or Silent()
     progress.stage("load SAE and model")
     sae = load(name)

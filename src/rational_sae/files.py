@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import yaml
-
 from rational_sae.errors import OutputError, RationalSAEError
 
 try:
@@ -37,6 +35,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 def read_yaml(path: Path, kind: type[RationalSAEError], remedy: str) -> Any:
     """What a YAML file holds, in plain types. Raises `kind` if it cannot be read, or is not YAML (see `remedy`)."""
+    import yaml
+
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

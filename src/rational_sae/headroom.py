@@ -5,7 +5,7 @@ from __future__ import annotations
 from rational_sae.evaluate import Results, evaluate_loaded
 from rational_sae.gate import TopKGate
 from rational_sae.progress import Progress, Silent
-from rational_sae.reading import Reading
+from rational_sae.reading import Reading, check_eval_tokens
 from rational_sae.sources import load
 from rational_sae.sources.verify import verify
 from rational_sae.upgrade.calibrate import calibrate
@@ -29,6 +29,7 @@ def headroom(
     poles stay as they are: gains of selection lie outside, so 0 is no verdict on an upgrade. Raises
     RationalSAEError with a one-line reason if an input cannot be used.
     """
+    check_eval_tokens(eval_tokens)
     progress = progress or Silent()
     progress.stage("load SAE and model")
     teacher = load(sae)

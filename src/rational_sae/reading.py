@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from rational_sae.activations import Reader
 from rational_sae.cache import MAX_GB, ActivationCache
@@ -22,18 +22,31 @@ MAX_DEFAULT_CONTEXT = 128
 """Default sequence length where the SAE's config says more."""
 
 
+LONGEST_CONTEXT = 1 << 20
+"""Tokens of a sequence: more than any model that is read here takes."""
+
+MOST_TOKENS = 10**13
+"""More than any language model was trained on; beyond, a number is a slip of the hand."""
+
+FEWEST_EVAL_TOKENS, MOST_EVAL_TOKENS = 32, 10**9
+"""Test tokens. With fewer, half as many for calibration do not fix a handful of coefficients (heuristic)."""
+
+Named = Annotated[str, Field(min_length=1, max_length=4096)]
+"""A path or a name. Systems take paths of at most 4 096 bytes."""
+
+
 class Reading(BaseModel):
     """Options that decide which activations an SAE sees."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    text: str = "news"
+    text: Named = "news"
     """.txt, .jsonl[.gz], a folder of them, hf:NAME[/CONFIG][:SPLIT], or an embedded name."""
-    model: str | None = None
+    model: Named | None = None
     """Hub id, folder, .gguf file or embedded name; default: what the SAE's config says."""
-    hook: str | None = None
+    hook: Named | None = None
     """Where the SAE reads; default: what its config says."""
-    context: int | None = Field(default=None, ge=2)
+    context: int | None = Field(default=None, ge=2, le=LONGEST_CONTEXT)
     """Sequence length; default: what the SAE's config says, at most 128."""
     bos: Literal["auto", "yes", "no"] = "auto"
     """Whether sequences start with BOS."""
@@ -52,6 +65,17 @@ class Reading(BaseModel):
     """Folder that keeps residual streams. It changes no bit of a result: never stored, and refused in files."""
     cache_gb: float = Field(default=MAX_GB, gt=0, exclude=True)
     """Size of that folder at most, in 1e9 bytes; what was not used for longest goes."""
+
+    @field_validator("device")
+    @classmethod
+    def _a_device(cls, value: str) -> str:
+        try:
+            known = value == "auto" or torch.device(value).type != "meta"
+        except RuntimeError:
+            known = False
+        if not known:
+            raise ValueError(f"{value[:80]!r} is not auto, cpu, cuda, cuda:N or mps")
+        return value
 
     def resolved(self, sae: SAE) -> Self:
         """These options with every default filled from the SAE's own config.
@@ -153,6 +177,14 @@ def _positions(meta: Metadata, context: int) -> tuple[int, int, int] | None:
             f"give --context {places[0] + 1} or more" if places else "correct seqpos_slice in its config",
         )
     return places.start, places.stop, places.step
+
+
+def check_eval_tokens(count: int) -> None:
+    """Raise SettingsError if so many test tokens are too few to say anything, or more than there can be."""
+    if not FEWEST_EVAL_TOKENS <= count <= MOST_EVAL_TOKENS:
+        raise SettingsError(
+            f"{count} test tokens were asked for", f"ask for {FEWEST_EVAL_TOKENS} to {MOST_EVAL_TOKENS} (--eval-tokens)"
+        )
 
 
 def refuse_trust(values: Any, where: str) -> None:

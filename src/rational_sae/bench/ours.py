@@ -37,7 +37,7 @@ def our_steps(problem: Problem) -> dict[str, Job]:
 
 def _step(problem: Problem, kind: str, *, sparse: bool) -> Job:
     shape = problem.shape
-    candidate = Candidate(kind, problem.sae(kind), Settings(teacher=""), problem.x[: shape.batch], shape.l0)
+    candidate = Candidate(kind, problem.sae(kind), Settings(teacher="made"), problem.x[: shape.batch], shape.l0)
     candidate.sparse = sparse
     batches = itertools.cycle(problem.x.split(shape.batch))
     numbers = itertools.count(1)

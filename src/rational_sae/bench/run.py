@@ -9,12 +9,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import psutil
 import torch
 
 from rational_sae.bench.ours import our_jobs
 from rational_sae.bench.peak import peak_bytes
 from rational_sae.bench.peers import installed_peers
-from rational_sae.bench.problem import Shape, make_problem
+from rational_sae.bench.problem import POOL, Shape, make_problem
+from rational_sae.errors import SettingsError
 from rational_sae.progress import Progress, Silent
 from rational_sae.reading import usable_device
 
@@ -48,6 +50,8 @@ def bench(
     Returns the first shape's `ratios`, `medians` (seconds) and `memory` (bytes), `shapes` with the same for each, and
     what the figures depend on. Ratios to tools that are not installed, or fail here (`failed` says why), are left out.
     """
+    for shape in shapes:
+        _check(shape, device)
     progress, device = progress or Silent(), usable_device(device)
     found = []
     for shape in shapes:
@@ -97,6 +101,24 @@ def bench_shape(shape: Shape, *, repeats: int, device: str, progress: Progress) 
         "memory": memory,
         "failed": failed,
     }
+
+
+def _check(shape: Shape, device: str) -> None:
+    """Raise SettingsError if a shape has fewer latents than are to be active, or does not fit in memory."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("there is no CUDA device here", "give --device cpu")
+    if shape.d_sae < shape.l0:
+        raise SettingsError(f"{shape.d_sae} latents, of which {shape.l0} are to be active", "give a larger --d-sae")
+    weights = 2 * shape.d_in * shape.d_sae
+    # Weights, Adam's two moments, what a step may need, and the batches that steps take in turn.
+    needed = 4 * (3 * weights + POOL * shape.batch * (shape.d_in + 4 * shape.l0)) + allowed_bytes(shape)
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise SettingsError(
+            f"{shape.d_in} × {shape.d_sae}, batch {shape.batch} needs {needed / 2**30:.3g} GiB of memory, "
+            f"{free / 2**30:.3g} are free",
+            "give smaller numbers",
+        )
 
 
 def allowed_bytes(shape: Shape) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
-from rational_sae.cli import terminal
+from rational_sae.cli import failures, terminal
 from rational_sae.cli.bench import bench
 from rational_sae.cli.evaluate import evaluate
 from rational_sae.cli.export import export
@@ -19,13 +20,11 @@ from rational_sae.cli.status import status
 from rational_sae.cli.sweep import sweep
 from rational_sae.cli.theory import theory
 from rational_sae.cli.upgrade import demo, upgrade
-from rational_sae.errors import RationalSAEError
 from rational_sae.interrupt import end_like_ctrl_c
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="Upgrade a pretrained sparse autoencoder to a rational one, with a report you can believe.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -35,14 +34,27 @@ for _command in (demo, upgrade, evaluate, headroom, fit, inspect, export, push, 
     app.command()(_command)
 
 
+DEBUG = False
+"""Whether tracebacks are shown."""
+
+
+@app.callback()
+def rsae(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Upgrade a pretrained sparse autoencoder to a rational one, with a report you can believe."""
+    global DEBUG
+    DEBUG = debug
+
+
 def main() -> None:
     """Entry point: exit codes 0 done, 1 refused, 2 usage, 130 interrupted."""
     end_like_ctrl_c()
     try:
-        app()
-    except RationalSAEError as error:
-        terminal.say(" ".join(str(error).split()), head="error:")
-        sys.exit(1)
-    except KeyboardInterrupt:
+        code = app(standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
         terminal.say("interrupted; nothing was written, run the same command again")
-        sys.exit(130)
+        code = 130
+    except Exception as error:
+        code = failures.end(error, debug=DEBUG)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -9,6 +9,7 @@ import typer
 
 from rational_sae.cli import terminal
 from rational_sae.cli.options import (
+    PATH,
     Bos,
     Cache,
     CacheGb,
@@ -21,6 +22,7 @@ from rational_sae.cli.options import (
     ProbeTrain,
     TextName,
     TrustRemoteCode,
+    checked,
     not_stored,
 )
 
@@ -40,7 +42,10 @@ def evaluate(
     cache_gb: CacheGb = 50.0,
     trust_remote_code: TrustRemoteCode = False,
     json_file: Json = None,
-    out: Annotated[Path | None, typer.Option(help="Where report.json and report.html go. [default: nowhere]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(**PATH, help="Where report.json and report.html go. [default: nowhere]"),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure SAEs on the same held-out tokens: reconstruction, ΔCE, loss recovered, KL, probes, with intervals.
@@ -56,7 +61,7 @@ def evaluate(
     if out is not None:
         check_out(out, EVALUATION, overwrite=overwrite)
     unkept = not_stored(trust_remote_code, cache, cache_gb)
-    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos, device=device, **unkept)
+    reading = checked(Reading, text=text, model=model, hook=hook, context=context, bos=bos, device=device, **unkept)
     with terminal.bars() as bars:
         found = run(
             saes, reading, eval_tokens=eval_tokens, probes=probe or [], protocol=Protocol(probe_train), progress=bars
@@ -70,4 +75,4 @@ def evaluate(
     terminal.print_table(report)
     terminal.warn(report.get("warnings") or [])
     if out is not None:
-        terminal.console.print(f"wrote {out}/report.html and {out}/report.json", highlight=False, markup=False)
+        terminal.say(f"wrote {out}/report.html and {out}/report.json")

@@ -8,13 +8,13 @@ from typing import Annotated, Literal, cast
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import Bos, Device, HookName, Json, Model
+from rational_sae.cli.options import PATH, Bos, Device, HookName, Json, Model, checked
 
 
 def export(
     sae: Annotated[str, typer.Argument(help="An SAE folder.")],
     form: Annotated[Literal["saelens", "jumprelu", "safetensors"], typer.Option("--as", help="What to write.")],
-    out: Annotated[Path, typer.Option(help="Where it goes.")],
+    out: Annotated[Path, typer.Option(**PATH, help="Where it goes.")],
     text: Annotated[str | None, typer.Option(help="jumprelu: activations to fit on, as for evaluate.")] = None,
     model: Model = None,
     hook: HookName = None,
@@ -45,7 +45,15 @@ def export(
     check_sae_folder(out)
     check_elsewhere(sae, out, SAE_NAMES)
     if form == "jumprelu":
-        reading = Reading(text=text or "", model=model, hook=hook, context=context, bos=bos, device=device)
+        reading = checked(
+            Reading,
+            text="news" if text is None else text,
+            model=model,
+            hook=hook,
+            context=context,
+            bos=bos,
+            device=device,
+        )
         with terminal.bars() as bars:
             found = distil(sae, reading, eval_tokens=eval_tokens, progress=bars)
         written, results = found.sae, found.results
@@ -61,4 +69,4 @@ def export(
         low, high = cast(list[float], change["interval"])
         line = f"FVU {results.rows['jumprelu']['fvu']:.4f}, {change['value']:+.4f} [{low:+.4f}, {high:+.4f}]"
         terminal.console.print(f"JumpReLU: {line} against the SAE, on test tokens", highlight=False, markup=False)
-    terminal.console.print(f"wrote {out}", highlight=False, markup=False)
+    terminal.say(f"wrote {out}")

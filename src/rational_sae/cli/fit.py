@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import Json, degrees_of
+from rational_sae.cli.options import PATH, Json, degrees_of
 
 
 def fit(
@@ -23,7 +23,7 @@ def fit(
     ] = "auto",
     fresh: Annotated[bool, typer.Option("--fresh", help="Fit again, whatever is kept.")] = False,
     json_file: Json = None,
-    plot: Annotated[Path | None, typer.Option(help="Picture: .html, .svg or .png.")] = None,
+    plot: Annotated[Path | None, typer.Option(**PATH, help="Picture: .html, .svg or .png.")] = None,
 ) -> None:
     """Best rational fit of a gate on [−1, 1], certified.
 
@@ -52,4 +52,4 @@ def fit(
         from rational_sae.report.fit_chart import save_fit_chart
 
         save_fit_chart(found, plot)
-        terminal.console.print(f"wrote {plot}", highlight=False)
+        terminal.say(f"wrote {plot}")

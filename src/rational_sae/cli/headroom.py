@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import Bos, Device, HookName, Json, Model, TextName, TrustRemoteCode
+from rational_sae.cli.options import Bos, Device, HookName, Json, Model, TextName, TrustRemoteCode, checked
 
 
 def headroom(
@@ -32,7 +32,8 @@ def headroom(
     from rational_sae.reading import Reading
     from rational_sae.report import relative_difference
 
-    reading = Reading(
+    reading = checked(
+        Reading,
         text=text,
         model=model,
         hook=hook,
@@ -46,4 +47,4 @@ def headroom(
     report = terminal.show_results(found, json_file)
     for name in found.differences:
         value, low, high = relative_difference(report, name, "fvu")
-        terminal.console.print(f"{name}: FVU {value:+.1%} [{low:+.1%}, {high:+.1%}]", highlight=False, markup=False)
+        terminal.say(f"{name}: FVU {value:+.1%} [{low:+.1%}, {high:+.1%}]")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import Bos, Device, HookName, Json, Model
+from rational_sae.cli.options import Bos, Device, HookName, Json, Model, checked
 
 
 def inspect(
@@ -27,7 +27,8 @@ def inspect(
     from rational_sae.inspection import inspect_sae
     from rational_sae.reading import Reading
 
-    reading = Reading(text=text, model=model, hook=hook, context=context, bos=bos, device=device) if text else None
+    options = {"model": model, "hook": hook, "context": context, "bos": bos, "device": device}
+    reading = checked(Reading, text=text, **options) if text is not None else None
     with terminal.bars() as bars:
         facts = inspect_sae(sae, reading, progress=bars)
     terminal.emit(facts, json_file)

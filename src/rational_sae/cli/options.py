@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
 from rational_sae.outputs import check_file
+from rational_sae.safe_text import name_of
+
+Checked = TypeVar("Checked")
+
+
+def path_of(given: str | Path) -> Path:
+    """A path that the system can take: not empty, no name too long, no loop of links or plain file on the way."""
+    if not str(given):
+        raise typer.BadParameter("an empty path")
+    try:
+        os.stat(given)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(
+            f"{name_of(str(given))!r} is no path here ({getattr(error, 'strerror', error)})"
+        ) from None
+    return Path(given)
+
+
+PATH: dict[str, Any] = {"parser": path_of, "metavar": "PATH"}
+"""For options that are paths."""
+
+
+def checked(kind: Callable[..., Checked], **values: Any) -> Checked:
+    """Options as a class of settings; what it refuses is a wrong use of the command."""
+    from pydantic import ValidationError
+
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = "--" + ".".join(map(str, first["loc"][:1])).replace("_", "-") if first["loc"] else "options"
+        raise typer.BadParameter(f"{option}: {first['msg']}") from None
 
 
 def _writable(value: str | None) -> str | None:
@@ -37,18 +72,25 @@ Probe = Annotated[
         "question-type, movie-sentiment, sms-spam, language, or first-letter (absorption)."
     ),
 ]
-ProbeTrain = Annotated[int, typer.Option(min=40, help="Most training texts of a probe; fewer are quicker.")]
+ProbeTrain = Annotated[int, typer.Option(help="Most training texts of a probe; fewer are quicker.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a job into --out stopped, to the same bits.")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read it first.")
 ]
-Cache = Annotated[Path | None, typer.Option(help="Folder that keeps the model's activations for other jobs.")]
-CacheGb = Annotated[float, typer.Option("--cache-gb", min=0.001, help="Largest size of --cache, in 1e9 bytes.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(**PATH, help="Folder that keeps the model's activations for other jobs."),
+]
+CacheGb = Annotated[
+    float, typer.Option("--cache-gb", min=0.001, max=1e6, help="Largest size of --cache, in 1e9 bytes.")
+]
 CheckpointSteps = Annotated[int, typer.Option(min=1, help="Steps between checkpoints, at most.")]
 CheckpointSeconds = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints, at most.")]
 Device = Annotated[
     str, typer.Option(help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, or another with float64.")
 ]
+EvalTokens = Annotated[int, typer.Option(help="Test tokens.")]
+Seed = Annotated[int, typer.Option(min=0, max=(1 << 32) - 1, help="Of the data order, calibration and bootstrap.")]
 Bos = Annotated[Literal["auto", "yes", "no"], typer.Option(help="Start sequences with BOS.")]
 
 

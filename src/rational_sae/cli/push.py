@@ -8,10 +8,13 @@ from typing import Annotated
 import typer
 
 from rational_sae.cli import terminal
+from rational_sae.cli.options import path_of
 
 
 def push(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An SAE folder, or an --out folder with sae/ in it.")],
+    folder: Annotated[
+        Path, typer.Argument(parser=path_of, metavar="DIR", help="An SAE folder, or an --out folder with sae/ in it.")
+    ],
     repo: Annotated[str, typer.Argument(help="OWNER/NAME on the hub; created if it is not there.")],
     private: Annotated[bool, typer.Option("--private", help="Create it private.")] = False,
 ) -> None:
@@ -21,4 +24,4 @@ def push(
     """
     from rational_sae.push import push as run
 
-    terminal.console.print(f"pushed: {run(folder, repo, private=private)}", highlight=False, markup=False)
+    terminal.say(f"pushed: {run(folder, repo, private=private)}")

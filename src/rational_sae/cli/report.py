@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from rational_sae.cli import terminal
+from rational_sae.cli.options import PATH
 
 
-def report(folder: Annotated[Path, typer.Argument(help="An --out folder.")]) -> None:
+def report(folder: Annotated[Path, typer.Argument(**PATH, help="An --out folder.")]) -> None:
     """Rebuild report.html from report.json, or a sweep's sweep.html from its sweep.json.
 
     Example: rsae report runs/demo
@@ -21,9 +22,9 @@ def report(folder: Annotated[Path, typer.Argument(help="An --out folder.")]) -> 
         swept = read_sweep(folder)
         write_sweep_page(swept, folder)
         print_sweep(swept, terminal.console)
-        terminal.console.print(f"wrote {folder / 'sweep.html'}", highlight=False, markup=False)
+        terminal.say(f"wrote {folder / 'sweep.html'}")
         return
     found = read_report(folder)
     write_page(found, folder)
     terminal.print_table(found)
-    terminal.console.print(f"wrote {folder / 'report.html'}")
+    terminal.say(f"wrote {folder / 'report.html'}")

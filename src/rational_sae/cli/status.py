@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 
 from rational_sae.cli import terminal
+from rational_sae.cli.options import PATH
 
 
-def status(folder: Annotated[Path, typer.Argument(help="The --out folder of an upgrade or a sweep.")]) -> None:
+def status(
+    folder: Annotated[Path, typer.Argument(**PATH, help="The --out folder of an upgrade or a sweep.")],
+) -> None:
     """How far a job is, whether it runs, and what can be resumed.
 
     Example: rsae status runs/grid

@@ -10,6 +10,7 @@ import typer
 
 from rational_sae.cli import terminal
 from rational_sae.cli.options import (
+    PATH,
     Cache,
     CacheGb,
     CheckpointSeconds,
@@ -18,6 +19,7 @@ from rational_sae.cli.options import (
     TrustRemoteCode,
     given_options,
     not_stored,
+    path_of,
 )
 
 REPEATED = ("engine", "workers", "cache", "cache_gb", "checkpoint_seconds", "checkpoint_steps", "trust_remote_code")
@@ -25,8 +27,10 @@ REPEATED = ("engine", "workers", "cache", "cache_gb", "checkpoint_seconds", "che
 
 def sweep(
     ctx: typer.Context,
-    grid: Annotated[Path, typer.Argument(metavar="GRID.yaml", help="Cells: teachers and their settings.")],
-    out: Annotated[Path, typer.Option(help="Where cells, sweep.json and sweep.html go.")],
+    grid: Annotated[
+        Path, typer.Argument(parser=path_of, metavar="GRID.yaml", help="Cells: teachers and their settings.")
+    ],
+    out: Annotated[Path, typer.Option(**PATH, help="Where cells, sweep.json and sweep.html go.")],
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="Where cells run; ray needs the extra ray.")
     ] = "local",

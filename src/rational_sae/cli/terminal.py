@@ -20,7 +20,7 @@ def say(line: str, *, head: str = "", colour: str = "red") -> None:
     """One line on stderr, as it is: no markup, no control characters, no access tokens."""
     from rich.text import Text
 
-    text = Text.assemble((head, colour), " " if head else "", printable(redact(line)))
+    text = Text.assemble((head, colour), " " if head else "", printable(" ".join(redact(line).split("\n"))))
     console.print(text, soft_wrap=True)
 
 

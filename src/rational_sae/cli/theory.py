@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import Overwrite
+from rational_sae.cli.options import PATH, Overwrite
 
 
 def theory(
-    out: Annotated[Path, typer.Option(help="Where theory.json and the figures go.")],
+    out: Annotated[Path, typer.Option(**PATH, help="Where theory.json and the figures go.")],
     overwrite: Overwrite = False,
 ) -> None:
     """The paper's statements measured and plotted, each beside its predicted rate; about a minute.
@@ -31,4 +31,4 @@ def theory(
         terminal.console.print(
             f"{row['family']:9} {row['count']:11} grows as ε^-{row['a']:.3f} {interval}", highlight=False, markup=False
         )
-    terminal.console.print(f"wrote {out}", highlight=False)
+    terminal.say(f"wrote {out}")

@@ -10,6 +10,7 @@ import typer
 
 from rational_sae.cli import terminal
 from rational_sae.cli.options import (
+    PATH,
     AcceptImplausible,
     Bos,
     Cache,
@@ -23,7 +24,9 @@ from rational_sae.cli.options import (
     Probe,
     ProbeTrain,
     Resume,
+    Seed,
     TrustRemoteCode,
+    checked,
     degrees_of,
     given_options,
     is_given,
@@ -40,8 +43,8 @@ UNSTORED = ("cache", "cache_gb", "checkpoint_seconds", "checkpoint_steps", "trac
 
 def demo(
     family: Annotated[Literal["relu", "jumprelu", "topk"], typer.Option(help="Which teacher.")] = "topk",
-    out: Annotated[Path, typer.Option(help="Where the result goes.")] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option()] = 0,
+    out: Annotated[Path, typer.Option(**PATH, help="Where the result goes.")] = Path("runs/demo"),
+    seed: Seed = 0,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -58,7 +61,7 @@ def demo(
 
 def upgrade(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Option(help="Where the result goes.")],
+    out: Annotated[Path, typer.Option(**PATH, help="Where the result goes.")],
     teacher: Annotated[
         str | None, typer.Argument(help="File, folder, hub:OWNER/REPO[/PATH] or saelens:RELEASE/ID.")
     ] = None,
@@ -101,10 +104,15 @@ def upgrade(
     control: Annotated[str, typer.Option(help="native, jumprelu, identity, all or none; commas join.")] = (
         "native,identity"
     ),
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     settings_file: Annotated[
-        Path | None, typer.Option("--settings", help="settings.yaml of another job; options given here come first.")
+        Path | None,
+        typer.Option(
+            "--settings",
+            **PATH,
+            help="settings.yaml of another job; options given here come first.",
+        ),
     ] = None,
     resume: Resume = False,
     checkpoint_steps: CheckpointSteps = 1000,
@@ -151,8 +159,6 @@ def upgrade(
         "seed": seed,
         "device": device,
     }
-    from pydantic import ValidationError
-
     from rational_sae.upgrade.folder import Interval
     from rational_sae.upgrade.settings import RECIPE_OPTIONS, Settings, read_settings
 
@@ -168,11 +174,7 @@ def upgrade(
     for name in ("teacher", "text"):
         if name not in values:
             raise typer.BadParameter(f"give {'TEACHER' if name == 'teacher' else '--text'}, or --settings FILE")
-    try:
-        settings = Settings.model_validate(values | not_stored(trust_remote_code, cache, cache_gb))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    settings = checked(Settings, **values, **not_stored(trust_remote_code, cache, cache_gb))
     interval = Interval(checkpoint_steps, checkpoint_seconds)
     folder = _folder(out, resume=resume, overwrite=overwrite, interval=interval, track=_trackers(track))
     again = ["rsae", "upgrade", "--out", str(out), "--resume", *given_options(ctx, UNSTORED)]

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from rational_sae.activations import Reader
-from rational_sae.errors import TextError
+from rational_sae.errors import SettingsError, TextError
 from rational_sae.evaluate.pooling import Pooled, pooled
 from rational_sae.evaluate.probe import ALL, accuracy, balanced
 from rational_sae.evaluate.tasks import Task
@@ -26,6 +26,9 @@ from rational_sae.tokens import require_words
 
 FEWEST_PER_CLASS = 100
 """Texts of a class below which a probe is refused: with fewer, under 20 of a class are left to test on (heuristic)."""
+
+FEWEST_PROBE_TEXTS, MOST_PROBE_TEXTS = 40, 10**7
+"""Training texts of one probe: fewer leave 5 of a class to test on; there are no tasks with more."""
 
 KEYS = {"probe_k1": 1, "probe_k2": 2, "probe_k5": 5, "probe_k20": 20, "probe_dense": ALL}
 """SAEBench's k and a larger one; every latent."""
@@ -39,6 +42,13 @@ class Protocol:
     """Training texts of one probe, half of them positive; the test part is a quarter of it."""
     seeds: tuple[int, ...] = (42, 43, 44, 45, 46)
     """One draw of split and negatives each."""
+
+    def __post_init__(self) -> None:
+        if not FEWEST_PROBE_TEXTS <= self.train <= MOST_PROBE_TEXTS:
+            raise SettingsError(
+                f"{self.train} training texts of a probe were asked for",
+                f"ask for {FEWEST_PROBE_TEXTS} to {MOST_PROBE_TEXTS} (--probe-train)",
+            )
 
     @property
     def per_class(self) -> tuple[int, int]:

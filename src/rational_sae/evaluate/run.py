@@ -13,7 +13,7 @@ from rational_sae.evaluate.metrics import Results, results
 from rational_sae.evaluate.probing import Protocol, probe, require_texts
 from rational_sae.evaluate.tasks import Task, open_task
 from rational_sae.progress import Progress, Silent
-from rational_sae.reading import Reading, settle
+from rational_sae.reading import Reading, check_eval_tokens, settle
 from rational_sae.sae import SAE
 from rational_sae.sources import load
 
@@ -37,6 +37,7 @@ def evaluate(
     (see `open_task`), or `first-letter` for feature absorption. The rows of the result are keyed by the names given.
     Raises RationalSAEError with a one-line reason if an input cannot be used.
     """
+    check_eval_tokens(eval_tokens)
     progress = progress or Silent()
     opened = open_probes(probes, protocol)
     progress.stage("load SAEs and model")

@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from rational_sae.safe_text import printable
+
 
 def print_bench(found: dict[str, Any], console: Console) -> None:
     """Medians, peak memory beyond weights and Adam's state, and the ratios. found: what `bench` returns."""
@@ -19,7 +21,7 @@ def print_bench(found: dict[str, Any], console: Console) -> None:
             table.add_row(name, f"{1e3 * seconds:.1f}", "–" if peak is None else f"{peak / 1e6:.0f}")
         console.print(table)
         for name, reason in shape["failed"].items():
-            console.print(f"{name} failed: {reason}", highlight=False, markup=False)
+            console.print(printable(f"{name} failed: {reason}"), highlight=False, markup=False)
         for name, ratio in shape["ratios"].items():
             console.print(f"{name:38} {ratio:.2f}", highlight=False)
     console.print(", ".join(f"{key} {value}" for key, value in found["environment"].items()), highlight=False)

@@ -10,6 +10,7 @@ from typing import Any
 from rational_sae.errors import OutputError
 from rational_sae.files import write_whole
 from rational_sae.outputs import PAGE, REPORT, SWEEP_PAGE, SWEEP_TABLE
+from rational_sae.safe_text import json_text
 
 from .page import render, render_sweep
 from .schema import check_report, to_plain
@@ -20,7 +21,7 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
 
     The numbers go first and unchecked: a report that cannot be drawn (OutputError) is still on disk.
     """
-    _write(Path(folder) / REPORT, json.dumps(to_plain(report), indent=1, ensure_ascii=False, allow_nan=False))
+    _write(Path(folder) / REPORT, json_text(to_plain(report), indent=1, allow_nan=False))
     write_page(report, folder)
 
 
@@ -31,7 +32,7 @@ def write_page(report: Mapping[str, Any], folder: Path) -> None:
 
 def write_sweep(found: Mapping[str, Any], folder: Path) -> None:
     """Writes sweep.json, then sweep.html. Raises OutputError if a file cannot be written."""
-    _write(Path(folder) / SWEEP_TABLE, json.dumps(to_plain(found), indent=1, ensure_ascii=False, allow_nan=False))
+    _write(Path(folder) / SWEEP_TABLE, json_text(to_plain(found), indent=1, allow_nan=False))
     write_sweep_page(found, folder)
 
 

@@ -10,6 +10,8 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from rational_sae.safe_text import all_printable
+
 from .decision import RULE, decisions
 from .features import ORDERS, browser_data, filters, summary_facts
 from .numbers import format_value
@@ -51,7 +53,7 @@ class TaskTable:
 
 def render(report: Mapping[str, Any]) -> str:
     """The page for a report; OutputError where the report is malformed."""
-    plain = check_report(report)
+    plain = all_printable(check_report(report))
     rows, differences = table_rows(plain), difference_rows(plain)
     tasks, absorption, browser = _tasks(plain), absorption_rows(plain), browser_data(plain)
     probed = [row for task in tasks for row in task.table[1]]
@@ -86,7 +88,7 @@ def render_sweep(found: Mapping[str, Any]) -> str:
     """The page for a sweep's summary (sweep.json)."""
     from .pareto import pareto_groups
 
-    plain = to_plain(found)
+    plain = all_printable(to_plain(found))
     groups = pareto_groups(plain)
     title = f"Sweep of {len(plain['cells'])} upgrades"
     return _page("sweep.html", title, groups, found=plain, sheets=sweep_sheets(plain), groups=groups)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rational_sae.safe_text import printable
+from rational_sae.safe_text import name_of, printable
 
 from .decision import Decision, Fact, decisions
 from .sweep_table import sweep_sheets
@@ -44,11 +44,11 @@ def print_sweep(found: Mapping[str, Any], console: Console) -> None:
     from rich.text import Text
 
     for sheet in sweep_sheets(found):
-        table = Table(title=Text(sheet.title), title_justify="left", title_style="italic", box=None)
+        table = Table(title=Text(name_of(sheet.title)), title_justify="left", title_style="italic", box=None)
         for index, heading in enumerate(sheet.headings):
-            table.add_column(Text(heading), justify="right" if index else "left", overflow="fold")
+            table.add_column(Text(name_of(heading)), justify="right" if index else "left", overflow="fold")
         for line in sheet.lines:
-            table.add_row(*(Text(printable(field.text)) for field in line))
+            table.add_row(*(Text(name_of(field.text)) for field in line))
         console.print(table)
         console.print()
 
@@ -58,7 +58,7 @@ def _print_decision(one: Decision, console: Console) -> None:
     from rich.text import Text
 
     def line(text: str, style: str = "") -> None:
-        console.print(Text(text, style=style))
+        console.print(Text(printable(" ".join(text.split("\n"))), style=style))
 
     line(f"{one.question} {one.answer}", "bold")
     for kind, facts in (("for", one.better), ("against", one.worse), ("unclear", one.unclear)):
@@ -90,7 +90,7 @@ def _print(rows: list[Row], console: Console, title: str, *, intervals: bool) ->
         table.add_column("", width=LABEL_WIDTH, no_wrap=True)
         for row in block:
             table.add_column(
-                Text(printable(row.label)), justify="right", width=_cell_width(rows, intervals), overflow="fold"
+                Text(name_of(row.label)), justify="right", width=_cell_width(rows, intervals), overflow="fold"
             )
         for key in keys:
             table.add_row(Text(metric(key).label), *(_cell(row.cells[key], intervals) for row in block))

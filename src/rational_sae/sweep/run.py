@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from rational_sae.errors import OutputError, RationalSAEError
+from rational_sae.errors import OutputError, RationalSAEError, SettingsError
 from rational_sae.outputs import SWEEP, check_out
 from rational_sae.progress import Progress
 from rational_sae.report import read_report, write_sweep
@@ -20,11 +20,16 @@ from rational_sae.upgrade.folder import Interval
 from rational_sae.upgrade.job import harvest
 from rational_sae.upgrade.settings import Settings
 
+MOST_WORKERS = 1024
+"""Each is a process with the model's activations at hand; no machine has as many cores."""
+
 EngineName = Literal["local", "ray"]
 
 
 def engine_named(name: EngineName, workers: int = 1) -> Engine:
     """Who does the tasks. Raises MissingExtraError if Ray is not installed."""
+    if not 1 <= workers <= MOST_WORKERS:
+        raise SettingsError(f"{workers} workers were asked for", f"ask for 1 to {MOST_WORKERS}")
     if name == "ray":
         from rational_sae.sweep.ray_engine import RayEngine
 

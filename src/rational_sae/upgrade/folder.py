@@ -13,6 +13,7 @@ that is overwritten lies in .rsae-earlier/ until then.
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ import yaml
 from safetensors import SafetensorError
 
 from rational_sae import outputs
-from rational_sae.errors import OutputError, RationalSAEError, TrainingError
+from rational_sae.errors import OutputError, RationalSAEError, SettingsError, TrainingError
 from rational_sae.files import is_locked, locked, write_whole
 from rational_sae.interrupt import shielded
 from rational_sae.outputs import (
@@ -49,7 +50,7 @@ from rational_sae.sources import load
 from rational_sae.upgrade.checkpoint import Checkpoint, Checkpoints
 from rational_sae.upgrade.keeper import Keeper, Training
 from rational_sae.upgrade.log import step_lines, whole_log
-from rational_sae.upgrade.settings import Settings, completed
+from rational_sae.upgrade.settings import MOST_STEPS, Settings, completed
 from rational_sae.upgrade.state import contents, put_back
 
 EVERY_STEPS, EVERY_SECONDS = 1000, 120.0
@@ -73,6 +74,13 @@ class Interval:
 
     steps: int = EVERY_STEPS
     seconds: float = EVERY_SECONDS
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= MOST_STEPS or not (math.isfinite(self.seconds) and self.seconds >= 0):
+            raise SettingsError(
+                f"checkpoints every {self.steps} steps or {self.seconds:g} seconds",
+                f"give 1 to {MOST_STEPS} steps, and seconds that are finite and not negative",
+            )
 
 
 class JobFolder(Keeper):

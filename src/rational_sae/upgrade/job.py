@@ -27,7 +27,7 @@ from rational_sae.evaluate import (
 )
 from rational_sae.gate import SMOOTH_EPSILON, SUPPORT_POINTS, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.labels import label_flags
-from rational_sae.matched import can_shift, solve_shift
+from rational_sae.matched import can_match, can_shift, solve_shift
 from rational_sae.progress import Progress, Silent
 from rational_sae.sae import SAE
 from rational_sae.safe_pade import SafePadeGate
@@ -59,6 +59,10 @@ on validation than the decoder that is there (docs/method.md)."""
 TOKEN_SPREAD = 0.4
 """Divided by √tokens: about the relative standard error of a mean L0 under thresholds. One token's L0 spreads by .2 to
 .35 of the mean (measured on the grid's teachers), and tokens of a document are alike."""
+
+MISSED_L0 = 0.01
+"""Relative. Thresholds are solved to one code in all of the validation tokens, far within this; and from one sample of
+tokens to the next the mean L0 moves by about as much (TOKEN_SPREAD over √tokens at 1 600 tokens)."""
 
 
 @dataclass
@@ -316,6 +320,7 @@ def upgrade(
             *prepared.verification.warnings,
             *keeper.warnings,
             *_skips(candidates),
+            *_missed(candidates, prepared, settings),
             *_revivals(candidates),
             *_smooth(settings),
             *shared.reader.warnings(),
@@ -332,6 +337,19 @@ def _smooth(settings: Settings) -> list[str]:
         f"a smooth gate is never exactly 0: l0_eps counts |z| > {SMOOTH_EPSILON:g}·s, and figures at the teacher's L0 "
         "are of as many codes, those of the largest |z|/s, with all others dropped"
     ]
+
+
+def _missed(candidates: dict[str, Candidate], prepared: Prepared, settings: Settings) -> list[str]:
+    """One warning for each row whose kept step is not of the L0 that was to be held, on the validation tokens that its
+    thresholds were solved on: there the two agree but for ties and for what a gate cannot do."""
+    if not settings.hold_l0:
+        return []
+    missed = []
+    for name, candidate in candidates.items():
+        reached = dict(zip(candidate.validation["step"], candidate.validation["l0"], strict=True))[candidate.kept_step]
+        if can_match(candidate.sae) and abs(reached / prepared.target_l0 - 1) > MISSED_L0:
+            missed.append(f"{name}: L0 is {reached:.1f} on validation, {prepared.target_l0:.1f} was to be held")
+    return missed
 
 
 def _skips(candidates: dict[str, Candidate]) -> list[str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rational_sae.errors import SettingsError
+from rational_sae.evaluate.probing import FEWEST_PROBE_TEXTS, MOST_PROBE_TEXTS
 from rational_sae.files import read_yaml
 from rational_sae.gate import Mode, ReLUGate
-from rational_sae.reading import Reading, refuse_trust
+from rational_sae.rational.minimax import LARGEST_DEGREE
+from rational_sae.reading import FEWEST_EVAL_TOKENS, MOST_EVAL_TOKENS, MOST_TOKENS, Named, Reading, refuse_trust
 from rational_sae.sae import SAE
 from rational_sae.safe_text import redacted
 
@@ -38,10 +40,23 @@ PAPER: dict[str, Any] = {
 others (`_recipe`). λ is fixed, as there. No `identity` control: r(t) = t without a cut is a linear autoencoder."""
 
 
+MOST_STEPS, LARGEST_BATCH = 10**9, 1 << 24
+"""Beyond what any run does; larger numbers are slips of the hand, and would overflow somewhere below."""
+
+FEWEST_TOKENS = 2
+"""One token has no spread, so that no error can be told as a share of it."""
+
+LARGEST_SEED = (1 << 32) - 1
+"""What NumPy's and scikit-learn's generators take, too."""
+
+HIGHEST_RATE = 10.0
+"""Adam moves a weight by about its rate at each step; weights are of the order of 1 and less."""
+
+
 class Settings(Reading):
     """Everything that decides the result of an upgrade."""
 
-    teacher: str
+    teacher: Named
     """An SAE's folder."""
     recipe: Recipe = "default"
     """Whose defaults the options have that were not given: ours, or the paper's (docs/paper.md)."""
@@ -70,34 +85,34 @@ class Settings(Reading):
     """Whether latents that do not fire early in training get a new direction (rows with a hard rational gate)."""
     refit_decoder: bool = False
     """Whether every row's decoder is fitted again by least squares after training; for gates with exact zeros."""
-    solve_every: int | None = Field(default=None, ge=1)
+    solve_every: int | None = Field(default=None, ge=1, le=MOST_STEPS)
     """Steps between closed-form solutions of the shape (variable projection); default: Adam alone moves it."""
     controls: tuple[Control, ...] = ("native", "identity")
     """What the upgrade is compared with, beside the teacher."""
-    steps: int = Field(default=600, ge=1)
+    steps: int = Field(default=600, ge=1, le=MOST_STEPS)
     """Fine-tuning steps."""
-    batch_tokens: int = Field(default=1024, ge=1)
+    batch_tokens: int = Field(default=1024, ge=FEWEST_TOKENS, le=LARGEST_BATCH)
     """Tokens of one step."""
-    train_tokens: int | None = Field(default=None, ge=1)
+    train_tokens: int | None = Field(default=None, ge=FEWEST_TOKENS, le=MOST_TOKENS)
     """Distinct training tokens; default steps × batch_tokens. Fewer are reused in new orders."""
-    eval_tokens: int = Field(default=16384, ge=1)
+    eval_tokens: int = Field(default=16384, ge=FEWEST_EVAL_TOKENS, le=MOST_EVAL_TOKENS)
     """Test tokens; calibration and validation use half as many each."""
     target_l0: float | None = Field(default=None, gt=0)
     """L0 to hold; default: the teacher's on validation, less one standard error (job.py: TOKEN_SPREAD)."""
-    probes: tuple[str, ...] = ()
+    probes: tuple[Named, ...] = ()
     """Tasks to probe on: files, embedded names, hf:NAME[/CONFIG][:SPLIT], or first-letter."""
-    probe_train: int = Field(default=4000, ge=40)
+    probe_train: int = Field(default=4000, ge=FEWEST_PROBE_TEXTS, le=MOST_PROBE_TEXTS)
     """Most training texts of one probe; the test part is a quarter of it."""
-    lr: float = Field(default=6e-4, gt=0)
+    lr: float = Field(default=6e-4, gt=0, le=HIGHEST_RATE)
     """Adam's learning rate of the weights."""
-    lr_threshold: float = Field(default=3e-3, gt=0)
+    lr_threshold: float = Field(default=3e-3, gt=0, le=HIGHEST_RATE)
     """Of thresholds and log-scales."""
-    lr_shape: float = Field(default=3e-4, ge=0)
+    lr_shape: float = Field(default=3e-4, ge=0, le=HIGHEST_RATE)
     """Of the shape coefficients; 0 freezes them."""
-    rates: dict[str, float] = Field(default_factory=dict)
+    rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Factors on all learning rates of single rows (`rsae`, `identity`, `control_native`, `control_jumprelu`), where a
     pilot chose one; default 1."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     """Of the data order, calibration and bootstrap."""
 
     def to_store(self) -> dict[str, Any]:
@@ -113,6 +128,15 @@ class Settings(Reading):
         """These options with every default filled, from the SAE's config and its gate."""
         options = super().resolved(sae)
         chosen: dict[str, Any] = {}
+        if options.target_l0 is not None and options.target_l0 > sae.d_sae:
+            raise SettingsError(
+                f"target_l0 is {options.target_l0:g}, but the SAE has {sae.d_sae} latents", "give a lower --target-l0"
+            )
+        if options.target_l0 is not None and options.target_l0 * (options.eval_tokens // 2) < 1:
+            raise SettingsError(
+                f"target_l0 is {options.target_l0:g}: not one code in {options.eval_tokens // 2} validation tokens",
+                "give a higher --target-l0",
+            )
         if options.type is None:
             paper = PAPER_RELU_TYPE if isinstance(sae.gate, ReLUGate) else PAPER_JUMP_TYPE
             chosen["type"] = paper if options.recipe == "paper" else DEFAULT_TYPE
@@ -143,7 +167,7 @@ class Settings(Reading):
         if value is None:
             return None
         p, q = value
-        if q < 2 or q % 2 or p != q + 1:
+        if q < 2 or q % 2 or p != q + 1 or p > LARGEST_DEGREE:
             raise ValueError(f"type {p},{q} cannot be trained; use (q+1, q) with q even, such as 3,2 or 9,8")
         return value
 
