@@ -23,11 +23,6 @@ REFUSED_DENSITY = 0.5
 """Share of latents active on an average token above which the code is not sparse at all."""
 
 
-SUSPECT_FVU, SUSPECT_DENSITY = 0.4, 0.05
-"""Error, and share of latents active, above which other gates are tried, too. It takes longer and accuses nobody:
-published SAEs lie below both, small wide-open ones above, and a TopK teacher read as ReLU was seen at .5 and .09."""
-
-
 CHECK = "check --model, --hook and --bos against how it was trained"
 
 
@@ -49,8 +44,7 @@ def verify(sae: SAE, x: Tensor, *, accept_implausible: bool = False) -> Verifica
     wrong. Raises ImplausibleSAEError on nonsense unless `accept_implausible`."""
     fvu, l0 = reconstruction(sae, x)
     problem = _problem(sae, fvu, l0)
-    doubtful = bool(problem) or fvu > SUSPECT_FVU or l0 > SUSPECT_DENSITY * sae.d_sae
-    likely = likely_formula(sae, x, Figures((), fvu, l0), gates=doubtful)
+    likely = likely_formula(sae, x)
     if problem and not accept_implausible:
         raise ImplausibleSAEError(
             f"this SAE does not explain the activations it is given: {problem}",

@@ -32,7 +32,7 @@ from rational_sae.progress import Progress, Silent
 from rational_sae.sae import SAE
 from rational_sae.safe_pade import SafePadeGate
 from rational_sae.sources import load
-from rational_sae.sources.verify import Verification, verify
+from rational_sae.sources.verify import Verification, reconstruction, verify
 from rational_sae.text import Split
 from rational_sae.transition import rectangle
 from rational_sae.upgrade.calibrate import Calibration, calibrate
@@ -167,9 +167,7 @@ def prepare(settings: Settings, teacher: SAE, shared: Harvest, *, accept_implaus
     seen, validation = teacher.seen(shared.calibration_x), teacher.seen(shared.validation_x)
     sae, units = canonical(teacher, seen)
     x, validation = seen * units.input, validation * units.input
-    target_l0 = settings.target_l0 or _at_most(
-        verify(teacher, shared.validation_x, accept_implausible=accept_implausible).l0, len(validation)
-    )
+    target_l0 = settings.target_l0 or _at_most(reconstruction(teacher, shared.validation_x)[1], len(validation))
     start, hard, calibration = _starts(sae, x, settings)
     return Prepared(teacher, sae, units, verification, x, validation, target_l0, start, hard, calibration)
 
@@ -374,7 +372,7 @@ def _starts(sae: SAE, x: Tensor, settings: Settings) -> tuple[Start, Start, Cali
     """The row `init`, and the start that is trained: under the default gate with a scale for each token, and
     element-wise for a TopK."""
     mode, degrees = settings.gate, settings.type or DEFAULT_TYPE
-    l0 = settings.target_l0 or verify(sae, x, accept_implausible=True).l0
+    l0 = settings.target_l0 or reconstruction(sae, x)[1]
     start = _with_options(rational_start(sae, x, degrees, mode), settings)
     hard, element_wise = start, sae
     if isinstance(sae.gate, TopKGate) and mode != "topk":
