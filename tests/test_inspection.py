@@ -41,7 +41,7 @@ def test_figures_with_a_model(folder: Path, tmp_path: Path, tiny_folders: dict[s
     words = [[TINY_WORDS[i] for i in torch.randint(len(TINY_WORDS), (40,), generator=pick)] for _ in range(400)]
     text = tmp_path / "text.txt"
     text.write_text("\n\n".join(" ".join(line) for line in words))
-    reading = Reading(text=str(text), model=str(tiny_folders["llama"]), hook="model.layers.1")
+    reading = Reading(text=str(text), model=str(tiny_folders["llama"]), hook="model.layers.1", context=64)
     verified = inspect_sae(str(folder), reading)["verified"]
     assert json.loads(json.dumps(verified)) == verified
     assert verified["l0"] <= 3

@@ -154,7 +154,7 @@ def test_pieces_of_a_long_document_are_one_document_of_one_split() -> None:
     long = " ".join(f"w{i}" for i in range(90_000))
     assert len(long) > 2 * MAX_DOCUMENT_CHARACTERS
     text = text_of([*DOCUMENTS[:200], long, *DOCUMENTS[200:400]])
-    found = {split: list(text.pieces(split)) for split in SPLITS}
+    found: dict[Split, list[tuple[int, str]]] = {split: list(text.pieces(split)) for split in SPLITS}
     (home,) = [split for split in SPLITS if any(len(piece) > 1000 for _, piece in found[split])]
     numbers = [number for number, piece in found[home] if len(piece) > 1000]
     assert len(numbers) == -(-len(long) // MAX_DOCUMENT_CHARACTERS) > 2
@@ -205,7 +205,7 @@ def test_a_short_txt_splits_at_blank_lines(tmp_path: Path) -> None:
 
 def test_a_block_is_as_long_as_the_file_asks() -> None:
     assert block_size(0) == 1
-    assert block_size(50_000) == 500, "a hundred blocks of a short file"
+    assert block_size(100_000) == 500, "two hundred blocks of a short file"
     assert block_size(500_000) == 2000, "blocks above what is evaluated of a document"
     assert block_size(10**7) == 25_000, "four hundred of a long one"
     assert block_size(10**10) == MAX_DOCUMENT_CHARACTERS // 2, "and never more than a document's piece"

@@ -96,6 +96,20 @@ def test_per_document_bounds_the_tokens_of_one_document(tokenizer: Any) -> None:
     assert torch.cat([batch.document for batch in found]).tolist() == [0, 0, 1]
 
 
+def test_pieces_of_one_document_share_its_number_and_its_bound(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bootstrap over documents takes what has different numbers for independent."""
+    monkeypatch.setattr("rational_sae.text.MAX_DOCUMENT_CHARACTERS", 64)
+    text = train_text(100, CONTEXT)
+    assert len(list(text.documents("train"))) > 4
+    whole = torch.cat([batch.document for batch in batches(Tokeniser(tokenizer, CONTEXT), text)])
+    assert set(whole.tolist()) == {0, 1}
+    assert int((whole == 0).sum()) > 8
+    limited = batches(Tokeniser(tokenizer, CONTEXT), text, per_document=4 * CONTEXT)
+    tokens = sum(int((batch.input_ids != tokenizer.pad_token_id)[batch.document == 0].sum()) for batch in limited)
+    assert 2 * CONTEXT < tokens <= 4 * CONTEXT
+    assert sorted(set(torch.cat([batch.document for batch in limited]).tolist())) == [0, 1]
+
+
 def test_short_documents_are_kept_and_partial_last_chunks_dropped(tokenizer: Any) -> None:
     (batch,) = batches(Tokeniser(tokenizer, CONTEXT), train_text(3, CONTEXT + 5, 2))
     assert batch.document.tolist() == [0, 1, 2]
@@ -121,7 +135,8 @@ def test_padding_is_not_kept_when_the_tokenizer_has_no_pad_token() -> None:
 def test_too_few_tokens_are_refused_with_both_numbers(tokenizer: Any) -> None:
     text, tokeniser = train_text(3), Tokeniser(tokenizer, CONTEXT)
     require_tokens(5, 5, "test", text, tokeniser)
-    with pytest.raises(TextError, match="gives 4 tokens for the test split, 5 are needed"):
+    wanted = r"gives 4 tokens for the test split, 5 are needed; .* than these 1 \(a .txt in a folder is one"
+    with pytest.raises(TextError, match=wanted):
         require_tokens(4, 5, "test", text, tokeniser)
 
 

@@ -33,9 +33,10 @@ class HubName:
 def parse(name: str) -> HubName:
     """The parts of `hf:NAME[/CONFIG][:SPLIT]`. Raises TextError if there is no such folder, or the name is empty."""
     place, split = name.removeprefix("hf:"), DEFAULT_SPLIT
-    before, colon, after = place.rpartition(":")
-    if colon and "/" not in after:
-        place, split = before, after
+    parent, slash, last = place.rpartition("/")
+    if ":" in last:  # after the last slash; a split may hold colons itself: train[:10%]
+        last, _, split = last.partition(":")
+        place = parent + slash + last
     if not place.strip("/") or not split:
         raise TextError(f"{name} names no data set", "give hf:OWNER/NAME[/CONFIG][:SPLIT], or a folder after hf:")
     folder = Path(place).expanduser()

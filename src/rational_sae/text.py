@@ -48,8 +48,8 @@ one split, and of every interval."""
 BLOCKS = 400
 """Of a long single file, about: the smallest split, 4 %, then has some 16 of them, and the test split 40, which is what
 a bootstrap needs; more would only add edges, at which neighbours are parted."""
-FEWEST_BLOCKS = 100
-"""Of a short one. One of four splits is empty with probability .02 then."""
+FEWEST_BLOCKS = 200
+"""Of a short one: 8 in the smallest split, which is empty with probability .0003."""
 BLOCK_CHARACTERS = 2_000
 """Blocks are not shorter than this while there are more than FEWEST_BLOCKS: some 450 tokens, above the 256 that are
 evaluated of a document."""

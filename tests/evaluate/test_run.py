@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from rational_sae.evaluate import Protocol, evaluate
 from rational_sae.export import save
 from rational_sae.gate import Gate, ThresholdGate, TopKGate
 from rational_sae.reading import Reading
+from rational_sae.report import evaluation_report
+from rational_sae.report.schema import check_report
 from rational_sae.sae import SAE, Metadata
 
 D, D_SAE = 32, 128
@@ -53,6 +56,22 @@ def saved(folder: Path, gate: Gate, hook: str = "model.layers.1", width: int = D
 
 def threshold(value: float) -> Gate:
     return ThresholdGate(torch.full((D_SAE,), value))
+
+
+def test_what_is_to_know_of_the_text_is_in_the_report(reading: Reading, tmp_path: Path) -> None:
+    """Copies, empty texts and blocks of a single file: in the results, and so in report.json."""
+    lines = Path(reading.text).read_text().splitlines()
+    Path(reading.text).write_text("\n".join(['{"text": null}', lines[0], *lines]))
+    sae = saved(tmp_path / "a", threshold(0.3))
+    report = evaluation_report(evaluate([sae], reading, eval_tokens=500).report(), {})
+    empty, copies = check_report(report)["warnings"]  # of those read until there were enough tokens
+    assert re.fullmatch(rf"{reading.text}: 1 of \d+ texts are empty or null and were passed over", empty)
+    left_out = r"1 of \d+ documents \(0.\d%\) are copies or near-copies of earlier ones and were left out"
+    assert re.fullmatch(rf"{reading.text}: {left_out} \(1 exact, 0 near\)", copies)
+    book = tmp_path / "book.txt"
+    book.write_text("\n\n".join(json.loads(line)["text"] for line in lines))
+    (warning,) = evaluate([sae], reading.model_copy(update={"text": str(book)}), eval_tokens=300).report()["warnings"]
+    assert warning.startswith(f"{book} is one file: blocks of neighbouring paragraphs")
 
 
 def test_rows_are_compared_with_the_first_at_its_l0(reading: Reading, tmp_path: Path) -> None:

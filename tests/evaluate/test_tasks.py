@@ -53,6 +53,15 @@ def test_a_row_of_another_type_is_refused_with_its_line(tmp_path: Path, row: tup
         open_task(write(tmp_path / "task.jsonl", [*ROWS, row]))
 
 
+def test_a_null_text_is_dropped_and_a_mark_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "task.jsonl", [*ROWS, ("ham", None)])
+    whole = open_task(write(tmp_path / "whole.jsonl", ROWS))
+    Path(path).write_bytes(b"\xef\xbb\xbf" + Path(path).read_bytes())
+    task = open_task(path)
+    assert task.texts == whole.texts
+    assert task.dropped == whole.dropped + 1
+
+
 def test_a_missing_field_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "task.jsonl"
     path.write_text('{"text": "no label"}\n')

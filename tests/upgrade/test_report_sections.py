@@ -75,6 +75,15 @@ def test_the_report_tells_of_single_latents_and_of_probes(settings: Settings) ->
     assert report["verdict"].startswith("At the teacher's L0")
 
 
+def test_the_report_says_that_a_single_file_was_read_in_blocks(settings: Settings, tmp_path: Path) -> None:
+    rows = [json.loads(line)["text"] for line in Path(settings.text).read_text().splitlines()]
+    book = tmp_path / "book.txt"
+    book.write_text("\n\n".join(rows))
+    report = report_of(upgrade(settings.model_copy(update={"text": str(book), "probes": ()}), force=True))
+    (warning,) = [one for one in report["warnings"] if "blocks of neighbouring paragraphs" in one]
+    assert warning.startswith(f"{book} is one file")
+
+
 def test_a_smooth_gate_is_compared_at_the_teachers_l0_by_as_many_of_its_codes(settings: Settings) -> None:
     smooth = settings.model_copy(update={"gate": "smooth", "controls": (), "probes": ()})
     done = upgrade(smooth, accept_implausible=True)
