@@ -10,6 +10,7 @@ import ast
 import json
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,10 @@ from rational_sae.token_scale import TokenScale
 from rational_sae.upgrade.job import Upgrade, upgrade
 from rational_sae.upgrade.settings import Settings
 from rational_sae.upgrade.summary import report_of
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import sae_lens
 
 SOURCE = Path(__file__).parents[1] / "src" / "rational_sae"
 FAMILIES = ("relu", "jumprelu", "topk")
@@ -317,6 +322,20 @@ def test_a_gate_that_is_made_beside_weights_of_a_device_lies_there_with_all_its_
             if isinstance(sae.gate, ThresholdGate | RationalGate):
                 parts += [sae.gate.transition.profile, sae.gate.transition.half_width]
             assert {part.device for part in parts} <= {seen.device}, name
+
+
+def test_the_class_for_saelens(tmp_path: Path) -> None:
+    save(make(gates()["hard"]), tmp_path / "sae")
+
+    @torch.no_grad()
+    def job(device: str) -> tuple[torch.Tensor, torch.Tensor]:
+        found, x = sae_lens.SAE.load_from_disk(str(tmp_path / "sae")).to(device), sample()[:50].to(device)
+        z = found.encode(x)
+        return z.cpu(), found.decode(z).cpu()
+
+    here, there, _ = both(job)
+    assert torch.equal(here[0], there[0])
+    assert torch.equal(here[1], there[1])
 
 
 def test_steering() -> None:
