@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from rational_sae.safe_text import printable, redact, redacted
+from rational_sae.errors import bounded
+from rational_sae.safe_text import all_printable, json_text, name_of, printable, redact, redacted
 
 TOKEN = "hf_" + "AbCdEfGhIjKlMnOpQrStUvWxYz012345"
 
@@ -37,3 +40,26 @@ def test_secrets_of_the_environment_are_hidden_wherever_they_are(monkeypatch: py
 
 def test_control_characters_are_spelled_out() -> None:
     assert printable("a\x1b[2Jb\u202ec\rd\te\n") == "a\\x1b[2Jb\\u202ec\\rd\te\n"
+
+
+@pytest.mark.parametrize("hidden", ["\u200b", "\u200f", "\u061c", "\ufeff", "\u00ad", "\u2028", "\U000e0041", "\udc80"])
+def test_characters_without_a_shape_are_spelled_out(hidden: str) -> None:
+    assert printable(f"a{hidden}b") == f"a{hidden.encode('unicode_escape').decode()}b"
+    assert all_printable({hidden: [hidden, 1, None]}) == {printable(hidden): [printable(hidden), 1, None]}
+    assert hidden not in json_text([hidden])
+    assert json.loads(json_text([hidden, "é"])) == [hidden, "é"]
+    assert "é" in json_text("é")
+
+
+def test_a_name_is_one_short_line() -> None:
+    assert name_of("a\tb\nc") == "a\\tb\\nc"
+    assert len(name_of("x" * 5000)) == 300
+
+
+def test_a_bounded_text_keeps_its_head_and_its_tail() -> None:
+    text = "head " + "x" * 10**6 + " tail"
+    assert bounded(text, 60).startswith("head xx")
+    assert bounded(text, 60).endswith("xx tail")
+    assert len(bounded(text, 60)) <= 60
+    assert bounded("short", 60) == "short"
+    assert bounded("a \n b\u2028c", 60) == "a b c"

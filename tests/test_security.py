@@ -24,10 +24,13 @@ from safetensors.torch import save_file
 import rational_sae
 from rational_sae import cli, embedded
 from rational_sae.cache import ActivationCache
+from rational_sae.card import model_card
 from rational_sae.embedded import MODELS, TEXTS, Embedded, Part, embedded_path
 from rational_sae.errors import HostError, OutputError, RationalSAEError, SettingsError, SourceError
+from rational_sae.gate import ReLUGate
 from rational_sae.hosts import Host, load_host
 from rational_sae.report import SCHEMA, print_table, render, render_sweep
+from rational_sae.sae import SAE, Metadata
 from rational_sae.sources import load
 from rational_sae.sweep import read_plan
 from rational_sae.upgrade.checkpoint import MANIFEST, STATE, TENSORS, Checkpoints
@@ -210,6 +213,28 @@ def test_cell_names_are_no_paths(tmp_path: Path, name: str) -> None:
     path.write_text(yaml.safe_dump({"cells": {name: {"teacher": "t"}}}))
     with pytest.raises(OutputError, match="cells"):
         read_plan(path)
+
+
+def test_sizes_are_compared_before_loading(tmp_path: Path) -> None:
+    """More of it, for every container: tests/sources/test_sizes.py."""
+    whole = tmp_path / "whole.pt"
+    torch.save({"W_enc": torch.ones(4, 4), "W_dec": torch.ones(4, 4)}, whole)
+    short = tmp_path / "short.pt"
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(short, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name)[: -8 if name.endswith("data/0") else None])
+    with pytest.raises(SourceError, match="damaged"):
+        load(str(short))
+
+
+def test_model_cards_hold_no_markup_of_others() -> None:
+    """More of it, for every file: tests/test_hostile_names.py."""
+    known = Metadata(family=HOSTILE, model_name=HOSTILE, hook_name=HOSTILE, extra={"license": f"\x1b[2J{HOSTILE}"})
+    sae = SAE(torch.ones(3, 5), torch.ones(5), torch.ones(5, 3), torch.ones(3), ReLUGate(), metadata=known)
+    _, header, body = model_card(sae).split("---\n", 2)
+    assert yaml.safe_load(header)["license"] == "other"
+    assert "\x1b" not in body
+    assert not re.search("<(script|img)", re.sub("(`+).*?\\1", "", body))
 
 
 class Tags(HTMLParser):

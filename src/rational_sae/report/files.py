@@ -13,7 +13,7 @@ from rational_sae.outputs import PAGE, REPORT, SWEEP_PAGE, SWEEP_TABLE
 from rational_sae.safe_text import json_text
 
 from .page import render, render_sweep
-from .schema import check_report, to_plain
+from .schema import check_report, check_sweep, to_plain
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
@@ -50,10 +50,7 @@ def read_report(folder: Path) -> dict[str, Any]:
 def read_sweep(folder: Path) -> dict[str, Any]:
     """The summary in a sweep's folder; OutputError where it is missing, unreadable or not a sweep's."""
     path = Path(folder) / SWEEP_TABLE
-    found = _read(path)
-    if not isinstance(found, dict) or not {"cells", "ratios", "failed", "missing"} <= found.keys():
-        raise OutputError(f"{path} is not a sweep's summary", "run the sweep again with --resume")
-    return found
+    return check_sweep(_read(path), str(path))
 
 
 def _read(path: Path) -> Any:

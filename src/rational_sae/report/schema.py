@@ -144,6 +144,38 @@ class Report(TypedDict):
     timing: NotRequired[dict[str, Number] | None]
 
 
+class SweepCell(TypedDict):
+    model: str | None
+    hook: str | None
+    family: str
+    d_sae: int
+    development: bool
+    rows: dict[str, dict[str, Number]]
+    intervals: NotRequired[dict[str, dict[str, Interval | None]] | None]
+    differences: NotRequired[dict[str, dict[str, Difference]] | None]
+    verdict: str
+    seconds: Number
+
+
+class Ratio(TypedDict):
+    geometric_mean: Number
+    worst: float
+    worst_cell: str
+    cells: int
+    clearly_better: int
+    clearly_worse: int
+
+
+class Sweep(TypedDict):
+    """The contents of sweep.json."""
+
+    cells: dict[str, SweepCell]
+    ratios: dict[str, dict[str, dict[str, Ratio]]]
+    rates: dict[str, Any]
+    failed: dict[str, str]
+    missing: list[str]
+
+
 def to_plain(value: Any) -> Any:
     """The same value in JSON's own types: arrays as lists, non-finite numbers as None, the rest as text."""
     if value is None or isinstance(value, (str, bool, int)):
@@ -169,19 +201,28 @@ def check_report(report: Any, name: str = "report") -> dict[str, Any]:
             f"{name} has schema {plain['schema']!r}, this version reads schema {SCHEMA}",
             "rebuild it with the version of rational-sae that wrote it",
         )
-    fault = _type_fault(plain) or next(_length_faults(plain), "") or next(_example_faults(plain), "")
+    fault = _type_fault(plain, Report) or next(_length_faults(plain), "") or next(_example_faults(plain), "")
     if fault:
         raise OutputError(f"{name} is malformed: {fault}", "rerun the job that wrote it")
     return plain
 
 
-def _type_fault(plain: dict[str, Any]) -> str:
+def check_sweep(found: Any, name: str) -> dict[str, Any]:
+    """The contents of a sweep.json, or an OutputError that says what is wrong with it."""
+    if not isinstance(found, dict) or not Sweep.__required_keys__ <= found.keys():
+        raise OutputError(f"{name} is not a sweep's summary", "run the sweep again with --resume")
+    if fault := _type_fault(found, Sweep):
+        raise OutputError(f"{name} is malformed: {fault}", "run the sweep again with --resume")
+    return found
+
+
+def _type_fault(plain: dict[str, Any], kind: Any) -> str:
     """The first value of a wrong type, or the empty string."""
     from pydantic import TypeAdapter, ValidationError
 
     try:
         # From JSON, where a two-item list may stand for a pair even in strict mode.
-        TypeAdapter(Report).validate_json(json.dumps(plain), strict=True)
+        TypeAdapter(kind).validate_json(json.dumps(plain), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
