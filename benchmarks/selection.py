@@ -3,7 +3,7 @@
     python benchmarks/selection.py                                            # half a minute on an idle core
     ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 python benchmarks/selection.py        # the same CPU as if it had no AMX
 
-Prints one line a shape: median seconds of both steps and the ratio. `sparse.bfloat16_gains` is read off here.
+Prints one line a shape: median seconds of both steps and the ratio. `selection.bfloat16_gains` is read off here.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ in one and not in the other only if its pre-activation is that close to its thre
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +21,7 @@ from torch.nn.functional import embedding_bag
 
 from rational_sae.gate import Gate, RationalGate, ThresholdGate
 from rational_sae.sae import SAE
-from rational_sae.selection import stable_order, where_above, where_true
+from rational_sae.selection import bfloat16_gains, stable_order, where_above, where_true
 
 MOST_DENSE = 0.1
 """Share of entries above which dense products are quicker. On two cores (benchmarks/density.py; d_in 576, d_sae 4608,
@@ -120,19 +119,6 @@ def _selected_roughly(centred: Tensor, weights: Tensor, level: Tensor) -> Entrie
 def checks_threshold_again(gate: Gate) -> bool:
     """Whether the gate's codes are 0 for listed entries below their threshold, so that more may be listed."""
     return isinstance(gate, ThresholdGate | RationalGate)
-
-
-@functools.cache
-def bfloat16_gains(device: str) -> bool:
-    """Whether this kind of device has matrix products in bfloat16 that pay.
-
-    On a CPU those are AMX tiles: a step then takes .77 to .87 of its time by float32 products. AVX512-BF16 alone makes
-    it 1.3 to 1.5 times slower, AVX-512 without it 3.5 times (docs/performance.md). It does not depend on a timing, so
-    that two runs on one machine have the same bits.
-    """
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device == "cpu" and torch.cpu._is_amx_tile_supported() and torch.backends.mkldnn.is_available()
 
 
 @torch.no_grad()

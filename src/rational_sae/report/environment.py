@@ -12,7 +12,7 @@ def environment() -> dict[str, str]:
     import torch
 
     from rational_sae import distributed
-    from rational_sae.sparse import bfloat16_gains
+    from rational_sae.selection import bfloat16_gains
 
     packages = ("rational-sae", "torch", "transformers", "numpy", "scipy", "safetensors")
     return {
