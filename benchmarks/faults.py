@@ -38,6 +38,7 @@ from tiny import save_tiny, save_tiny_teacher, save_tiny_text
 
 from rational_sae import activations, reading
 from rational_sae.errors import RationalSAEError
+from rational_sae.outputs import PAGE_MARK
 from rational_sae.progress import Silent
 from rational_sae.report import files
 from rational_sae.sources import load
@@ -86,7 +87,7 @@ class Bench:
         self.names = iter(range(10**6))
         # In this process first, so that the children inherit everything that is imported and cached.
         initialise.cached_fit = functools.cache(initialise.cached_fit)
-        files.render = lambda _report: "not drawn"
+        files.render = lambda _report: PAGE_MARK
         self.run(self.root / "first")
         began = time.process_time()
         self.run(self.root / "reference")

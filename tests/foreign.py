@@ -29,7 +29,7 @@ from tiny import save_tiny, save_tiny_teacher, save_tiny_text
 from rational_sae.errors import RationalSAEError
 from rational_sae.evaluate import evaluate
 from rational_sae.export import save, save_plain
-from rational_sae.outputs import EVALUATION, check_out
+from rational_sae.outputs import EVALUATION, PAGE_MARK, check_out
 from rational_sae.progress import Silent
 from rational_sae.reading import Reading
 from rational_sae.report import evaluation_report, files, read_report, write_page, write_report
@@ -43,18 +43,28 @@ from rational_sae.upgrade.settings import Settings
 from rational_sae.upgrade.write import write
 
 NAMES = [
-    *(
-        "notes.md",
-        "settings.yml",
-        "report.json.bak",
-        "report.html~",
-        "log.jsonl.1",
-        "out.partial",
-        ".partial",
-        "a b (1)",
-    ),
-    *(".settings.yaml.bak", "step-notes", "sae.json", "cfg.json.orig", ".rsae-mine", "lock.txt", "theory.txt", "ü"),
-    *(".out.1a2b3c4d", ".out.1a2b3c4d.earlier", "events.out", "tensors.pt", ".cfg.json.tmp", "step-7.txt"),
+    "notes.md",
+    "settings.yml",
+    "report.json.bak",
+    "report.html~",
+    "log.jsonl.1",
+    "out.partial",
+    ".partial",
+    ".settings.yaml.bak",
+    "step-notes",
+    "sae.json",
+    "cfg.json.orig",
+    ".rsae-mine",
+    "lock.txt",
+    "theory.txt",
+    "ü",
+    "b (1)",
+    ".out.1a2b3c4d",
+    ".out.1a2b3c4d.earlier",
+    "events.out",
+    "tensors.pt",
+    ".cfg.json.tmp",
+    "step-7.txt",
 ]
 """Of somebody's files: none is one of ours."""
 FOLDERS = ["", "sub", "sub/deep", "earlier", "sae.old", "step-00000099", "wandb", "cells.bak"]
@@ -66,7 +76,7 @@ def plant(rng: random.Random, folder: Path, count: int) -> None:
     """Put new files and links of somebody's into a folder and the folders that are in it."""
     inside = [path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink()]
     for _ in range(count):
-        place = rng.choice([folder / rng.choice(FOLDERS), *inside])
+        place = rng.choice(inside) if inside and rng.random() < 0.7 else folder / rng.choice(FOLDERS)
         path = place / f"{rng.choice(['', 'x', 'old '])}{rng.choice(NAMES)}"
         if not os.path.lexists(path):
             place.mkdir(parents=True, exist_ok=True)
@@ -135,8 +145,8 @@ class Commands:
         # In this process first, so that the children inherit everything that is imported and cached. Pages and
         # pictures are not drawn: it takes longer than all the rest.
         initialise.cached_fit = functools.cache(initialise.cached_fit)
-        files.render = lambda _report: "not drawn"
-        files.render_sweep = lambda _found: "not drawn"
+        files.render = lambda _report: PAGE_MARK
+        files.render_sweep = lambda _found: PAGE_MARK
         figures.save_theory_figures = lambda _found, out: [
             (out / f"theory-{n}.png").write_bytes(b"") for n in ("relu",)
         ]
@@ -239,8 +249,8 @@ def main() -> None:
                 wrong += [f"seed {args.seed}, {job.__name__}, exit {code}: {path}" for path in lost]
                 if lost:
                     break
-                if out.is_dir() and rng.random() < 0.7:
-                    plant(rng, out, 3)
+                if out.is_dir() and rng.random() < 0.9:
+                    plant(rng, out, 6)
     print(json.dumps({"codes": counts, "changed": wrong}))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from rational_sae import export, outputs
@@ -20,6 +21,7 @@ from rational_sae.rational import PartialFractions, SafePade
 from rational_sae.sae import SAE, Metadata
 from rational_sae.safe_pade import SafePadeGate
 from rational_sae.sources import load
+from rational_sae.sources.containers import open_tensors
 from rational_sae.sources.saelens import CONFIG, WEIGHTS
 from rational_sae.token_scale import TokenScale
 
@@ -222,3 +224,13 @@ def test_refuses_a_hard_gate_that_is_not_positive(tmp_path: Path) -> None:
     spike = PartialFractions(0.1, 0.5, alpha=[0.0], beta=[-0.002], x=[0.70001], eta=[-6.0])
     unsafe(tmp_path, make(rational_gate("hard", spike)), "t = 0.7")
     save(make(rational_gate("topk", FALLING)), tmp_path / "sae")
+
+
+def test_a_header_whose_length_begins_like_a_pickle_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    for length in range(300):
+        save_file({"x": torch.ones(2)}, path, {"pad": " " * length})
+        if path.read_bytes()[0] == 0x80:
+            assert torch.equal(open_tensors(path).get("x"), torch.ones(2))
+            return
+    raise AssertionError("no such header")

@@ -106,6 +106,21 @@ def test_files_of_our_names_that_others_wrote_are_not_taken_for_ours(
     assert contents(tmp_path / "out") == {name: b'{"mine": true}'}
 
 
+@pytest.mark.parametrize("name", ["settings.yaml", "report.json", "report.html", "log.jsonl", "sae/README.md"])
+def test_a_file_of_our_name_that_holds_something_else_is_refused_in_our_folder_too(
+    settings: Settings, whole: Path, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    if name == "report.html":
+        (out / "report.json").unlink()
+    (out / name).write_text('{"mine": true}')
+    before = contents(out)
+    with pytest.raises(OutputError, match=f"{name} was not written by rsae upgrade, so it is not replaced"):
+        run(settings, out, overwrite=True)
+    assert contents(out) == before
+
+
 def test_an_overwrite_starts_without_the_checkpoints_of_the_job_before(
     settings: Settings, whole: Path, tmp_path: Path
 ) -> None:
@@ -351,7 +366,7 @@ def foreign(*options: str) -> dict[str, Any]:
 
 
 def test_foreign_files_stay_the_same_whatever_is_killed() -> None:
-    found = foreign("--times", "60")
+    found = foreign("--times", "80")
     assert found["changed"] == []
     assert found["codes"]["-9"] >= 10
     assert found["codes"]["0"] >= 10

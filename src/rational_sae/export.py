@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rational_sae.cfg import KWARGS
 from rational_sae.errors import OutputError, TrainingError
-from rational_sae.files import flush_file
+from rational_sae.files import flush_file, write_whole
 from rational_sae.gate import NARROWEST_POLE, POSITIVE_FLOOR, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.outputs import CARD, CARD_MARK, PLAIN, WEIGHTS_MARK, check_sae_folder, written
 from rational_sae.outputs import SAE as OUTPUT
@@ -62,10 +62,9 @@ def _write(folder: Path, name: str, tensors: dict[str, Tensor], header: dict[str
     try:
         with written(folder, OUTPUT) as partial:
             save_file(tensors, partial / name, header)
+            flush_file(partial / name)
             for path, text in texts.items():
-                (partial / path).write_text(text, encoding="utf-8")
-            for path in (name, *texts):
-                flush_file(partial / path)
+                write_whole(partial / path, text)
     except SafetensorError as error:
         cause = " ".join(str(error).split())
         raise OutputError(f"{folder}: cannot be written ({cause})", "free some space or name another") from error

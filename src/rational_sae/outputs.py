@@ -44,6 +44,9 @@ TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp")
 LONGEST_HEADER = 100_000_000
 """Bytes: safetensors' own bound."""
 
+LONGEST_LINE = 1 << 16
+
+PAGE_MARK = '<meta name="generator" content="rational-sae">'
 CARD_MARK = "<!-- written by rational-sae -->"
 """What tells our card from a README.md that somebody wrote."""
 WEIGHTS_MARK = {"written_by": "rational-sae"}
@@ -322,9 +325,10 @@ def _is_whole(folder: Path, kind: Kind) -> bool:
 
 def _in_the_way(folder: Path, names: Tree, *, trusted: bool) -> Iterator[Path]:
     """What has a name of ours and is not ours: a folder for a file, a file or a link for a folder, another file system,
-    a card or, unless `trusted`, an SAE without our mark."""
+    a file that holds something else, a card or, unless `trusted`, an SAE without our mark."""
     for path, what in _named(folder, names):
         mode, known = path.lstat().st_mode, trusted or path.name in (PARTIAL, EARLIER)
+        about = LOOKED_INTO.get(path.name)
         if isinstance(what, Mapping):
             wrong = (
                 not stat.S_ISDIR(mode)
@@ -333,6 +337,7 @@ def _in_the_way(folder: Path, names: Tree, *, trusted: bool) -> Iterator[Path]:
             )
         else:
             wrong = not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)) or not _holds(path, what)
+            wrong = wrong or (about is not None and not about(path))
         if wrong:
             yield path
         elif isinstance(what, Mapping):
@@ -360,11 +365,16 @@ def is_our_sae(folder: Path) -> bool:
     """Whether this program wrote the SAE in a folder, or none is there. Raises OSError."""
     if not any((folder / name).exists() for name in (CONFIG, WEIGHTS, PLAIN)):
         return True
-    if any((folder / name).is_dir() for name in (PARTIAL, EARLIER)):
-        return True
     if _holds(folder / CARD, CARD_MARK.encode()):
         return True
-    stated = _header(folder / WEIGHTS) | _header(folder / PLAIN)
+    weights = [
+        path for place in (folder, folder / EARLIER) for name in (WEIGHTS, PLAIN) if (path := place / name).exists()
+    ]
+    return bool(weights) and all(_is_marked(path) for path in weights)
+
+
+def _is_marked(weights: Path) -> bool:
+    stated = _header(weights)
     return stated.items() >= WEIGHTS_MARK.items() or '"format": "rational-sae"' in str(stated.get("config", ""))
 
 
@@ -405,17 +415,46 @@ def _is_checkpoint(folder: Path) -> bool:
     return not any(folder.iterdir()) or any(files_of(folder, CHECKPOINT_NAMES))
 
 
-def _is_report(folder: Path) -> bool:
-    return _json(folder / REPORT).keys() >= {"schema", "rows", "verdict"}
-
-
 def _is_upgrade(folder: Path) -> bool:
     settings = _json(folder / REPORT).get("settings")
-    return _is_report(folder) and isinstance(settings, dict) and "teacher" in settings
+    return isinstance(settings, dict) and "teacher" in settings
 
 
-def _is_begun(folder: Path) -> bool:
-    return any((folder / name).is_dir() and not (folder / name).is_symlink() for name in (PARTIAL, EARLIER))
+def _is_begun(folder: Path, names: Tree) -> bool:
+    """Whether the process ended while a result was put in place."""
+    for place in (folder / PARTIAL, folder / EARLIER):
+        if place.is_dir() and not place.is_symlink() and (not any(place.iterdir()) or any(files_of(place, names))):
+            return True
+    return False
+
+
+def _is_log(path: Path) -> bool:
+    with path.open("rb") as file:
+        first = file.readline(LONGEST_LINE)
+    try:
+        return not first or json.loads(first).keys() >= {"row", "step"}
+    except (ValueError, AttributeError, RecursionError):
+        return False
+
+
+def _is_page(path: Path) -> bool:
+    """Pages of earlier versions had no mark: those beside their numbers count."""
+    with path.open("rb") as file:
+        head = file.read(LONGEST_LINE)
+    beside = path.with_suffix(".json")
+    return PAGE_MARK.encode() in head or (beside.is_file() and LOOKED_INTO[beside.name](beside))
+
+
+LOOKED_INTO: dict[str, Callable[[Path], bool]] = {
+    SETTINGS: lambda path: _is_settings(path),
+    REPORT: lambda path: _json(path).keys() >= {"schema", "rows", "verdict"},
+    LOG: _is_log,
+    PAGE: _is_page,
+    SWEEP_TABLE: lambda path: _json(path).keys() >= {"cells", "ratios", "failed", "missing"},
+    SWEEP_PAGE: _is_page,
+    THEORY: lambda path: "exponents" in _json(path),
+}
+"""Files with names that others use as well, and what tells ours."""
 
 
 def _holds_job(folder: Path) -> bool:
@@ -423,12 +462,12 @@ def _holds_job(folder: Path) -> bool:
         _is_checkpoint(folder / CHECKPOINT)
         or _is_settings(folder / SETTINGS)
         or _is_upgrade(folder)
-        or _is_begun(folder)
+        or _is_begun(folder, RESULT_NAMES)
     )
 
 
 def _holds_sweep(folder: Path) -> bool:
-    if _json(folder / SWEEP_TABLE).keys() >= {"cells", "ratios", "failed", "missing"}:
+    if LOOKED_INTO[SWEEP_TABLE](folder / SWEEP_TABLE):
         return True
     for kind in (PILOTS, CELLS):
         if (folder / kind).is_dir():
@@ -443,7 +482,10 @@ def _holds_sweep(folder: Path) -> bool:
 SAE = Kind("export", SAE_FILES, (CONFIG, PLAIN), is_our_sae)
 UPGRADE = Kind("upgrade", RESULT_NAMES, (REPORT,), _holds_job, {CHECKPOINT: CHECKPOINT_NAMES})
 EVALUATION = Kind(
-    "evaluate", {REPORT: None, PAGE: None}, (REPORT,), lambda out: _is_report(out) and not _holds_job(out)
+    "evaluate",
+    {REPORT: None, PAGE: None},
+    (REPORT,),
+    lambda out: LOOKED_INTO[REPORT](out / REPORT) and not _holds_job(out),
 )
 SWEEP = Kind(
     "sweep",
@@ -452,4 +494,6 @@ SWEEP = Kind(
     _holds_sweep,
     remedy="or give --resume to go on with a sweep there",
 )
-THEORIES = Kind("theory", THEORY_NAMES, (THEORY,), lambda out: "exponents" in _json(out / THEORY) or _is_begun(out))
+THEORIES = Kind(
+    "theory", THEORY_NAMES, (THEORY,), lambda out: "exponents" in _json(out / THEORY) or _is_begun(out, THEORY_NAMES)
+)

@@ -90,13 +90,13 @@ def open_tensors(path: Path) -> Contents:
     start, size = _start(path)
     if start.startswith(ZIP_MAGIC):
         contents = _guarded(path, "truncated or not a zip archive", lambda: _zip(path, size))
+    elif _is_safetensors(start):  # before pickles: a header of 128, 384, … bytes begins as they do
+        contents = _guarded(path, "truncated or not safetensors", lambda: _safetensors(path, size))
     elif start.startswith(b"\x80"):
         raise SourceError(
             f"{path}: a bare pickle, which can run code when it is loaded",
             "save it again with torch.save of PyTorch 1.6 or newer, or as safetensors",
         )
-    elif _is_safetensors(start):
-        contents = _guarded(path, "truncated or not safetensors", lambda: _safetensors(path, size))
     else:
         raise SourceError(
             f"{path}: truncated, or not the weights of an SAE (neither safetensors, .npz nor .pt)",

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rational_sae.errors import OutputError, RationalSAEError
-from rational_sae.files import write_whole
-from rational_sae.outputs import REPORT, UPGRADE, remove
+from rational_sae.outputs import REPORT, UPGRADE, remove, write_file
 from rational_sae.progress import Progress, Silent
 from rational_sae.reading import Reading
 from rational_sae.report import read_report
@@ -149,7 +148,7 @@ def _pilot(task: Task, get: Get, progress: Progress) -> str:
         with JobFolder(task.folder, resume=True, interval=task.interval) as keeper:
             tried = pilot(task.settings, teacher, shared, task.rates, progress, keeper)
         kept = {**asked, "validation_fvu": tried, "chosen": best_rates(tried)}
-        write_whole(task.choice, json.dumps(kept, indent=1))
+        write_file(task.choice, json.dumps(kept, indent=1))
     with contextlib.suppress(OSError):
         remove(task.folder.parent, {task.folder.name: UPGRADE.all_names})
     return f"{task.name}: {', '.join(f'{row} ×{rate:g}' for row, rate in kept['chosen'].items())}"
