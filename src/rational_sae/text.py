@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import random
 import re
 import zipfile
@@ -164,7 +165,7 @@ def open_text(name: str) -> Text:
     if name.startswith("hf:"):
         return Text(name, lambda: _read_hub(name))
     path = Path(name)
-    if not path.exists():
+    if not os.path.exists(name):  # unlike Path's, without an error for a name that is too long
         raise TextError(
             f"there is no text at {name}",
             f"give a .txt, a .jsonl[.gz], a folder of them, hf:NAME[/CONFIG][:SPLIT], or one of: {', '.join(TEXTS)}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import zipfile
 from collections import Counter
@@ -55,7 +56,7 @@ def open_task(name: str) -> Task:
         rows = EMBEDDED_TASKS[name]()
     elif name.startswith("hf:"):
         rows = _hub_rows(name)
-    elif Path(name).is_file():
+    elif os.path.isfile(name):
         rows = _jsonl_rows(Path(name))
     else:
         raise TextError(
