@@ -80,8 +80,26 @@ def test_a_folder_is_one_that_exists(several: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("name", ["hf:", "hf:/", "hf::train", "hf:owner/name:", "hf:/nowhere/at/all"])
 def test_a_name_of_nothing_is_refused(name: str) -> None:
-    with pytest.raises(TextError):
+    with pytest.raises(TextError) as error:
         parse(name)
+    assert error.value.remedy
+
+
+def test_a_folder_that_looks_like_an_owner_is_told_how_to_be_named(
+    several: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("datasets")
+    monkeypatch.chdir(several.parent)
+    with pytest.raises(TextError, match=r"cannot open the data set ds/de .* write hf:\./ds/de for the folder ds here"):
+        documents("hf:ds/de")
+    assert documents("hf:./ds/de") == ["eins"]
+
+
+def test_a_mistyped_folder_has_nothing_beside_it_searched(tmp_path: Path) -> None:
+    write(tmp_path / "other.jsonl", {"text": "one"})
+    for name in (f"hf:{tmp_path}/mistyped", f"hf:{tmp_path}/mistyped:test", "hf:/mistyped", "hf:./mistyped"):
+        with pytest.raises(TextError, match=r"there is no folder .*mistyped; check the path"):
+            parse(name)
 
 
 def test_a_configuration_and_a_split_are_read(several: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import TINY_WIDTH, TINY_WORDS
+from tiny import TINY_WIDTH, save_tiny_text
 
 from rational_sae.errors import SourceError
 from rational_sae.export import save
@@ -37,10 +37,7 @@ def test_facts_without_a_model(folder: Path) -> None:
 
 
 def test_figures_with_a_model(folder: Path, tmp_path: Path, tiny_folders: dict[str, Path]) -> None:
-    pick = torch.Generator().manual_seed(0)
-    words = [[TINY_WORDS[i] for i in torch.randint(len(TINY_WORDS), (40,), generator=pick)] for _ in range(400)]
-    text = tmp_path / "text.txt"
-    text.write_text("\n\n".join(" ".join(line) for line in words))
+    text = save_tiny_text(tmp_path / "text.jsonl")
     reading = Reading(text=str(text), model=str(tiny_folders["llama"]), hook="model.layers.1", context=64)
     verified = inspect_sae(str(folder), reading)["verified"]
     assert json.loads(json.dumps(verified)) == verified

@@ -130,9 +130,9 @@ def test_a_stream_without_end_is_read_no_further_than_asked() -> None:
 
 
 def test_splits_do_not_depend_on_the_order_of_documents() -> None:
-    mixed = random.Random(0).sample(DOCUMENTS, len(DOCUMENTS))
+    mixed, plain = text_of(random.Random(0).sample(DOCUMENTS, len(DOCUMENTS))), text_of(DOCUMENTS)
     for split in SPLITS:
-        assert set(text_of(mixed).documents(split)) == set(text_of(DOCUMENTS).documents(split))
+        assert set(mixed.documents(split)) == set(plain.documents(split))
 
 
 def test_a_seed_only_changes_the_order() -> None:
@@ -387,6 +387,24 @@ def test_a_missing_path_is_refused_naming_what_can_be_given(tmp_path: Path) -> N
     with pytest.raises(TextError, match="there is no text") as error:
         open_text(str(tmp_path / "absent.txt"))
     assert "news" in str(error.value)
+    assert_one_line(error)
+
+
+def test_a_name_that_is_too_long_is_a_missing_one() -> None:
+    for name in ("x" * 5000, "hf:/" + "x" * 5000, "hf:~nobody-here/x" + "y" * 5000):
+        with pytest.raises(TextError, match=r"there is no (text|folder)") as error:
+            all_documents(open_text(name))
+        assert_one_line(error)
+
+
+def test_a_damaged_gz_with_foreign_bytes_before_the_damage_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    rows = random.Random(0).sample(range(10**9), 20_000)
+    whole = gzip.compress(jsonl("fine").encode() + b"\xff" + jsonl(*map(str, rows)).encode())
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(TextError) as error:
+        open_text(str(path))
+    assert f"{path} " in str(error.value)
     assert_one_line(error)
 
 

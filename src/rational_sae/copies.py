@@ -37,6 +37,8 @@ REMEMBERED = 1 << 18
 them, for held-out documents are read from the start."""
 
 _BANDS = HASHES // BAND_HASHES
+_EACH_BAND = np.arange(_BANDS)
+_BYTES = np.arange(0, 8 * BAND_HASHES, 8, dtype=np.uint64)
 _PART = 512
 """Runs hashed at a time: half a megabyte, which stays in a core's cache."""
 
@@ -103,7 +105,7 @@ class Remembered:
 
     def find(self, found: NDArray[np.uint8]) -> int | None:
         """The earliest document of which this is a near-copy. found: [HASHES], its sketch."""
-        candidates = np.unique(self._tables[np.arange(_BANDS), self._slots(found[None])[0]])
+        candidates = np.unique(self._tables[_EACH_BAND, self._slots(found[None])[0]])
         candidates = candidates[candidates >= 0]
         alike = candidates[similarity(found, self._sketches[candidates]) >= SIMILAR]
         return int(alike[0]) if len(alike) else None
@@ -115,10 +117,11 @@ class Remembered:
         if self.count == len(self._sketches):
             self._sketches = np.concatenate([self._sketches, np.empty_like(self._sketches)])
             self._tables = self._empty_tables()
-            for number in range(self.count):
-                self._tables[np.arange(_BANDS), self._slots(self._sketches[number : number + 1])[0]] = number
+            for start in range(0, self.count, 1 << 10):
+                numbers = np.arange(start, min(start + (1 << 10), self.count))
+                self._tables[_EACH_BAND, self._slots(self._sketches[numbers])] = numbers[:, None]
         self._sketches[self.count] = new
-        self._tables[np.arange(_BANDS), self._slots(new[None])[0]] = self.count
+        self._tables[_EACH_BAND, self._slots(new[None])[0]] = self.count
         self.count += 1
 
     def _empty_tables(self) -> NDArray[np.int32]:
@@ -127,7 +130,7 @@ class Remembered:
     def _slots(self, sketches: NDArray[np.uint8]) -> NDArray[np.int64]:
         """[n, bands]: where each band of these sketches [n, HASHES] belongs."""
         parts = sketches.reshape(len(sketches), _BANDS, BAND_HASHES).astype(np.uint64)
-        keys = (parts << np.arange(0, 8 * BAND_HASHES, 8, dtype=np.uint64)).sum(-1, dtype=np.uint64)
+        keys = (parts << _BYTES).sum(-1, dtype=np.uint64)
         bits = self._tables.shape[1].bit_length() - 1
         return (keys * _SPREAD >> np.uint64(64 - bits)).astype(np.int64)
 

@@ -1,12 +1,13 @@
 """Rows of a data set of the hub, or of a folder in its layout: `hf:NAME[/CONFIG][:SPLIT]`.
 
 NAME is OWNER/NAME or a folder. Of a name on the hub the first two parts are always the owner's and the data set's, as
-there; what follows is the configuration. A folder is one that exists, so its configuration is what follows it.
+there; what follows is the configuration. What follows a folder is one if the folder's card (README.md) names any.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +40,12 @@ def parse(name: str) -> HubName:
         place = parent + slash + last
     if not place.strip("/") or not split:
         raise TextError(f"{name} names no data set", "give hf:OWNER/NAME[/CONFIG][:SPLIT], or a folder after hf:")
-    folder = Path(place).expanduser()
-    if folder.is_dir() and folder.name not in _configurations(folder.parent):
+    folder = Path(os.path.expanduser(place))
+    known = _configurations(folder.parent)
+    if os.path.isdir(folder) and folder.name not in known:
         return HubName(str(folder), None, split)
     if place.startswith(("/", ".", "~")):
-        if folder.parent.is_dir():
+        if known:  # or a mistyped path would have all that is beside it searched for data
             return HubName(str(folder.parent), folder.name, split)
         raise TextError(f"there is no folder {folder}", "check the path after hf:")
     owner, _, rest = place.partition("/")
@@ -57,7 +59,7 @@ def _configurations(folder: Path) -> list[str]:
 
     card = folder / "README.md"
     with contextlib.suppress(Exception):  # whatever is wrong with some README.md, it names no configuration
-        configs = (metadata_load(card) or {}).get("configs") if card.is_file() else None
+        configs = (metadata_load(card) or {}).get("configs") if os.path.isfile(card) else None
         return [one["config_name"] for one in configs or []]
     return []
 
@@ -103,10 +105,11 @@ def _not_opened(asked: HubName, error: Exception) -> TextError:
             f"give hf:{asked.dataset}/CONFIG with one of: {known}",
         )
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return TextError(
-        f"cannot open the data set {asked.dataset} ({first})",
-        "check its name and the network; a configuration follows the owner and the name: hf:OWNER/NAME/CONFIG",
-    )
+    owner = asked.dataset.partition("/")[0]
+    remedy = "check its name and the network; a configuration follows the owner and the name: hf:OWNER/NAME/CONFIG"
+    if owner != asked.dataset and owner and os.path.isdir(owner):
+        remedy = f"check the network, or write hf:./{asked.dataset} for the folder {owner} here"
+    return TextError(f"cannot open the data set {asked.dataset} ({first})", remedy)
 
 
 def numbered_rows(dataset: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:

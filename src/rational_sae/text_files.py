@@ -86,7 +86,10 @@ def _not_text(path: Path) -> TextError:
     line, fed, decoded, chunk = 1, 0, 0, b"-"
     with _opened(path, "rb") as content:
         while chunk:
-            chunk = content.read(CHUNK)
+            try:
+                chunk = content.read(CHUNK)
+            except (OSError, EOFError, zlib.error) as error:  # damaged as well, a little further on
+                return TextError(f"{path} is damaged after line {line} ({error})", "write the file again")
             fed += len(chunk)
             try:
                 text = decoder.decode(chunk, final=not chunk)
