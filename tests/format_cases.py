@@ -384,3 +384,18 @@ REFUSALS = (
         "OpenAI", "TopK without ReLU", _openai(activation_state_dict={"k": 5, "postact_fn": "Identity"}), "Identity"
     ),
 )
+
+
+# The hub
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def cached(cache: Path, repository: str) -> Path:
+    """The snapshot folder of a repository in the hub's cache layout."""
+    top = cache / f"models--{repository.replace('/', '--')}"
+    (top / "refs").mkdir(parents=True)
+    (top / "refs" / "main").write_text(COMMIT)
+    folder = top / "snapshots" / COMMIT
+    folder.mkdir(parents=True)
+    return folder

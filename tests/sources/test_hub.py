@@ -16,14 +16,12 @@ from typing import Any
 
 import pytest
 import torch
-from format_cases import Shape, gemma_scope, openai, sparsify
+from format_cases import COMMIT, Shape, cached, gemma_scope, openai, sparsify
 from huggingface_hub import constants
 
 from rational_sae.errors import MissingExtraError, SourceError
 from rational_sae.sources import load, release
 from rational_sae.sources.hub import wanted
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def refused(name: str, *words: str) -> None:
@@ -33,16 +31,6 @@ def refused(name: str, *words: str) -> None:
     assert "\n" not in line
     for word in words:
         assert word in line
-
-
-def cached(cache: Path, repository: str) -> Path:
-    """The snapshot folder of a repository in the hub's cache layout."""
-    top = cache / f"models--{repository.replace('/', '--')}"
-    (top / "refs").mkdir(parents=True)
-    (top / "refs" / "main").write_text(COMMIT)
-    folder = top / "snapshots" / COMMIT
-    folder.mkdir(parents=True)
-    return folder
 
 
 @pytest.fixture

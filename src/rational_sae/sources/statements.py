@@ -130,11 +130,14 @@ FROM_PRETRAINED = (
         "center_writing_weights",
     )
     | _all("refused", "other weights than the model's newest, unless --model is given", "revision checkpoint_index")
-    | _all("refused", "other weights than the model's newest, unless --model is given", "checkpoint_value")
+    | _all(
+        "refused", "other weights than the model's newest, unless --model is given", "checkpoint_value checkpoint_label"
+    )
     | _all("warned", "the model is read as its files have it", "quantization_config load_in_8bit load_in_4bit")
     | _all("harmless", "the residual stream stays as it is", "fold_ln center_unembed fold_value_biases first_n_layers")
     | _all("harmless", "the residual stream stays as it is", "refactor_factored_attn_matrices default_padding_side")
     | _all("harmless", "--bos, or prepend_bos, says it", "default_prepend_bos")
+    | _all("harmless", "--context says it", "n_ctx")
     | _all(
         "harmless", "where and in what the model runs", "device move_to_device n_devices device_map dtype torch_dtype"
     )
@@ -268,7 +271,7 @@ def _unknown(path: Path, keys: list[str]) -> list[str]:
 
 def other_weights(stated: Mapping[str, Any]) -> str | None:
     """Which weights of its model an SAE was trained on, if they are not the newest ones: `revision step1000`."""
-    for key in ("revision", "checkpoint_index", "checkpoint_value"):
+    for key in ("revision", "checkpoint_index", "checkpoint_value", "checkpoint_label"):
         if stated.get(key) not in (None, "main"):
             return f"{key} {printable(str(stated[key]))[:LONGEST_NAME]}"
     return None
