@@ -359,7 +359,8 @@ def _affine(folder: Path) -> Path:
 
     gemma_scope("safetensors")(folder, Shape())
     path = folder / "params.safetensors"
-    save_file(load_file(path) | {"affine_skip_connection": torch.zeros(13, 13)}, path)
+    copies = {name: tensor.clone() for name, tensor in load_file(path).items()}  # not in the file that is written over
+    save_file(copies | {"affine_skip_connection": torch.zeros(13, 13)}, path)
     return folder
 
 

@@ -122,7 +122,7 @@ def test_fit_draws_a_picture_and_refuses_another_ending(tmp_path: Path) -> None:
 
 def broken_teacher(folder: Path, **tensors: torch.Tensor | None) -> Path:
     shutil.copytree(TEACHERS / "topk", folder)
-    weights = load_file(folder / "sae_weights.safetensors")
+    weights = load_file(TEACHERS / "topk" / "sae_weights.safetensors")
     for name, value in tensors.items():
         weights.pop(name)
         if value is not None:

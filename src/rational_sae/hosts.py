@@ -275,10 +275,12 @@ def _local_folder(name: str) -> str:
 
 def _converted(gguf: Path) -> Path:
     """A safetensors folder of a GGUF file, dequantised once to float32 and cached: loads ten times faster."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, __version__
 
     stat = gguf.stat()
-    key = hashlib.sha256(f"{gguf.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:12]
+    written_by = __version__.partition(".")[0]  # 4 cannot read the tokenizers that 5 saves
+    identity = f"{gguf.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{written_by}"
+    key = hashlib.sha256(identity.encode()).hexdigest()[:12]
     target = cache_dir() / "models" / f"{gguf.stem}-{key}"
     if target.exists():
         return target
@@ -290,7 +292,7 @@ def _converted(gguf: Path) -> Path:
             model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
             # What was loaded is plain float32; the mark of the source's quantisation would forbid saving it.
             model.hf_quantizer = None
-            del model.config.quantization_config
+            vars(model.config).pop("quantization_config", None)
             tokenizer.save_pretrained(scratch)
             model.save_pretrained(scratch)
         if not target.exists():  # another process may have been quicker

@@ -104,7 +104,8 @@ class RationalSAE(SAE[RationalSAEConfig]):
         """Unit decoder rows, the same reconstructions: scale and threshold follow the codes' units."""
         if self.cfg.mode == "topk":
             raise NotImplementedError("folding decoder norms would change which latents mode 'topk' selects")
-        norm = self.fold_and_get_W_dec_norm().float()
+        norm = self.W_dec.norm(dim=-1).clamp(min=1e-8).float()  # as SAELens takes it
+        super().fold_W_dec_norm()
         self.scale.mul_(norm)
         self.threshold.mul_(norm)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch.nn import functional
 
 from rational_sae.activations import Reader
 from rational_sae.evaluate import measure, results
+from rational_sae.export import save
 from rational_sae.gate import ReLUGate, ThresholdGate
 from rational_sae.hosts import Host
 from rational_sae.sae import SAE
@@ -88,6 +91,42 @@ def test_figures_equal_a_plain_loop_over_sequences(reader: Reader) -> None:
     assert row["l0"] == pytest.approx(float(torch.cat(counts).double().mean()), rel=1e-6)
     assert row["ce_sae"] == pytest.approx(float(torch.cat(losses).mean()), rel=1e-5)
     assert row["ce_clean"] == pytest.approx(float(torch.cat(clean_losses).mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("bos", [False, True], ids=["no BOS", "BOS"])
+@torch.no_grad()
+def test_the_ce_loss_score_is_what_saelens_computes(
+    tiny_hosts: dict[str, Host], tiny_text: Text, tmp_path: Path, bos: bool
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import sae_lens
+        from sae_lens.evals import ActivationScaler, get_recons_loss
+        from transformer_lens import HookedTransformer, HookedTransformerConfig
+        from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights
+
+        host = tiny_hosts["gpt2"]
+        shape = {"n_layers": 3, "d_model": D, "n_ctx": 64, "d_head": D // 4, "n_heads": 4, "d_vocab": 64}
+        config = HookedTransformerConfig(**shape, act_fn="gelu_new", normalization_type="LN", device="cpu")
+        theirs = HookedTransformer(config)
+        theirs.load_state_dict(convert_gpt2_weights(host.model, config), strict=False)
+    sae = rough()
+    sae.b_dec.fill_(0.5)
+    sae.metadata.hook_name = "blocks.1.hook_resid_post"
+    save(sae, tmp_path / "sae")
+    reader = Reader(host, host.hook("transformer.h.1"), tiny_text, Tokeniser(host.tokenizer, 20, bos=bos))
+    ids = torch.cat([batch.input_ids for batch in reader.held_out("test", TOKENS)])
+    torch.testing.assert_close(theirs(ids), host.model(ids).logits, atol=1e-4, rtol=1e-4)  # the same model
+    named = sae_lens.SAE.load_from_disk(tmp_path / "sae")
+    losses = get_recons_loss(named, theirs, ActivationScaler(), ids, compute_kl=False, compute_ce_loss=True)
+    clean, zero, with_sae = (
+        float(losses[f"ce_loss_{kind}"].double().mean()) for kind in ("without_sae", "with_ablation", "with_sae")
+    )
+    sums = measure(reader, {"teacher": sae}, TOKENS, torch.zeros(D))
+    row = results(sums, []).rows["teacher"]
+    assert float(sums.everywhere["predictions"].sum()) == losses["ce_loss_without_sae"].numel()
+    assert row["ce_loss_score"] == pytest.approx((zero - with_sae) / (zero - clean), rel=1e-4)
+    assert row["ce_loss_score"] != pytest.approx(row["loss_recovered"], rel=1e-2), "first positions count"
 
 
 def test_differences_are_paired(reader: Reader) -> None:

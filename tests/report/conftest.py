@@ -36,6 +36,7 @@ def _row(
         "delta_ce": delta,
         "loss_recovered": recovered,
         "loss_recovered_mean": recovered - 0.018,
+        "ce_loss_score": recovered - 0.002,
         "kl": kl,
         "top1_agreement": 1 - kl / 2,
         "fvu_at_l0": fvu + (l0 - 32.0) * 0.0011,

@@ -37,6 +37,7 @@ DESIGN_KEYS = [
     "delta_ce",
     "loss_recovered",
     "loss_recovered_mean",
+    "ce_loss_score",
     "kl",
     "top1_agreement",
     "fvu_at_l0",

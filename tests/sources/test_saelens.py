@@ -199,6 +199,11 @@ def test_refuses_what_is_not_there(folder: Path) -> None:
     refused(folder, CONFIG, "no such file")
 
 
+def unmapped(path: Path) -> dict[str, Tensor]:
+    """A file's tensors, as copies: what `load_file` gives may still lie in the file, which is written over here."""
+    return {name: tensor.clone() for name, tensor in load_file(path).items()}
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"a": 1,}', "[1]", "\xff", "null"])
 def test_refuses_malformed_config(folder: Path, text: str) -> None:
     (folder / CONFIG).write_bytes(text.encode("latin-1"))
@@ -214,7 +219,7 @@ def test_refuses_truncated_weights(folder: Path, size: int) -> None:
 
 @pytest.mark.parametrize("name", ["W_enc", "b_enc", "W_dec", "b_dec", "threshold"])
 def test_refuses_bad_tensors(folder: Path, name: str) -> None:
-    good = load_file(folder / WEIGHTS)
+    good = unmapped(folder / WEIGHTS)
     save_file({key: value for key, value in good.items() if key != name}, folder / WEIGHTS)
     refused(folder, name, "missing")
     save_file(good | {name: torch.zeros(3, 2)}, folder / WEIGHTS)
@@ -265,7 +270,7 @@ def test_refuses_bad_metadata_and_old_activations(folder: Path) -> None:
 
 
 def test_refuses_a_scaling_factor(folder: Path) -> None:
-    good = load_file(folder / WEIGHTS)
+    good = unmapped(folder / WEIGHTS)
     save_file(good | {"scaling_factor": torch.ones(37)}, folder / WEIGHTS)
     assert load(str(folder)).d_in == 13
     save_file(good | {"scaling_factor": torch.full((37,), 2.0)}, folder / WEIGHTS)

@@ -65,6 +65,19 @@ class Predictions:
         return Compared(ce, kl, agreed)
 
 
+def cross_entropy(logits: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
+    """Of predictions at some positions, without holding more than a few of them: [m] float32 on the CPU.
+
+    logits: [batch, context, vocabulary]; positions: [m] flat indices; labels: [m].
+    """
+    step = _at_once(logits)
+    parts = [
+        -_log_softmax(logits, where).gather(-1, label[:, None])[:, 0].cpu()
+        for where, label in zip(positions.split(step), labels.split(step), strict=True)
+    ]
+    return torch.cat(parts)
+
+
 def _at_once(logits: Tensor) -> int:
     return AT_ONCE if logits.device.type == "cpu" else AT_ONCE_ACCELERATOR
 

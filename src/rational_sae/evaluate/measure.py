@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rational_sae.activations import Reader
-from rational_sae.evaluate.behaviour import Predictions
+from rational_sae.evaluate.behaviour import Predictions, cross_entropy
 from rational_sae.gate import SMOOTH_EPSILON, RationalGate
 from rational_sae.matched import can_match, shifted, solve_shift
 from rational_sae.sae import SAE
@@ -38,12 +38,14 @@ class RowSums:
     kl: Tensor
     agreed: Tensor
     """Predictions whose likeliest token is the clean model's."""
+    ce_everywhere: Tensor
+    """Cross-entropy with x̂ in place of x at every position of the sequence; 0 in `at_l0`, where nobody asks for it."""
     fired: Tensor
     """[d_sae] int64: tokens on which each latent was active."""
 
     @classmethod
     def zeros(cls, documents: int, d_sae: int) -> RowSums:
-        column = [torch.zeros(documents, dtype=torch.float64) for _ in range(6)]
+        column = [torch.zeros(documents, dtype=torch.float64) for _ in range(7)]
         return cls(*column, fired=torch.zeros(d_sae, dtype=torch.int64))
 
 
@@ -63,6 +65,9 @@ class Measurements:
     """[documents] sums of ‖x‖² along the direction of ones: d_in times the squared mean over d_in."""
     ce: dict[str, Tensor]
     """[documents] sums of next-token cross-entropy of `clean`, `zero` and `mean`."""
+    everywhere: dict[str, Tensor]
+    """[documents]: `predictions`, all positions that have a next token, the first and sinks among them; their
+    cross-entropy `clean`, and `zero` with zeros written at every position of the sequence."""
     rows: dict[str, RowSums]
     at_l0: dict[str, RowSums] = field(default_factory=dict)
     """The rows again, with thresholds moved so that each has the L0 of the reference row."""
@@ -135,6 +140,7 @@ def _empty(saes: dict[str, SAE], shifts: dict[str, float], documents: int, d_in:
         x_squared=column(),
         x_mean_squared=column(),
         ce={name: column() for name in ("clean", "zero", "mean")},
+        everywhere={name: column() for name in ("predictions", "clean", "zero")},
         rows={name: RowSums.zeros(documents, sae.d_sae) for name, sae in saes.items()},
         at_l0={name: RowSums.zeros(documents, saes[name].d_sae) for name in shifts},
         reference=reference,
@@ -168,27 +174,39 @@ def _measure_batch(
     owner = batch.document[:, None].expand_as(batch.keep)
     document = owner[keep.cpu()]
     # A kept position predicts if its next token is real; padding is special and never predicted.
-    where = torch.zeros_like(keep)
-    where[:, :-1] = keep[:, :-1] & _real_next(reader, batch).to(keep.device)
+    everywhere, where = torch.zeros_like(keep), torch.zeros_like(keep)
+    everywhere[:, :-1] = _real_next(reader, batch).to(keep.device)
+    where[:, :-1] = keep[:, :-1] & everywhere[:, :-1]
     predicted = owner[where.cpu()]
     labels = batch.input_ids.to(stream.device)[where.roll(1, 1)]
 
-    def logits(x_hat: Tensor) -> Tensor:
+    def logits(x_hat: Tensor, others: Tensor | None = None) -> Tensor:
         edited = stream.clone()
         edited[keep] = x_hat.to(stream.dtype)
+        if others is not None:
+            edited[~keep] = others.to(stream.dtype)
         return reader.host.logits_from(batch.input_ids, reader.hook, edited)
+
+    def add_everywhere(column: Tensor, found: Tensor) -> None:
+        positions = everywhere.flatten().nonzero()[:, 0]
+        labels = batch.input_ids.to(stream.device).roll(-1, 1).flatten()[positions]
+        _add(column, owner[everywhere.cpu()], cross_entropy(found, positions, labels))
 
     _add(sums.tokens, document, torch.ones(len(x)))
     _add(sums.predictions, predicted, torch.ones(len(labels)))
     _add(sums.x_squared, document, x.double().pow(2).sum(-1))
     _add(sums.x_mean_squared, document, x.double().mean(-1).pow(2) * x.shape[1])
     sums.x.index_add_(0, document, x.double().cpu())
-    clean = Predictions.of(logits(x), where.flatten().nonzero()[:, 0], labels)
+    untouched, left_out = logits(x), stream[~keep].float()
+    clean = Predictions.of(untouched, where.flatten().nonzero()[:, 0], labels)
     _add(sums.ce["clean"], predicted, clean.cross_entropy())
+    _add(sums.everywhere["predictions"], owner[everywhere.cpu()], torch.ones(int(everywhere.sum())))
+    add_everywhere(sums.everywhere["clean"], untouched)
+    add_everywhere(sums.everywhere["zero"], logits(torch.zeros_like(x), torch.zeros_like(left_out)))
     for name, ablated in {"zero": torch.zeros_like(x), "mean": mean.to(x).expand_as(x)}.items():
         _add(sums.ce[name], predicted, clean.compared(logits(ablated)).ce)
 
-    def run(sae: SAE, row: RowSums) -> None:
+    def run(sae: SAE, row: RowSums) -> Tensor:
         x_hat, z, _ = sae.outputs(x)
         active = z != 0
         row.fired += active.sum(0).cpu()
@@ -199,9 +217,11 @@ def _measure_batch(
         _add(row.ce, predicted, found.ce)
         _add(row.kl, predicted, found.kl)
         _add(row.agreed, predicted, found.agreed)
+        return x_hat
 
     for name, sae in saes.items():
-        run(sae, sums.rows[name])
+        x_hat = run(sae, sums.rows[name])
+        add_everywhere(sums.rows[name].ce_everywhere, logits(x_hat, sae(left_out)))
         if name in shifts:
             with shifted(sae, shifts[name]):
                 run(sae, sums.at_l0[name])
@@ -228,9 +248,10 @@ def _only_measured(sums: Measurements) -> Measurements:
     """Drop documents without a kept position, so that the bootstrap resamples real ones only."""
     real = sums.tokens > 0
     for row in [*sums.rows.values(), *sums.at_l0.values()]:
-        for name in ("squared_error", "l0", "l0_eps", "ce", "kl", "agreed"):
+        for name in ("squared_error", "l0", "l0_eps", "ce", "kl", "agreed", "ce_everywhere"):
             setattr(row, name, getattr(row, name)[real])
     sums.ce = {name: column[real] for name, column in sums.ce.items()}
+    sums.everywhere = {name: column[real] for name, column in sums.everywhere.items()}
     sums.x, sums.x_squared, sums.x_mean_squared = sums.x[real], sums.x_squared[real], sums.x_mean_squared[real]
     sums.tokens, sums.predictions = sums.tokens[real], sums.predictions[real]
     return sums

@@ -85,6 +85,9 @@ def _figures(sums: Measurements, name: str, weights: NDArray[np.float64]) -> Fig
     variance = squared - (centre**2).sum(-1) / tokens
     ce = {kind: weights @ column.numpy() / predictions for kind, column in sums.ce.items()}
 
+    everywhere = {kind: weights @ column.numpy() for kind, column in sums.everywhere.items()}
+    ce_everywhere = weights @ row.ce_everywhere.numpy()
+
     def reconstruction(part: RowSums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return weights @ part.squared_error.numpy() / variance, weights @ part.ce.numpy() / predictions
 
@@ -102,6 +105,7 @@ def _figures(sums: Measurements, name: str, weights: NDArray[np.float64]) -> Fig
         "delta_ce": ce_sae - ce["clean"],
         "loss_recovered": (ce["zero"] - ce_sae) / (ce["zero"] - ce["clean"]),
         "loss_recovered_mean": (ce["mean"] - ce_sae) / (ce["mean"] - ce["clean"]),
+        "ce_loss_score": (everywhere["zero"] - ce_everywhere) / (everywhere["zero"] - everywhere["clean"]),
         "kl": weights @ row.kl.numpy() / predictions,
         "top1_agreement": weights @ row.agreed.numpy() / predictions,
     }

@@ -25,7 +25,10 @@ HEADLINE: dict[str, Metric] = {
         "lower",
     ),
     "fvu_at_l0": Metric(
-        "FVU at L0", "FVU interpolated to the teacher's test L0: a comparison at equal sparsity.", "lower"
+        "FVU at L0",
+        "FVU with all thresholds moved by one amount, solved on these very test tokens so that L0 is the teacher's. "
+        "Its interval is conditional on that move. Lower is better.",
+        "lower",
     ),
     "delta_ce": Metric(
         "ΔCE",
@@ -33,11 +36,16 @@ HEADLINE: dict[str, Metric] = {
         "lower",
     ),
     "delta_ce_at_l0": Metric(
-        "ΔCE at L0", "ΔCE interpolated to the teacher's test L0: a comparison at equal sparsity.", "lower"
+        "ΔCE at L0",
+        "ΔCE with all thresholds moved by one amount, solved on these very test tokens so that L0 is the teacher's. "
+        "Its interval is conditional on that move. Lower is better.",
+        "lower",
     ),
     "loss_recovered": Metric(
         "Loss recovered",
-        "(ce_zero − ce_sae) / (ce_zero − ce_clean): 1 is no damage, 0 is as bad as zeroing x. Higher is better.",
+        "(ce_zero − ce_sae) / (ce_zero − ce_clean): 1 is no damage, 0 is as bad as zeroing x. First positions, "
+        "attention sinks and special tokens stay clean in every term, so it is not SAELens' ce_loss_score. Higher is "
+        "better.",
         "higher",
     ),
     "kl": Metric("KL", "KL(clean ‖ SAE) between next-token distributions, in nats. Lower is better.", "lower"),
@@ -73,6 +81,12 @@ FURTHER: dict[str, Metric] = {
     "ce_mean": Metric("CE mean", "Next-token cross-entropy with x replaced by its training mean, in nats."),
     "loss_recovered_mean": Metric(
         "Loss recovered (mean)", "Loss recovered with ce_mean in place of ce_zero. Higher is better.", "higher"
+    ),
+    "ce_loss_score": Metric(
+        "CE loss score",
+        "SAELens' figure: loss recovered with x̂, and zeros, written at every position, BOS and sinks too, and every "
+        "next token counted. Higher is better.",
+        "higher",
     ),
     **{
         f"probe_k{k}": Metric(
