@@ -10,6 +10,7 @@ would count one text twice, and training would read it twice.
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import os
@@ -186,12 +187,15 @@ def open_text(name: str) -> Text:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is a file or folder. Raises TextError if the system cannot say (too long a name, no permission)."""
+    """Whether there is a file or folder; none has a name that is too long. Raises TextError if the system cannot say
+    (no permission, a loop of links)."""
     try:
         os.stat(path)
     except FileNotFoundError:
         return False
     except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            return False
         raise TextError(f"{path} cannot be read ({error})", "check the path") from error
     return True
 
