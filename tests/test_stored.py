@@ -71,7 +71,7 @@ def test_a_checkpoint_goes_on_where_it_was(stored: Path) -> None:
         sae = SAE(
             torch.zeros(32, d_sae), torch.zeros(d_sae), torch.zeros(d_sae, 32), torch.zeros(32), _sized(gate, d_sae)
         )
-        candidate = Candidate(key, sae, Settings(teacher="", type=(3, 2), steps=12), x, 4.0)
+        candidate = Candidate(key, sae, Settings(teacher="synthetic", type=(3, 2), steps=12), x, 4.0)
         candidate.restore(tensors, found.state["candidates"][key])
         again, numbers = candidate.state()
         assert all(torch.equal(again[name], value) for name, value in tensors.items())
