@@ -210,7 +210,16 @@ def options_of(command: Any) -> set[str]:
     return {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
 
 
-WITHOUT_VALUES = {"--help", "--resume", "--force", "--fresh", "--private", "--revive", "--refit-decoder"}
+WITHOUT_VALUES = {
+    "--help",
+    "--resume",
+    "--overwrite",
+    "--accept-implausible",
+    "--fresh",
+    "--private",
+    "--revive",
+    "--refit-decoder",
+}
 WITHOUT_VALUES |= {"--trust-remote-code", "--json", "--overwrite", "--accept-implausible"}
 """Flags; and where JSON goes, which has tests of its own."""
 

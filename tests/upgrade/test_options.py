@@ -136,7 +136,7 @@ def test_every_row_is_of_the_family_that_its_gate_is_and_its_files_say(x: Tensor
         directions().T, torch.zeros(D_SAE), directions(), torch.zeros(D_IN), gate, metadata=Metadata(family=family)
     )
     settings = Settings(teacher="synthetic", controls=("native", "identity", "jumprelu"), type=(3, 2))
-    prepared = prepare(settings, teacher, Harvest(None, x, x, None), force=True)  # type: ignore[arg-type]
+    prepared = prepare(settings, teacher, Harvest(None, x, x, None), accept_implausible=True)  # type: ignore[arg-type]
     rows = starting_saes(prepared, settings)
     found = {name: sae.metadata.family for name, sae in rows.items()}
     assert found == {

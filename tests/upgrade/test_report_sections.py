@@ -79,7 +79,7 @@ def test_the_report_says_that_a_single_file_was_read_in_blocks(settings: Setting
     rows = [json.loads(line)["text"] for line in Path(settings.text).read_text().splitlines()]
     book = tmp_path / "book.txt"
     book.write_text("\n\n".join(rows))
-    report = report_of(upgrade(settings.model_copy(update={"text": str(book), "probes": ()}), force=True))
+    report = report_of(upgrade(settings.model_copy(update={"text": str(book), "probes": ()}), accept_implausible=True))
     (warning,) = [one for one in report["warnings"] if "blocks of neighbouring paragraphs" in one]
     assert warning.startswith(f"{book} is one file")
 
