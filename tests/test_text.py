@@ -155,7 +155,8 @@ def test_pieces_of_a_long_document_are_one_document_of_one_split() -> None:
     assert len(long) > 2 * MAX_DOCUMENT_CHARACTERS
     text = text_of([*DOCUMENTS[:200], long, *DOCUMENTS[200:400]])
     found: dict[Split, list[tuple[int, str]]] = {split: list(text.pieces(split)) for split in SPLITS}
-    (home,) = [split for split in SPLITS if any(len(piece) > 1000 for _, piece in found[split])]
+    homes: list[Split] = [split for split in SPLITS if any(len(piece) > 1000 for _, piece in found[split])]
+    (home,) = homes
     numbers = [number for number, piece in found[home] if len(piece) > 1000]
     assert len(numbers) == -(-len(long) // MAX_DOCUMENT_CHARACTERS) > 2
     assert len(set(numbers)) == 1
