@@ -290,9 +290,9 @@ class RationalGate(Gate):
         z = self.value(h.float() / scale) * scale * self.log_gain.exp()
         size = z.detach().abs()
         if float(self.cut) == 0:
-            return z, (size > SMOOTH_EPSILON * scale).sum() / len(h)
+            return z, (size > SMOOTH_EPSILON * scale).sum() / max(1, len(h))
         kept = size > self.cut * scale
-        return torch.where(kept, z, 0.0), kept.sum() / len(h)
+        return torch.where(kept, z, 0.0), kept.sum() / max(1, len(h))
 
     def token_scale(self, h: Tensor) -> Tensor | None:
         return None if self.token is None else self.token.of(h.detach() / self.scale.detach())
@@ -399,7 +399,7 @@ def _level(threshold: Tensor, transition: Transition) -> Tensor:
 
 
 def _l0(code: Tensor, tokens: int) -> Tensor:
-    return (code != 0).sum() / tokens
+    return (code != 0).sum() / max(1, tokens)
 
 
 def _unit(threshold: Tensor) -> Tensor:
@@ -433,7 +433,7 @@ class _HardCodes(torch.autograd.Function):
         ctx.save_for_backward(value, latent, active, r >= floor, shape, scale, threshold)
         ctx.transition, ctx.tokens = transition, tokens
         code = torch.zeros_like(value).index_copy_(0, active, s * r.clamp_min(floor))
-        return code, code.new_tensor(len(active) / tokens)
+        return code, code.new_tensor(len(active) / max(1, tokens))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -444,7 +444,7 @@ class _HardCodes(torch.autograd.Function):
         r, slope, by_shape = value_slope_sums(t, g * s, shape)
         jump = (scale * rational_value(threshold / scale, shape).clamp_min(0.0))[latent]
         kernel = ctx.transition.kernel(value, threshold[latent], latent)
-        step = (grads[0] * jump + grads[1] / ctx.tokens) * kernel
+        step = (grads[0] * jump + grads[1] / max(1, ctx.tokens)) * kernel
         by_value = step.clone() if ctx.transition.to_input else torch.zeros_like(value)
         by_value.index_add_(0, active, g * slope)
         by_threshold = torch.zeros_like(threshold).index_add_(0, latent, -step)
