@@ -396,12 +396,12 @@ def test_auto_is_cuda_where_there_is_one_and_what_cannot_be_used_is_refused_in_a
 def test_every_command_that_reads_a_model_takes_a_device(inputs: Path, tmp_path: Path, command: str) -> None:
     further = {"upgrade": ["--out", tmp_path / "out"], "export": ["--as", "jumprelu", "--out", tmp_path / "out"]}
     text = inputs / "text.jsonl"
-    arguments = [command, inputs / "topk", "--text", text, "--device", "nonsense", *further.get(command, [])]
+    arguments = [command, inputs / "topk", "--text", text, "--device", "cuda:999", *further.get(command, [])]
     done = subprocess.run(
         [sys.executable, "-m", "rational_sae", *map(str, arguments)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1, done.stderr
-    assert "the device nonsense cannot be used" in done.stderr
+    assert "the device cuda:999 cannot be used" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 

@@ -124,7 +124,7 @@ def test_rough_selection_misses_no_active_entry_and_lists_few_others(size: float
 def test_no_token_at_all_has_no_codes_and_no_fault(kind: str, x: Tensor) -> None:
     sae = make_sae(kind)
     x_hat, z, l0 = sae.outputs(x[:0])
-    assert (x_hat.shape, z.shape, float(l0)) == ((0, D_IN), (0, D_SAE), 0.0)
+    assert (x_hat.shape, z.shape, float(l0.detach())) == ((0, D_IN), (0, D_SAE), 0.0)
 
 
 def test_a_batch_without_any_entry_reconstructs_the_offset(x: Tensor) -> None:
