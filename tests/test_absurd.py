@@ -61,8 +61,8 @@ UPGRADE = {
 }
 
 EVALUATE = {name: UPGRADE[name] for name in ("--text", "--model", "--hook", "--eval-tokens", "--context", "--bos")}
-EVALUATE |= {name: UPGRADE[name] for name in ("--probe", "--probe-train", "--cache", "--cache-gb", "--out")}
-READ = {name: UPGRADE[name] for name in ("--text", "--model", "--hook", "--context", "--bos")}
+EVALUATE |= {name: UPGRADE[name] for name in ("--probe", "--probe-train", "--cache", "--cache-gb", "--out", "--device")}
+READ = {name: UPGRADE[name] for name in ("--text", "--model", "--hook", "--context", "--bos", "--device")}
 
 COMMANDS: dict[str, tuple[list[str], dict[str, list[str]]]] = {
     "upgrade": (["upgrade", "TEACHER", *RUN], UPGRADE),
@@ -97,7 +97,7 @@ COMMANDS: dict[str, tuple[list[str], dict[str, list[str]]]] = {
             "--cache-gb": UPGRADE["--cache-gb"],
         },
     ),
-    "theory": (["theory"], {"--out": ["", LONG, "FILE/out", "LOOP"]}),
+    "theory": (["theory"], {"--out": ["", LONG, "FILE", "FILE/out", "LOOP"]}),
     "bench": (
         ["bench"],
         {

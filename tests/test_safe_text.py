@@ -53,7 +53,7 @@ def test_characters_without_a_shape_are_spelled_out(hidden: str) -> None:
 
 def test_a_name_is_one_short_line() -> None:
     assert name_of("a\tb\nc") == "a\\tb\\nc"
-    assert len(name_of("x" * 5000)) == 300
+    assert 290 < len(name_of("x" * 5000)) <= 300
 
 
 def test_a_bounded_text_keeps_its_head_and_its_tail() -> None:

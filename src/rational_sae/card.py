@@ -32,6 +32,11 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.
 PAGE = re.compile(r"[\w.-]+(/[\w.-]+)*", re.ASCII)
 """What follows Neuronpedia's address."""
 
+ADDRESS = re.compile(r"://|www\.|@", re.IGNORECASE)
+"""In a word that some readers of Markdown make a link of."""
+
+MARKUP = re.compile(r"[&<>`*\[\]|\\~$!#]|(?<!\w)_|_(?!\w)")
+
 PLAIN = re.compile(r"[A-Za-z](\w|[ .,/:()=+-])*", re.ASCII)
 """Text that is no markup in any place where a card puts it; no link either, without "://" and "www."."""
 
@@ -71,7 +76,7 @@ def _name(text: Any) -> str:
     """A name or another word of an SAE's own in Markdown: as it is if it is plain, else as code, where nothing is
     markup, a link or an end of a table's cell."""
     text = name_of(str(text))
-    return text if PLAIN.fullmatch(text) and "://" not in text and "www." not in text.lower() else _code(text)
+    return text if PLAIN.fullmatch(text) and not ADDRESS.search(text) else _code(text)
 
 
 def _code(text: str) -> str:
@@ -83,10 +88,14 @@ def _code(text: str) -> str:
 
 
 def _sentence(text: Any) -> str:
-    """Words of ours that may quote somebody's, in Markdown: what could be markup is written as a character's number."""
-    text = " ".join(printable(str(text)).split())
-    text = re.sub(r"[&<>`*\[\]|\\~$@!#]|(?<!\w)_|_(?!\w)", lambda found: f"&#{ord(found[0])};", text)
-    return text.replace("://", "&#58;//").replace("www.", "www&#46;")
+    """Words of ours that may quote somebody's, in Markdown: an address is written as code, and of all else what could
+    be markup as a character's number."""
+    words = printable(str(text)).split()
+    return " ".join(_code(word) if ADDRESS.search(word) else MARKUP.sub(_number, word) for word in words)
+
+
+def _number(found: re.Match[str]) -> str:
+    return f"&#{ord(found[0])};"
 
 
 def _title(sae: SAE) -> str:

@@ -241,10 +241,10 @@ def check_sae_folder(folder: Path) -> None:
 
 def check_elsewhere(source: str, out: Path, names: Tree = RESULT_NAMES) -> None:
     """Raise OutputError if a local source lies where a result would replace it."""
-    path = Path(source).expanduser()
-    for one in (path, path / ROWS[0]):  # an upgrade's folder stands for the SAE in it
-        with contextlib.suppress(OSError, ValueError):  # no path, or none below `out`
-            below = one.resolve(strict=True).relative_to(out.resolve()).parts
+    for part in ("", ROWS[0]):  # an upgrade's folder stands for the SAE in it
+        # No path, none below `out`, the home of nobody, or a loop of links.
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            below = (Path(source).expanduser() / part).resolve(strict=True).relative_to(out.resolve()).parts
             if not below or _key(names, below[0]) is not None:
                 raise OutputError(f"{source} lies where the result would replace it", "choose another --out")
 

@@ -106,7 +106,7 @@ def test_a_gemma_scope_config_that_says_another_gate_is_refused(tmp_path: Path, 
     with_config(folder, "config.json", architecture="jump_relu")
     load(str(folder))
     with_config(folder, "config.json", **changes)
-    refused(folder, "by its config" if "architecture" in changes else "k is 32")
+    refused(folder, "'topk'" if "architecture" in changes else "k is 32")
 
 
 @pytest.mark.parametrize("mode", ["hard", "smooth"])

@@ -16,12 +16,12 @@ Checked = TypeVar("Checked")
 
 
 def path_of(given: str | Path) -> Path:
-    """A path that the system can take: not empty, no name too long, no loop of links or plain file on the way."""
+    """A path that the system can take: not empty, no name too long, no loop of links on the way."""
     if not str(given):
         raise typer.BadParameter("an empty path")
     try:
         os.stat(given)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError) as error:
         raise typer.BadParameter(
