@@ -437,7 +437,7 @@ def test_a_release_for_the_chat_model_is_of_the_chat_model(cache: Path) -> None:
     gemma_scope("npz")(cached(cache, "google/gemma-scope-9b-it-res") / row["path"], Shape())
     found = load(f"saelens:gemma-scope-9b-it-res/{row['id']}").metadata
     assert found.model_name == "gemma-2-9b-it"
-    assert found.hook_name == "blocks.9.hook_resid_post"
+    assert found.hook_name == f"blocks.{row['id'].split('/')[0].removeprefix('layer_')}.hook_resid_post"
     assert load(f"hub:google/gemma-scope-9b-it-res/{row['path']}").metadata.model_name == "gemma-2-9b-it"
 
 

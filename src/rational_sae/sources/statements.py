@@ -257,21 +257,26 @@ def warnings_of(path: Path, table: str, *stated: Mapping[str, Any]) -> list[str]
         if key not in known:
             unknown.append(key)
         elif key in VALUES and (words := VALUES[key](value)):
-            found.append(f"{path}: {key} is {printable(repr(value))[:LONGEST_NAME]}; {words}")
+            found.append(f"{path}: {key} is {_short(value)}; {words}")
     return found + _unknown(path, list(dict.fromkeys(unknown)))
 
 
 def _unknown(path: Path, keys: list[str]) -> list[str]:
     if not keys:
         return []
-    names = ", ".join(printable(key)[:LONGEST_NAME] for key in keys[:NAMED])
+    names = ", ".join(_short(key) for key in keys[:NAMED])
     more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
     return [f"{path} states what is unknown here, so it was not followed: {names}{more}"]
+
+
+def _short(value: Any) -> str:
+    """A key or a value on one line of bounded length, without control characters."""
+    return printable(" ".join(str(value).split()))[:LONGEST_NAME]
 
 
 def other_weights(stated: Mapping[str, Any]) -> str | None:
     """Which weights of its model an SAE was trained on, if they are not the newest ones: `revision step1000`."""
     for key in ("revision", "checkpoint_index", "checkpoint_value", "checkpoint_label"):
         if stated.get(key) not in (None, "main"):
-            return f"{key} {printable(str(stated[key]))[:LONGEST_NAME]}"
+            return f"{key} {_short(stated[key])}"
     return None
