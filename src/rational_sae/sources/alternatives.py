@@ -58,9 +58,10 @@ NORMED = 0.02
 SPARSER, CLEARLY = 2.0, 0.8
 """Another gate counts at so many times fewer latents with this share of the error. Right SAEs lose by fewer latents."""
 
-LARGER_K, BETTER_K, TURNS = 2.0, 0.75, 1.1
-"""A larger k counts from this factor on if the error is least there, BETTER_K of the stored k's or less, and is TURNS
-times that again at twice as many: an SAE is best near the k that it was trained with, a mere basis is not."""
+LARGER_K, BETTER_K, TURNS = 4.0, 0.5, 1.1
+"""A larger k counts from this factor on if the stored figures are doubtful, the error is least there, BETTER_K of the
+stored k's or less, and is TURNS times that again further on: an SAE is best near the k that it was trained with (up to
+2.7 times that, where the number of features varies from token to token), a mere basis is not."""
 
 MOST_K = 1024
 """Largest k tried: published SAEs have 512 at most."""
@@ -360,7 +361,7 @@ def _changes(stored: _Formula, centred: bool, normaliser: Normaliser) -> list[st
 
 def _gates(tokens: _Tokens, stored: _Outcome) -> Iterator[_Outcome]:
     """The best TopK and, unless the stored gate is one, the best threshold for all latents, on the stored
-    pre-activations. They are found by doubling, up to where the error has turned, and once by √2."""
+    pre-activations: of powers of 2, which most published k are, up to where the error has turned."""
     sae, h = tokens.sae, tokens.preactivations(tokens.stored)
     given = tokens.stored
     is_topk = isinstance(sae.gate, TopKGate)
@@ -378,7 +379,8 @@ def _gates(tokens: _Tokens, stored: _Outcome) -> Iterator[_Outcome]:
     elif best:
         said = f"TopK (k near {best}, a guess)"
         yield topk(best, said)
-        if isinstance(sae.gate, TopKGate) and best >= LARGER_K * sae.gate.k and turns:
+        larger = isinstance(sae.gate, TopKGate) and best >= LARGER_K * sae.gate.k
+        if larger and turns and stored.fvu > DOUBTFUL_FVU:
             yield topk(best, said, "larger k")
     if is_topk:
         return
@@ -398,7 +400,7 @@ def _gates(tokens: _Tokens, stored: _Outcome) -> Iterator[_Outcome]:
 
 
 def _least(error: Callable[[int], float], most: int) -> tuple[int, bool]:
-    """The size from 1 to most where the error is least, 0 if most is; and whether the error turns there."""
+    """The power of 2 up to most where the error is least, 0 if there is none; and whether the error turns there."""
     found: dict[int, float] = {}
     size = 1
     while size <= most and not (found and found[size // 2] >= TURNS * min(found.values())):
@@ -406,9 +408,5 @@ def _least(error: Callable[[int], float], most: int) -> tuple[int, bool]:
         size *= 2
     if not found:
         return 0, False
-    least = min(found, key=lambda size: found[size])
-    for size in {round(least / 2**0.5), round(least * 2**0.5)}:
-        if 1 <= size <= most and size not in found:
-            found[size] = error(size)
     best = min(found, key=lambda size: found[size])
     return best, max(found[size] for size in found if size >= best) >= TURNS * found[best]
