@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup demo lint test test-slow bench docs docs-formats docs-theory
+.PHONY: setup demo lint test test-slow test-floors test-newest bench docs docs-formats docs-theory
 
 setup: $(STAMP)
 
@@ -32,6 +32,14 @@ test: setup lint
 # pytest exits with 5 when no test is collected.
 test-slow: setup
 	$(SIDE_BY_SIDE) -m slow || test $$? -eq 5
+
+# The core tests under the lowest versions that pyproject.toml allows, and under the newest there are; each makes an
+# environment of its own.
+test-floors:
+	$(PYTHON) .ci/versions.py lowest
+
+test-newest:
+	$(PYTHON) .ci/versions.py newest
 
 # The tables and the picture of docs/performance.md, about ten minutes on an idle machine.
 bench: setup
