@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 CORE = (
     "tests/rational",  # fits and certificates
-    "tests/kernels/test_reference.py",
+    "tests/kernels",
     "tests/test_gate.py",
     "tests/test_sae.py",
     "tests/test_matched.py",
