@@ -119,12 +119,12 @@ class Reading(BaseModel):
             dtype=getattr(torch, options.precision),
             trust_remote_code=options.trust_remote_code,
         )
-        hook = host.hook(options.hook)  # first: at another place the stream has another width
         if host.d_model != sae.d_in:
             raise HostError(
                 f"the SAE reads width {sae.d_in}, {options.model} has width {host.d_model}",
                 "give the model that the SAE was trained on",
             )
+        hook = host.hook(options.hook)
         sae.to(host.device)
         require_positions(host, options.context)
         settle(sae, host)
