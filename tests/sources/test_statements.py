@@ -489,3 +489,9 @@ def test_where_dictionary_learning_reads(
     found = load(str(home)).metadata
     assert found.hook_name == wanted
     assert found.warnings == []
+
+
+@pytest.mark.parametrize("family", ["relu", "jumprelu", "topk"])
+def test_the_demos_teachers_state_nothing_unknown(family: str) -> None:
+    teachers = Path(__file__).parents[2] / "demo" / "teachers"
+    assert load(str(teachers / family)).metadata.warnings == []

@@ -82,6 +82,11 @@ SAELENS = (
     | _all("harmless", "a document is never joined to another here", "sequence_separator_token begin_sequence_token")
     | _all("harmless", "a document is never joined to another here", "exclude_bos_between_sequences")
     | _all("harmless", "what training measured", "l0 num_dead_features")
+    | _all(
+        "harmless",
+        "who trained the SAE, and how",
+        "trained_by training_architecture training_architecture_details training_passes training_split",
+    )
     | _all("harmless", "how it is computed", "use_error_term use_sparse_activations sparse_intermediate")
     | _all("harmless", "only what its own evaluation read", "hook_eval hook_point_eval evaluator")
     | _all(
