@@ -83,6 +83,7 @@ def confused() -> dict[str, list[tuple[str, str]]]:
         ("layer_norm", one, quick(one.train, "batchtopk", k=8, normalisation="layer_norm")),
         ("constant_norm_rescale", one, quick(one.train, "topk", k=8, normalisation="constant_norm_rescale")),
         ("basis", one, basis(one.train, 24)),
+        ("clusters", one, clusters(one.train, D_SAE)),
     ]
     found: dict[str, list[tuple[str, str]]] = {}
     for name, source, sae in saes:
@@ -143,6 +144,21 @@ def test_a_forgotten_centring_is_named(make: str, offset: float) -> None:
     assert likely is not None
     assert likely.changes == ("x centred over d_in",)
     assert likely.fvu == pytest.approx(reconstruction(sae, x)[0], rel=0.1)
+
+
+def test_a_centred_sae_that_says_so_is_left_alone() -> None:
+    """Read centred it is right, with tokens' means or without; a plain SAE that is read centred is named."""
+    one = small("offset")
+    plain = quick(one.train, "topk", k=8)
+    right = quick(centred(one.train), "topk", k=8)
+    right.centred = True
+    assert likely_formula(right, one.test) is None
+    assert likely_formula(right, centred(one.test)) is None
+    wrong = copy.deepcopy(plain)
+    wrong.centred = True
+    likely = likely_formula(wrong, one.test)
+    assert likely is not None
+    assert likely.changes == ("x not centred over d_in",)
 
 
 def test_a_threshold_against_a_topk_at_one_l0_is_no_accusation() -> None:
