@@ -133,3 +133,31 @@ def test_alone_nothing_is_split_or_waited_for() -> None:
     assert distributed.leaders_json({"a": 1}) == {"a": 1}
     assert [item for item, _ in distributed.spread([1, 2, 3], lambda n: torch.zeros(n, 2))] == [1, 2, 3]
     distributed.leader_goes_on()
+
+
+LEAVES = """
+from pathlib import Path
+
+import torch
+from rational_sae import distributed
+
+distributed.start()
+distributed.totals(torch.ones(2).sum())
+distributed.stop()
+threads = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+assert not [name for name in threads if "gloo" in name], threads
+print("alone")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted as Linux shows them")
+def test_leaving_ends_the_threads_that_carried_tensors(tmp_path: Path) -> None:
+    """One that lives on into the interpreter's end would abort the process after its work is done."""
+    script = tmp_path / "leaves.py"
+    script.write_text(LEAVES)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [sys.executable, *launcher, str(script)], capture_output=True, text=True, check=False, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("alone") == 2
