@@ -25,29 +25,29 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = (
     "tests/rational",  # fits and certificates
     "tests/kernels",
-    "tests/test_gate.py",
-    "tests/test_sae.py",
-    "tests/test_matched.py",
-    "tests/test_sparse.py",  # the training step
-    "tests/sources/test_formats.py",
-    "tests/sources/test_parity.py",  # every format beside its owner's code
-    "tests/test_export.py",
-    "tests/test_saelens_plugin.py",
-    "tests/test_text.py",
-    "tests/test_tokens.py",
-    "tests/test_hosts.py",  # language models, GGUF among them
-    "tests/test_activations.py",
-    "tests/evaluate/test_measure.py",
-    "tests/evaluate/test_run.py",  # evaluate from files to rows, probes too
-    "tests/upgrade/test_report_sections.py",  # whole upgrades of tiny models
-    "tests/upgrade/test_checkpoint.py",
+    "tests/gates/test_gate.py",
+    "tests/sae/test_sae.py",
+    "tests/sae/test_match_l0.py",
+    "tests/sae/test_sparse.py",  # the training step
+    "tests/formats/test_formats.py",
+    "tests/formats/test_parity.py",  # every format beside its owner's code
+    "tests/formats/test_save.py",
+    "tests/formats/test_saelens_class.py",
+    "tests/data/test_text.py",
+    "tests/data/test_tokens.py",
+    "tests/data/test_language_model.py",  # language models, GGUF among them
+    "tests/data/test_activations.py",
+    "tests/evaluation/test_measure.py",
+    "tests/evaluation/test_run.py",  # evaluate from files to rows, probes too
+    "tests/upgrading/run/test_report_sections.py",  # whole upgrades of tiny models
+    "tests/upgrading/run/test_checkpoint.py",
     "tests/report/test_report_page.py",
-    "tests/test_card.py",
-    "tests/test_trackers.py",
-    "tests/test_bars.py",
-    "tests/test_cli.py::test_inspect_and_fit_print_json_alone",
-    "tests/test_cli.py::test_fit_draws_a_picture_and_refuses_another_ending",
-    "tests/test_cli.py::test_every_command_has_help_with_an_example",
+    "tests/publish/test_card.py",
+    "tests/upgrading/run/test_trackers.py",
+    "tests/cli/test_bars.py",
+    "tests/cli/test_cli.py::test_inspect_and_fit_print_json_alone",
+    "tests/cli/test_cli.py::test_fit_draws_a_picture_and_refuses_another_ending",
+    "tests/cli/test_cli.py::test_every_command_has_help_with_an_example",
 )
 """What must hold whatever the versions."""
 

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 from rational_sae.errors import TrainingError
-from rational_sae.evaluate import mean_l0
-from rational_sae.matched import can_match, shifted, solve_shift
-from rational_sae.progress import Silent
-from rational_sae.sae import SAE
-from rational_sae.sources import load
-from rational_sae.upgrade.candidate import Candidate
-from rational_sae.upgrade.job import Clock, Harvest, as_candidates, harvest, prepare, starting_saes, train
-from rational_sae.upgrade.settings import Settings
+from rational_sae.evaluation import mean_l0
+from rational_sae.formats import load
+from rational_sae.sae.match_l0 import can_match, shifted, solve_shift
+from rational_sae.sae.model import SAE
+from rational_sae.support.progress import Silent
+from rational_sae.upgrading.job import Clock, Harvest, as_candidates, harvest, prepare, starting_saes, train
+from rational_sae.upgrading.settings import Settings
+from rational_sae.upgrading.train.candidate import Candidate
 
 STEPS, TRAIN_TOKENS, EVAL_TOKENS, CLOSE, MORE_SEEDS = 300, 196_608, 6144, 0.01, (1, 2)
 

@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rational_sae.evaluate import mean_l0, measure
-from rational_sae.evaluate.measure import Measurements, RowSums
-from rational_sae.evaluate.metrics import RESAMPLES
-from rational_sae.matched import solve_shift
-from rational_sae.progress import Silent
-from rational_sae.sources import load
-from rational_sae.upgrade.job import Clock, as_candidates, harvest, prepare, starting_saes, train
-from rational_sae.upgrade.settings import Settings
+from rational_sae.evaluation import mean_l0, measure
+from rational_sae.evaluation.measure import Measurements, RowSums
+from rational_sae.evaluation.metrics import RESAMPLES
+from rational_sae.formats import load
+from rational_sae.sae.match_l0 import solve_shift
+from rational_sae.support.progress import Silent
+from rational_sae.upgrading.job import Clock, as_candidates, harvest, prepare, starting_saes, train
+from rational_sae.upgrading.settings import Settings
 
 MOVES = (0.92, 0.96, 1.0, 1.04, 1.08)
 """L0 of the moved row over the teacher's: linear interpolation between neighbours, and no sample may lie outside."""

@@ -22,7 +22,7 @@ import torch
 
 from rational_sae.bench.ours import our_jobs
 from rational_sae.bench.problem import Shape, make_problem
-from rational_sae.sparse import Entries
+from rational_sae.sae.sparse import Entries
 
 MARKS = {name: (f"<!-- {name} -->", f"<!-- /{name} -->") for name in ("points", "gemma")}
 REPEATS = 9

@@ -13,9 +13,9 @@ import time
 
 import torch
 
-from rational_sae.gate import ReLUGate
-from rational_sae.sae import SAE
-from rational_sae.sparse import reconstruct
+from rational_sae.gates.gate import ReLUGate
+from rational_sae.sae.model import SAE
+from rational_sae.sae.sparse import reconstruct
 
 D_IN, D_SAE, BATCH, REPEATS = 576, 4608, 1024, 5
 DENSITIES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)

@@ -36,17 +36,18 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from tiny import save_tiny, save_tiny_teacher, save_tiny_text
 
-from rational_sae import activations, reading
+from rational_sae.data import activations, reading
 from rational_sae.errors import RationalSAEError
-from rational_sae.outputs import PAGE_MARK
-from rational_sae.progress import Silent
+from rational_sae.formats import load
 from rational_sae.report import files
-from rational_sae.sources import load
+from rational_sae.support.outputs import PAGE_MARK
+from rational_sae.support.progress import Silent
 from rational_sae.sweep import Plan, sweep
-from rational_sae.upgrade import checkpoint, initialise, write
-from rational_sae.upgrade.folder import Interval, JobFolder
-from rational_sae.upgrade.job import harvest, upgrade
-from rational_sae.upgrade.settings import Settings
+from rational_sae.upgrading.job import harvest, upgrade
+from rational_sae.upgrading.run import checkpoint, write
+from rational_sae.upgrading.run.folder import Interval, JobFolder
+from rational_sae.upgrading.settings import Settings
+from rational_sae.upgrading.start import initialise
 
 STEPS = 24
 WINDOW_BYTES = 4 * 32 * 300

@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from rational_sae.gate import ReLUGate, ThresholdGate, TopKGate
-from rational_sae.reading import Reading
-from rational_sae.sae import SAE, Normalisation
-from rational_sae.sources import load
-from rational_sae.sources.alternatives import likely_formula
+from rational_sae.check.alternatives import likely_formula
+from rational_sae.data.reading import Reading
+from rational_sae.formats import load
+from rational_sae.gates.gate import ReLUGate, ThresholdGate, TopKGate
+from rational_sae.sae.model import SAE, Normalisation
 
 MATTERS = 0.8
 D_IN, FEATURES, D_SAE = 48, 160, 192

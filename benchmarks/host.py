@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import rational_sae
-from rational_sae.activations import Reader
-from rational_sae.evaluate import measure, results
-from rational_sae.reading import Reading
+from rational_sae.data.activations import Reader
+from rational_sae.data.reading import Reading
+from rational_sae.evaluation import measure, results
 
 TEACHER = Path(__file__).parents[1] / "demo" / "teachers" / "topk"
 REPEATS = 5

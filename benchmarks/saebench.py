@@ -21,10 +21,10 @@ from pathlib import Path
 
 from saebench_env import VARIABLES, interpreter
 
-from rational_sae.evaluate.tasks import open_task
-from rational_sae.hosts import Host, load_host
-from rational_sae.sources import load
-from rational_sae.text import open_text
+from rational_sae.data.language_model import Host, load_host
+from rational_sae.data.text import open_text
+from rational_sae.evaluation.tasks import open_task
+from rational_sae.formats import load
 
 CLASSES = 4
 

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from rational_sae.errors import RationalSAEError
-from rational_sae.paths import cache_dir
+from rational_sae.support.paths import cache_dir
 
 SAEBENCH = "sae-bench==0.6.0"
 TORCH = "torch==2.13.0"

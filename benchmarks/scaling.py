@@ -18,7 +18,7 @@ import altair as alt
 
 from rational_sae.bench import Shape
 from rational_sae.bench.run import bench_shape, environment
-from rational_sae.progress import Silent
+from rational_sae.support.progress import Silent
 
 BASE = Shape(576, 4608, 1024)
 VARIED: dict[str, tuple[int, ...]] = {

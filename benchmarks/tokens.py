@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 from ablation import measured
 
-from rational_sae.evaluate import mean_l0
-from rational_sae.progress import Silent
-from rational_sae.sources import load
-from rational_sae.upgrade.job import Clock, as_candidates, harvest, prepare, starting_saes, train
-from rational_sae.upgrade.settings import Settings
+from rational_sae.evaluation import mean_l0
+from rational_sae.formats import load
+from rational_sae.support.progress import Silent
+from rational_sae.upgrading.job import Clock, as_candidates, harvest, prepare, starting_saes, train
+from rational_sae.upgrading.settings import Settings
 
 PER_LATENT = (16, 32, 64, 128)
 """Distinct tokens for each latent; beside these, as many as the steps take."""

@@ -28,10 +28,10 @@ from sae_lens.saes.standard_sae import StandardTrainingSAE, StandardTrainingSAEC
 from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
 from safetensors.torch import load_file, save_file
 
-from rational_sae.activations import SINK_NORM, Reader
-from rational_sae.hosts import load_host, wants_bos
-from rational_sae.text import open_text
-from rational_sae.tokens import Tokeniser
+from rational_sae.data.activations import SINK_NORM, Reader
+from rational_sae.data.language_model import load_host, wants_bos
+from rational_sae.data.text import open_text
+from rational_sae.data.tokens import Tokeniser
 
 BATCH, SEED, CONTEXT, WARM_UP = 1024, 0, 128, 500
 NORM_BATCHES, MEAN_TOKENS = 50, 20_000

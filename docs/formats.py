@@ -3,7 +3,7 @@
     make docs-formats
 
 Each row is built and saved by its owner's code, read by this package, and shown as it was read; each refusal is one
-that was raised. tests/test_formats_table.py fails when the README is out of date.
+that was raised. tests/formats/test_formats_table.py fails when the README is out of date.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def table() -> str:
     sys.path.insert(0, str(ROOT / "tests"))
     from format_cases import CASES, REFUSALS, Shape
 
+    from rational_sae.check.formula import formula
     from rational_sae.errors import SourceError
-    from rational_sae.sources import load
-    from rational_sae.sources.formula import formula
+    from rational_sae.formats import load
 
     lines = ["| format | kind | as it is read | compared with |", "|---|---|---|---|"]
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,8 +1,8 @@
-"""Rebuild src/rational_sae/model_names.json from the TransformerLens that is installed: its names and the hub's ids.
+"""Rebuild src/rational_sae/data/model_names.json from the installed TransformerLens: its names and the hub's ids.
 
     make model-names
 
-Only names are taken. tests/test_hook_names.py compares the file with the registry of the version that it states.
+Only names are taken. tests/data/test_hook_names.py compares the file with the registry of the version that it states.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-TARGET = Path(__file__).parent.parent / "src" / "rational_sae" / "model_names.json"
+TARGET = Path(__file__).parent.parent / "src" / "rational_sae" / "data" / "model_names.json"
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from tiny import TINY_FAMILIES, TINY_WORDS, save_tiny
 
-from rational_sae.hosts import Host, load_host
-from rational_sae.text import Text, open_text
+from rational_sae.data.language_model import Host, load_host
+from rational_sae.data.text import Text, open_text
 
 # Threads of processes side by side wait for each other at every product: ten times slower, and more.
 # As many as the processes that tests start, or the same job would not give the same bits.
@@ -25,7 +25,7 @@ if not torch.cuda.is_available():  # before any import of triton: its kernels ar
 @pytest.fixture(params=[False, True], ids=["selects in float32", "selects in bfloat16"])
 def selection(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sparse step's selection by float32 and by bfloat16 products, whatever this machine would take."""
-    monkeypatch.setattr("rational_sae.sparse.bfloat16_gains", lambda _device: request.param)
+    monkeypatch.setattr("rational_sae.sae.sparse.bfloat16_gains", lambda _device: request.param)
 
 
 @pytest.fixture(scope="session")

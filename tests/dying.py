@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rational_sae.upgrade import write
-from rational_sae.upgrade.folder import Interval, JobFolder
-from rational_sae.upgrade.job import upgrade
-from rational_sae.upgrade.settings import Settings
+from rational_sae.upgrading.job import upgrade
+from rational_sae.upgrading.run import write
+from rational_sae.upgrading.run.folder import Interval, JobFolder
+from rational_sae.upgrading.settings import Settings
 
 
 class DiedError(Exception):

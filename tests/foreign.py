@@ -26,21 +26,21 @@ from typing import Any
 
 from tiny import save_tiny, save_tiny_teacher, save_tiny_text
 
+from rational_sae.data.reading import Reading
 from rational_sae.errors import RationalSAEError
-from rational_sae.evaluate import evaluate
-from rational_sae.export import save, save_plain
-from rational_sae.outputs import EVALUATION, PAGE_MARK, check_out
-from rational_sae.progress import Silent
-from rational_sae.reading import Reading
+from rational_sae.evaluation import evaluate
+from rational_sae.formats import load
+from rational_sae.formats.save import save, save_plain
 from rational_sae.report import evaluation_report, files, read_report, write_page, write_report
-from rational_sae.sources import load
+from rational_sae.support.outputs import EVALUATION, PAGE_MARK, check_out
+from rational_sae.support.progress import Silent
 from rational_sae.sweep import Plan, sweep
 from rational_sae.theory import figures, write_theory
-from rational_sae.upgrade import initialise
-from rational_sae.upgrade.folder import Interval, JobFolder
-from rational_sae.upgrade.job import upgrade
-from rational_sae.upgrade.settings import Settings
-from rational_sae.upgrade.write import write
+from rational_sae.upgrading.job import upgrade
+from rational_sae.upgrading.run.folder import Interval, JobFolder
+from rational_sae.upgrading.run.write import write
+from rational_sae.upgrading.settings import Settings
+from rational_sae.upgrading.start import initialise
 
 NAMES = [
     "notes.md",

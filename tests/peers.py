@@ -18,8 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rational_sae.embedded import Part, download_wheel
-from rational_sae.paths import cache_dir
+from rational_sae.data.embedded import Part, download_wheel
+from rational_sae.support.paths import cache_dir
 
 DICTIONARY_LEARNING = Part(
     "dictionary-learning==0.1.0",

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rational_sae.gate import Gate
+from rational_sae.gates.gate import Gate
 from rational_sae.rational import PartialFractions
-from rational_sae.sae import SAE
+from rational_sae.sae.model import SAE
 
 D_IN, D_SAE = 12, 30
 WAVY = PartialFractions(0.03, 0.9, alpha=[0.02, -0.03], beta=[0.06, 0.04], x=[0.2, 0.5], eta=[-1.5, -1.0])

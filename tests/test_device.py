@@ -25,31 +25,31 @@ from tiny import TINY_WORDS, save_tiny_teacher, save_tiny_text, tiny_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from typer.testing import CliRunner
 
-import rational_sae.upgrade.revive as revive
-from rational_sae import distributed, sparse
+import rational_sae.upgrading.train.revive as revive
+from rational_sae.check.inspection import inspect_sae
 from rational_sae.cli import app
-from rational_sae.distil import distil, exactly
+from rational_sae.data.language_model import Host
+from rational_sae.data.reading import Reading, usable_device
 from rational_sae.errors import SettingsError
-from rational_sae.evaluate import Protocol, Results, evaluate
-from rational_sae.evaluate.absorption import absorption
-from rational_sae.evaluate.words import Words
-from rational_sae.export import save, save_plain
-from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
-from rational_sae.headroom import headroom
-from rational_sae.hosts import Host
-from rational_sae.inspection import inspect_sae
-from rational_sae.progress import Silent
-from rational_sae.reading import Reading, usable_device
+from rational_sae.evaluation import Protocol, Results, evaluate
+from rational_sae.evaluation.absorption import absorption
+from rational_sae.evaluation.words import Words
+from rational_sae.formats import load
+from rational_sae.formats.save import save, save_plain
+from rational_sae.gates.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gates.safe_pade import SafePadeGate
+from rational_sae.gates.token_scale import TokenScale
+from rational_sae.publish.distil import distil, exactly
 from rational_sae.report import read_report
-from rational_sae.sae import SAE, Metadata
-from rational_sae.safe_pade import SafePadeGate
-from rational_sae.sources import load
+from rational_sae.sae.model import SAE, Metadata, sparse
 from rational_sae.steering import ablated, intervene
+from rational_sae.support import distributed
+from rational_sae.support.progress import Silent
 from rational_sae.sweep import Plan, sweep
-from rational_sae.token_scale import TokenScale
-from rational_sae.upgrade.job import Upgrade, upgrade
-from rational_sae.upgrade.settings import Settings
-from rational_sae.upgrade.summary import report_of
+from rational_sae.upgrading.headroom import headroom
+from rational_sae.upgrading.job import Upgrade, upgrade
+from rational_sae.upgrading.run.summary import report_of
+from rational_sae.upgrading.settings import Settings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -368,7 +368,7 @@ def test_absorption() -> None:
     def job(device: str) -> Any:
         words = Words(x.to(device), label, np.tile(np.arange(each), letters) % 4 == 0)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("rational_sae.evaluate.absorption.read_words", lambda *_args, **_options: words)
+            patch.setattr("rational_sae.evaluation.absorption.read_words", lambda *_args, **_options: words)
             return absorption(None, {"sae": sae.to(device)})  # type: ignore[arg-type]
 
     here, there, _ = both(job)
@@ -422,7 +422,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import torch
 from other_device import other_device
-from rational_sae import distributed
+from rational_sae.support import distributed
 
 distributed.start()
 rank = distributed.rank()
@@ -471,18 +471,18 @@ def test_with_gpus_what_lies_on_the_cpu_has_a_way_between_processes_too() -> Non
 
 
 READS_THE_CPU = {
-    "activations.py": "token ids, as the tokenizer gave them",
-    "distributed.py": "bytes of JSON",
-    "evaluate/firing.py": "sums of `measure`, kept on the CPU",
-    "evaluate/metrics.py": "sums of `measure`, kept on the CPU",
-    "evaluate/pooling.py": "numbers of texts, as the tokenizer gave them",
-    "evaluate/probe.py": "permutations drawn on the CPU",
-    "evaluate/probing.py": "permutations drawn on the CPU",
-    "selection.py": "after a look at the device",
-    "sweep/ray_engine.py": "what `activations_of` brought to the CPU",
+    "data/activations.py": "token ids, as the tokenizer gave them",
+    "support/distributed.py": "bytes of JSON",
+    "evaluation/firing.py": "sums of `measure`, kept on the CPU",
+    "evaluation/metrics.py": "sums of `measure`, kept on the CPU",
+    "evaluation/pooling.py": "numbers of texts, as the tokenizer gave them",
+    "evaluation/probe.py": "permutations drawn on the CPU",
+    "evaluation/probing.py": "permutations drawn on the CPU",
+    "kernels/selection.py": "after a look at the device",
+    "sweep/engines/ray_engine.py": "what `activations_of` brought to the CPU",
     "rational/baselines.py": "a function of NumPy's own",
-    "transition.py": "a grid made there",
-    "upgrade/calibrate.py": "a function of NumPy's least squares",
+    "gates/transition.py": "a grid made there",
+    "upgrading/start/calibrate.py": "a function of NumPy's least squares",
 }
 """Files that give a tensor to NumPy without `.cpu()` before, and why it can be none of an accelerator."""
 

@@ -18,19 +18,19 @@ from rich.console import Console
 from safetensors import safe_open
 from tiny import TINY_SPECIALS, TINY_VOCABULARY, save_tiny_teacher, tiny_model
 
-from rational_sae.bars import Lines
-from rational_sae.card import model_card
 from rational_sae.cli import terminal
-from rational_sae.export import save, save_plain
-from rational_sae.gate import TopKGate
+from rational_sae.cli.bars import Lines
+from rational_sae.formats import load
+from rational_sae.formats.save import save, save_plain
+from rational_sae.gates.gate import TopKGate
+from rational_sae.publish.card import model_card
 from rational_sae.report import evaluation_report, print_sweep, print_table, write_report, write_sweep
-from rational_sae.sae import SAE, Metadata
-from rational_sae.sources import load
+from rational_sae.sae.model import SAE, Metadata
 from rational_sae.sweep.plan import Plan
 from rational_sae.sweep.summary import summary
-from rational_sae.upgrade.job import upgrade
-from rational_sae.upgrade.settings import Settings
-from rational_sae.upgrade.write import write
+from rational_sae.upgrading.job import upgrade
+from rational_sae.upgrading.run.write import write
+from rational_sae.upgrading.settings import Settings
 
 HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"

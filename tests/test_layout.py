@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,65 +11,12 @@ import pytest
 
 import rational_sae
 
-ORDER = [
-    "errors",
-    "safe_text",
-    "files",
-    "outputs",
-    "interrupt",
-    "distributed",
-    "paths",
-    "embedded",
-    "copies",
-    "text_files",
-    "hub_rows",
-    "text",
-    "rational",
-    "progress",
-    "theory",
-    "kernels",
-    "selection",
-    "token_scale",
-    "transition",
-    "gate",
-    "safe_pade",
-    "cfg",
-    "sae",
-    "labels",
-    "sparse",
-    "matched",
-    "decoder",
-    "digests",
-    "hook_names",
-    "model_names",
-    "hosts",
-    "steering",
-    "tokens",
-    "cache",
-    "activations",
-    "residue",
-    "sources",
-    "export",
-    "saelens_plugin",
-    "reading",
-    "inspection",
-    "evaluate",
-    "distil",
-    "report",
-    "card",
-    "push",
-    "upgrade",
-    "headroom",
-    "sweep",
-    "bench",
-    "status",
-    "trackers",
-    "bars",
-    "demo",
-    "cli",
-    "__main__",
-]
-"""Modules and sub-packages of `rational_sae`, each allowed to import from those before it."""
+PICTURE = Path(__file__).parents[1] / "CONTRIBUTING.md"
+
+ROOMS = re.findall(r"│ ([a-z_]+)", PICTURE.read_text(encoding="utf-8").partition("```rooms")[2].partition("```")[0])
+"""Modules and sub-packages of `rational_sae`, each allowed to import from those before it; read from the picture."""
+
+ORDER = [*ROOMS, "__main__"]
 
 ROOT = Path(str(rational_sae.__file__)).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
@@ -100,11 +48,12 @@ def imported_stages(path: Path) -> Iterator[tuple[int, str]]:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_stage_imports_only_from_stages_above_it(path: Path) -> None:
     own = stage(path)
-    assert own in ORDER, f"{own} is not in ORDER: give it a place"
+    assert own in ORDER, f"{own} is not in the picture: give it a place"
     allowed = ORDER[: ORDER.index(own) + (path.parent != ROOT)]
     for line, imported in imported_stages(path):
         assert imported in allowed, f"{path.relative_to(ROOT)}:{line} imports {imported}, which comes after {own}"
 
 
-def test_the_order_names_each_stage_once() -> None:
+def test_the_picture_names_each_room_once_and_no_other() -> None:
     assert len(set(ORDER)) == len(ORDER)
+    assert {stage(path) for path in MODULES} == set(ORDER)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_steering import make
 
-from rational_sae.export import save
+from rational_sae.formats.save import save
 
 README = Path(__file__).parents[1] / "README.md"
 

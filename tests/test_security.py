@@ -22,19 +22,20 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 import rational_sae
-from rational_sae import cli, embedded
-from rational_sae.cache import ActivationCache
-from rational_sae.card import model_card
-from rational_sae.embedded import MODELS, TEXTS, Embedded, Part, embedded_path
+from rational_sae import cli
+from rational_sae.data import embedded
+from rational_sae.data.cache import ActivationCache
+from rational_sae.data.embedded import MODELS, TEXTS, Embedded, Part, embedded_path
+from rational_sae.data.language_model import Host, load_host
 from rational_sae.errors import HostError, OutputError, RationalSAEError, SettingsError, SourceError
-from rational_sae.gate import ReLUGate
-from rational_sae.hosts import Host, load_host
+from rational_sae.formats import load
+from rational_sae.gates.gate import ReLUGate
+from rational_sae.publish.card import model_card
 from rational_sae.report import SCHEMA, print_table, render, render_sweep
-from rational_sae.sae import SAE, Metadata
-from rational_sae.sources import load
+from rational_sae.sae.model import SAE, Metadata
 from rational_sae.sweep import read_plan
-from rational_sae.upgrade.checkpoint import MANIFEST, STATE, TENSORS, Checkpoints
-from rational_sae.upgrade.settings import Settings, read_settings
+from rational_sae.upgrading.run.checkpoint import MANIFEST, STATE, TENSORS, Checkpoints
+from rational_sae.upgrading.settings import Settings, read_settings
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(Path(str(rational_sae.__file__)).parent.rglob("*.py"))
@@ -216,7 +217,7 @@ def test_cell_names_are_no_paths(tmp_path: Path, name: str) -> None:
 
 
 def test_sizes_are_compared_before_loading(tmp_path: Path) -> None:
-    """More of it, for every container: tests/sources/test_sizes.py."""
+    """More of it, for every container: tests/formats/test_sizes.py."""
     whole = tmp_path / "whole.pt"
     torch.save({"W_enc": torch.ones(4, 4), "W_dec": torch.ones(4, 4)}, whole)
     short = tmp_path / "short.pt"

@@ -9,11 +9,11 @@ import pytest
 import torch
 from tiny import TINY_FAMILIES, TINY_WIDTH, tiny_model
 
+from rational_sae.data.language_model import Host
 from rational_sae.errors import HostError
-from rational_sae.gate import RationalGate
-from rational_sae.hosts import Host
+from rational_sae.gates.gate import RationalGate
 from rational_sae.rational import PartialFractions
-from rational_sae.sae import SAE, Metadata
+from rational_sae.sae.model import SAE, Metadata
 from rational_sae.steering import ablated, intervene, steered
 
 D_SAE = 64

@@ -15,13 +15,13 @@ import pytest
 import torch
 
 import rational_sae
-from rational_sae.gate import Gate, RationalGate, TopKGate
+from rational_sae.gates.gate import Gate, RationalGate, TopKGate
 from rational_sae.rational import cached_fit, target
 from rational_sae.report import read_report, render
-from rational_sae.sae import SAE
-from rational_sae.upgrade.candidate import Candidate
-from rational_sae.upgrade.checkpoint import Checkpoints
-from rational_sae.upgrade.settings import Settings, read_settings
+from rational_sae.sae.model import SAE
+from rational_sae.upgrading.run.checkpoint import Checkpoints
+from rational_sae.upgrading.settings import Settings, read_settings
+from rational_sae.upgrading.train.candidate import Candidate
 
 STORED = json.loads((Path(__file__).parent / "stored" / "v0.1.0.json").read_text(encoding="utf-8"))
 TEXTS = (".json", ".yaml", ".jsonl")

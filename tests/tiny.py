@@ -105,13 +105,13 @@ def save_tiny_teacher(
 ) -> Path:
     """An SAE that explains a tiny model's activations: its directions are their principal axes, both ways. A ReLU or a
     JumpReLU has about half of them below its bar."""
-    from rational_sae.activations import Reader
-    from rational_sae.export import save
-    from rational_sae.gate import ReLUGate, ThresholdGate, TopKGate
-    from rational_sae.hosts import load_host
-    from rational_sae.sae import SAE, Metadata
-    from rational_sae.text import open_text
-    from rational_sae.tokens import Tokeniser
+    from rational_sae.data.activations import Reader
+    from rational_sae.data.language_model import load_host
+    from rational_sae.data.text import open_text
+    from rational_sae.data.tokens import Tokeniser
+    from rational_sae.formats.save import save
+    from rational_sae.gates.gate import ReLUGate, ThresholdGate, TopKGate
+    from rational_sae.sae.model import SAE, Metadata
 
     host = load_host(str(model))
     x = Reader(host, host.hook(hook), open_text(str(text)), Tokeniser(host.tokenizer, 16)).sample("calibration", 1000)

@@ -9,44 +9,38 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rational_sae.export import save
+    from rational_sae.evaluation import evaluate
+    from rational_sae.formats import load
+    from rational_sae.formats.save import save
     from rational_sae.rational import fit
-    from rational_sae.sae import SAE
-    from rational_sae.sources import load
-
-    evaluate: Callable[..., Any]
-    upgrade: Callable[..., Any]
+    from rational_sae.sae.model import SAE
+    from rational_sae.upgrading.job import upgrade
 
 __version__ = "0.1.0"
 
 __all__ = ["SAE", "__version__", "evaluate", "fit", "load", "save", "upgrade"]
 
 _HOMES = {
-    "SAE": ("rational_sae.sae", "SAE"),
+    "SAE": ("rational_sae.sae.model", "SAE"),
+    "evaluate": ("rational_sae.evaluation", "evaluate"),
     "fit": ("rational_sae.rational", "fit"),
-    "load": ("rational_sae.sources", "load"),
-    "save": ("rational_sae.export", "save"),
+    "load": ("rational_sae.formats", "load"),
+    "save": ("rational_sae.formats.save", "save"),
+    "upgrade": ("rational_sae.upgrading.job", "upgrade"),
 }
-
-_VERBS = {
-    "evaluate": ("rational_sae.evaluate", "evaluate"),
-    "upgrade": ("rational_sae.upgrade.job", "upgrade"),
-}
-"""Functions that share their name with a subpackage: the subpackage itself is made callable."""
+"""Where each name lies; it is imported when it is first asked for."""
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         module, attribute = _HOMES[name]
         return getattr(importlib.import_module(module), attribute)
-    if name in _VERBS:
-        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -54,27 +48,10 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-class _Verb(ModuleType):
-    """A subpackage that is also the function of its name."""
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        module, attribute = _VERBS[self.__name__.rpartition(".")[2]]
-        return getattr(importlib.import_module(module), attribute)(*args, **options)
-
-
-class _Package(ModuleType):
-    """This package; the import system hands it its subpackages by setting attributes."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in _VERBS and type(value) is ModuleType:
-            value.__class__ = _Verb
-        super().__setattr__(name, value)
-
-
 def _register() -> None:
     """Tell SAELens about the architecture. A failure must not break `import sae_lens`."""
     try:
-        importlib.import_module("rational_sae.saelens_plugin").register()
+        importlib.import_module("rational_sae.formats.saelens_class").register()
     except Exception as error:
         line = str(error).partition("\n")[0]
         warnings.warn(f"SAELens cannot load rational SAEs: {line}", RuntimeWarning, stacklevel=2)
@@ -104,7 +81,6 @@ class _AfterSAELens:
         return spec
 
 
-sys.modules[__name__].__class__ = _Package
 if "sae_lens" in sys.modules:
     _register()
 else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rational_sae.errors import SourceError
-from rational_sae.upgrade.settings import Settings
+from rational_sae.upgrading.settings import Settings
 
 FAMILIES = ("relu", "jumprelu", "topk")
 

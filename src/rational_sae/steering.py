@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rational_sae.data.language_model import Host
 from rational_sae.errors import HostError
-from rational_sae.hosts import Host
-from rational_sae.sae import SAE
+from rational_sae.sae.model import SAE
 
 Edit = Callable[[Tensor], Tensor]
 """z: [batch, context, d_sae] → the codes to go on with, of the same shape. It may not change z in place."""

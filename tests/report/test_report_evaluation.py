@@ -15,11 +15,11 @@ from tiny import TINY_WIDTH, TINY_WORDS
 from typer.testing import CliRunner
 
 from rational_sae import cli
-from rational_sae.export import save
-from rational_sae.gate import ReLUGate
+from rational_sae.formats.save import save
+from rational_sae.gates.gate import ReLUGate
 from rational_sae.report import decisions, difference_rows, read_report, table_rows
 from rational_sae.report.vocabulary import HEADLINE
-from rational_sae.sae import SAE
+from rational_sae.sae.model import SAE
 
 HOOK = "model.layers.1"
 

@@ -15,12 +15,12 @@ import torch
 import yaml
 from tiny import save_tiny_teacher, save_tiny_text
 
-from rational_sae.progress import Silent
+from rational_sae.formats import load
 from rational_sae.report import read_sweep
-from rational_sae.sources import load
+from rational_sae.support.progress import Silent
 from rational_sae.sweep import read_plan, sweep
-from rational_sae.sweep.shared import activations_of, harvest_from
-from rational_sae.upgrade.job import harvest
+from rational_sae.sweep.engines.shared import activations_of, harvest_from
+from rational_sae.upgrading.job import harvest
 
 STEPS = 150
 CELLS = ("a", "b", "c")

@@ -11,14 +11,14 @@ import pytest
 import yaml
 
 from rational_sae.errors import OutputError
-from rational_sae.progress import Silent
 from rational_sae.report import read_report, render_sweep, sweep_sheets
+from rational_sae.support.progress import Silent
 from rational_sae.sweep import Plan, read_plan, sweep
 from rational_sae.sweep.pilot import best_rates
 from rational_sae.sweep.summary import ratios
 from rational_sae.sweep.task import Outcome
-from rational_sae.upgrade.job import upgrade
-from rational_sae.upgrade.summary import report_of
+from rational_sae.upgrading.job import upgrade
+from rational_sae.upgrading.run.summary import report_of
 
 TEACHERS = Path(__file__).parents[2] / "demo" / "teachers"
 DEFAULTS = {"steps": 6, "train_tokens": 2048, "eval_tokens": 1024, "batch_tokens": 512, "controls": ["native"]}

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from rational_sae.bench.problem import Problem
 from rational_sae.kernels import apply_rational
-from rational_sae.upgrade.candidate import Candidate
-from rational_sae.upgrade.settings import Settings
+from rational_sae.upgrading.settings import Settings
+from rational_sae.upgrading.train.candidate import Candidate
 
 Job = Callable[[], object]
 

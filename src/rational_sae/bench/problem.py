@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rational_sae.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
-from rational_sae.matched import solve_shift
+from rational_sae.gates.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gates.transition import rectangle
 from rational_sae.rational import cached_fit, target
-from rational_sae.sae import SAE
-from rational_sae.transition import rectangle
+from rational_sae.sae.match_l0 import solve_shift
+from rational_sae.sae.model import SAE
 
 THRESHOLD = 0.08
 """θ₀ of the JumpReLU design, in t; its gap is a quarter of that."""

@@ -16,9 +16,9 @@ from rational_sae.bench.ours import our_jobs
 from rational_sae.bench.peak import peak_bytes
 from rational_sae.bench.peers import installed_peers
 from rational_sae.bench.problem import POOL, Shape, make_problem
+from rational_sae.data.reading import usable_device
 from rational_sae.errors import SettingsError
-from rational_sae.progress import Progress, Silent
-from rational_sae.reading import usable_device
+from rational_sae.support.progress import Progress, Silent
 
 SHAPES = (Shape(576, 4608, 1024), Shape(768, 24576, 1024), Shape(2304, 16384, 512))
 """SmolLM2 and an eightfold dictionary; GPT-2 small and 24 576 latents; Gemma-2-2B's width and 16 384 latents."""

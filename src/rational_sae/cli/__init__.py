@@ -20,7 +20,7 @@ from rational_sae.cli.status import status
 from rational_sae.cli.sweep import sweep
 from rational_sae.cli.theory import theory
 from rational_sae.cli.upgrade import demo, upgrade
-from rational_sae.interrupt import end_like_ctrl_c
+from rational_sae.support.interrupt import end_like_ctrl_c
 
 __all__ = ["app", "main"]
 

@@ -52,11 +52,11 @@ def evaluate(
 
     Example: rsae evaluate demo/teachers/topk runs/demo/sae --text news --probe sms-spam --out runs/compared
     """
-    from rational_sae.evaluate import Protocol
-    from rational_sae.evaluate import evaluate as run
-    from rational_sae.outputs import EVALUATION, check_out
-    from rational_sae.reading import Reading
+    from rational_sae.data.reading import Reading
+    from rational_sae.evaluation import Protocol
+    from rational_sae.evaluation import evaluate as run
     from rational_sae.report import evaluation_report, write_report
+    from rational_sae.support.outputs import EVALUATION, check_out
 
     if out is not None:
         check_out(out, EVALUATION, overwrite=overwrite)

@@ -32,12 +32,12 @@ def export(
 
     Example: rsae export runs/demo --as jumprelu --text news --out runs/demo-jumprelu
     """
-    from rational_sae.card import model_card
-    from rational_sae.distil import distil, exactly
-    from rational_sae.export import save, save_plain
-    from rational_sae.outputs import SAE_NAMES, check_elsewhere, check_sae_folder
-    from rational_sae.reading import Reading
-    from rational_sae.sources import load
+    from rational_sae.data.reading import Reading
+    from rational_sae.formats import load
+    from rational_sae.formats.save import save, save_plain
+    from rational_sae.publish.card import model_card
+    from rational_sae.publish.distil import distil, exactly
+    from rational_sae.support.outputs import SAE_NAMES, check_elsewhere, check_sae_folder
 
     written, results = load(sae), None
     if form == "jumprelu" and text is None and exactly(written) is None:

@@ -11,8 +11,8 @@ import typer
 
 from rational_sae.cli import terminal
 from rational_sae.errors import LONGEST_CAUSE, RationalSAEError, bounded
-from rational_sae.paths import log_dir
-from rational_sae.safe_text import printable, redact
+from rational_sae.support.paths import log_dir
+from rational_sae.support.safe_text import printable, redact
 
 UsageError = typer.BadParameter.__mro__[1]
 """Of the click that typer brings or imports, by version."""

@@ -28,9 +28,9 @@ def headroom(
 
     Example: rsae headroom demo/teachers/relu --text news
     """
-    from rational_sae.headroom import headroom as run
-    from rational_sae.reading import Reading
+    from rational_sae.data.reading import Reading
     from rational_sae.report import relative_difference
+    from rational_sae.upgrading.headroom import headroom as run
 
     reading = checked(
         Reading,

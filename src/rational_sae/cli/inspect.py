@@ -24,8 +24,8 @@ def inspect(
 
     Example: rsae inspect demo/teachers/topk --text news
     """
-    from rational_sae.inspection import inspect_sae
-    from rational_sae.reading import Reading
+    from rational_sae.check.inspection import inspect_sae
+    from rational_sae.data.reading import Reading
 
     options = {"model": model, "hook": hook, "context": context, "bos": bos, "device": device}
     reading = checked(Reading, text=text, **options) if text is not None else None

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
-from rational_sae.outputs import check_file
-from rational_sae.safe_text import name_of
+from rational_sae.support.outputs import check_file
+from rational_sae.support.safe_text import name_of
 
 Checked = TypeVar("Checked")
 

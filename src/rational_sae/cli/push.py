@@ -22,6 +22,6 @@ def push(
 
     Example: rsae push runs/demo me/smollm2-rational-sae --private
     """
-    from rational_sae.push import push as run
+    from rational_sae.publish.push import push as run
 
     terminal.say(f"pushed: {run(folder, repo, private=private)}")

@@ -18,7 +18,7 @@ def status(
 
     Example: rsae status runs/grid
     """
-    from rational_sae.status import status as of
+    from rational_sae.upgrading.run.status import status as of
 
     for one in of(folder):
         terminal.say(one.line())

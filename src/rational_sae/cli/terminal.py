@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
-from rational_sae.outputs import write_file
-from rational_sae.safe_text import printable, redact
+from rational_sae.support.outputs import write_file
+from rational_sae.support.safe_text import printable, redact
 
 console = Console(stderr=True)
 
@@ -25,7 +25,7 @@ def say(line: str, *, head: str = "", colour: str = "red") -> None:
 
 
 def bars() -> Any:
-    from rational_sae.bars import shown
+    from rational_sae.cli.bars import shown
 
     return shown(console)
 

@@ -19,7 +19,7 @@ def theory(
 
     Example: rsae theory --out runs/theory
     """
-    from rational_sae.outputs import THEORIES, check_out
+    from rational_sae.support.outputs import THEORIES, check_out
     from rational_sae.theory import measure_theory, write_theory
 
     check_out(out, THEORIES, overwrite=overwrite)

@@ -32,10 +32,10 @@ from rational_sae.cli.options import (
     is_given,
     not_stored,
 )
-from rational_sae.safe_text import printable
+from rational_sae.support.safe_text import printable
 
 if TYPE_CHECKING:
-    from rational_sae.upgrade.folder import JobFolder
+    from rational_sae.upgrading.run.folder import JobFolder
 
 UNSTORED = ("cache", "cache_gb", "checkpoint_seconds", "checkpoint_steps", "track", "trust_remote_code")
 """Options that settings.yaml does not hold, so that a command to go on repeats them."""
@@ -159,8 +159,8 @@ def upgrade(
         "seed": seed,
         "device": device,
     }
-    from rational_sae.upgrade.folder import Interval
-    from rational_sae.upgrade.settings import RECIPE_OPTIONS, Settings, read_settings
+    from rational_sae.upgrading.run.folder import Interval
+    from rational_sae.upgrading.settings import RECIPE_OPTIONS, Settings, read_settings
 
     if settings_file is None and resume and (out / "settings.yaml").exists():
         settings_file = out / "settings.yaml"
@@ -185,9 +185,9 @@ def _folder(out: Path, *, resume: bool, overwrite: bool, track: Sequence[Any] = 
     """The job's folder, in the process that writes."""
     if resume and overwrite:
         raise typer.BadParameter("--resume goes on and --overwrite starts again: give one of them")
-    from rational_sae import distributed
-    from rational_sae.trackers import require, tracker
-    from rational_sae.upgrade.folder import JobFolder
+    from rational_sae.support import distributed
+    from rational_sae.upgrading.run.folder import JobFolder
+    from rational_sae.upgrading.run.trackers import require, tracker
 
     distributed.start()
     if not distributed.leads():
@@ -205,8 +205,8 @@ def _folder(out: Path, *, resume: bool, overwrite: bool, track: Sequence[Any] = 
 
 def _follow(settings: Any, *, accept_implausible: bool) -> None:
     """The part of a process that does not write."""
-    from rational_sae import distributed
-    from rational_sae.upgrade.job import upgrade
+    from rational_sae.support import distributed
+    from rational_sae.upgrading.job import upgrade
 
     try:
         if not distributed.leaders_json(None):
@@ -223,11 +223,11 @@ def _upgrade(
 ) -> None:
     if folder is None:
         return _follow(settings, accept_implausible=accept_implausible)
-    from rational_sae import distributed
     from rational_sae.report import read_report
-    from rational_sae.upgrade.folder import how_to_resume
-    from rational_sae.upgrade.job import upgrade
-    from rational_sae.upgrade.write import write
+    from rational_sae.support import distributed
+    from rational_sae.upgrading.job import upgrade
+    from rational_sae.upgrading.run.folder import how_to_resume
+    from rational_sae.upgrading.run.write import write
 
     out = folder.out
     try:

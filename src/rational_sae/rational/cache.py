@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 
 from rational_sae.errors import FitError
-from rational_sae.paths import cache_dir
 from rational_sae.rational.certificate import certify
 from rational_sae.rational.grids import near_poles
 from rational_sae.rational.minimax import fit
@@ -16,6 +15,7 @@ from rational_sae.rational.result import LATER, TARGET_FIELDS, Fit
 from rational_sae.rational.table import shipped
 from rational_sae.rational.targets import AnyTarget, FunctionTarget, Target
 from rational_sae.rational.targets import target as named_target
+from rational_sae.support.paths import cache_dir
 
 SAME_ERROR = 1e-6
 """Largest relative difference between the stored error and the one measured on reading."""

@@ -7,17 +7,23 @@ Nothing is measured here: every number is read from the dictionary that `schema.
 and rich are imported when a page, a figure or a table is asked for, so importing this package is cheap.
 """
 
-from .decision import decisions
-from .environment import environment
-from .evaluation import evaluation_report
-from .figures import save_figures, save_pareto
-from .files import read_report, read_sweep, write_page, write_report, write_sweep, write_sweep_page
-from .numbers import format_difference, format_interval, format_share, format_value, relative_difference
-from .page import render, render_sweep
-from .schema import SCHEMA, Report
-from .sweep_table import sweep_sheets
-from .table import difference_rows, table_rows
-from .terminal import print_sweep, print_table
+from rational_sae.report.decision import decisions
+from rational_sae.report.environment import environment
+from rational_sae.report.evaluation import evaluation_report
+from rational_sae.report.figures import save_figures, save_pareto
+from rational_sae.report.files import read_report, read_sweep, write_page, write_report, write_sweep, write_sweep_page
+from rational_sae.report.numbers import (
+    format_difference,
+    format_interval,
+    format_share,
+    format_value,
+    relative_difference,
+)
+from rational_sae.report.page import render, render_sweep
+from rational_sae.report.schema import SCHEMA, Report
+from rational_sae.report.sweep_table import sweep_sheets
+from rational_sae.report.table import difference_rows, table_rows
+from rational_sae.report.terminal import print_sweep, print_table
 
 __all__ = [
     "SCHEMA",

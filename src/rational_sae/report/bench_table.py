@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rational_sae.safe_text import printable
+from rational_sae.support.safe_text import printable
 
 
 def print_bench(found: dict[str, Any], console: Console) -> None:

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import altair as alt
 
-from .numbers import format_value
-from .palette import GATES, Stroke, strokes
-from .table import table_rows
-from .vocabulary import METRICS, ROWS, in_order, row_label
+from rational_sae.report.numbers import format_value
+from rational_sae.report.palette import GATES, Stroke, strokes
+from rational_sae.report.table import table_rows
+from rational_sae.report.vocabulary import METRICS, ROWS, in_order, row_label
 
 MOST_POINTS = 250
 """Longer curves are averaged in blocks: more points than pixels only make the page heavy."""

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .numbers import format_share, format_value
-from .table import Cell, Row, difference_rows
-from .vocabulary import PROBES, metric, row_label
+from rational_sae.report.numbers import format_share, format_value
+from rational_sae.report.table import Cell, Row, difference_rows
+from rational_sae.report.vocabulary import PROBES, metric, row_label
 
 QUALITY = ("fvu", "delta_ce")
 """A gain in one of these is a reason to replace."""

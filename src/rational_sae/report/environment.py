@@ -11,8 +11,8 @@ def environment() -> dict[str, str]:
 
     import torch
 
-    from rational_sae import distributed
-    from rational_sae.selection import bfloat16_gains
+    from rational_sae.kernels.selection import bfloat16_gains
+    from rational_sae.support import distributed
 
     packages = ("rational-sae", "torch", "transformers", "numpy", "scipy", "safetensors")
     return {

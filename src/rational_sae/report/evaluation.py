@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .decision import decisions
-from .environment import environment
-from .schema import SCHEMA
+from rational_sae.report.decision import decisions
+from rational_sae.report.environment import environment
+from rational_sae.report.schema import SCHEMA
 
 
 def evaluation_report(found: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .numbers import format_value
-from .vocabulary import STATUSES, metric, row_label
+from rational_sae.report.numbers import format_value
+from rational_sae.report.vocabulary import STATUSES, metric, row_label
 
 SHOWN = ("change", "cos_decoder", "cos_encoder", "correlation")
 """Of each latent, in this order."""

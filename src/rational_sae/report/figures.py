@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rational_sae.errors import OutputError
-from rational_sae.files import write_whole
-
-from .schema import check_report
+from rational_sae.report.schema import check_report
+from rational_sae.support.files import write_whole
 
 if TYPE_CHECKING:
-    from .charts import Group
+    from rational_sae.report.charts import Group
 
 WIDTH, HEIGHT = 400, 240
 """Pixels of one panel. Files are kept small (about 100 kB): they are committed with the documents."""
@@ -20,7 +19,7 @@ WIDTH, HEIGHT = 400, 240
 
 def save_figures(report: Mapping[str, Any], folder: Path) -> list[Path]:
     """Writes gate.png, training.png, firing.png and comparison.png, those the report has data for."""
-    from . import charts
+    from rational_sae.report import charts
 
     plain = check_report(report)
     groups = (
@@ -34,7 +33,7 @@ def save_figures(report: Mapping[str, Any], folder: Path) -> list[Path]:
 
 def save_pareto(found: Mapping[str, Any], folder: Path) -> list[Path]:
     """Writes pareto-MODEL-HOOK-FAMILY.png for a sweep's summary."""
-    from .pareto import pareto_groups
+    from rational_sae.report.pareto import pareto_groups
 
     return _save(pareto_groups(found), folder)
 
@@ -58,7 +57,7 @@ def _picture(group: Group) -> bytes:
     import altair as alt
     import vl_convert
 
-    from .charts import VEGA_LITE
+    from rational_sae.report.charts import VEGA_LITE
 
     width = WIDTH if len(group.panels) > 1 else 2 * WIDTH
     sized = [

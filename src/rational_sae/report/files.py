@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rational_sae.errors import OutputError
-from rational_sae.files import write_whole
-from rational_sae.outputs import PAGE, REPORT, SWEEP_PAGE, SWEEP_TABLE
-from rational_sae.safe_text import json_text
-
-from .page import render, render_sweep
-from .schema import check_report, check_sweep, to_plain
+from rational_sae.report.page import render, render_sweep
+from rational_sae.report.schema import check_report, check_sweep, to_plain
+from rational_sae.support.files import write_whole
+from rational_sae.support.outputs import PAGE, REPORT, SWEEP_PAGE, SWEEP_TABLE
+from rational_sae.support.safe_text import json_text
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:

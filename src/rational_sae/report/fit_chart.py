@@ -10,12 +10,11 @@ import altair as alt
 import numpy as np
 
 from rational_sae.errors import OutputError
-from rational_sae.outputs import check_file, write_file
 from rational_sae.rational import Fit
 from rational_sae.rational.grids import clustered_pieces
-
-from .charts import Layers
-from .palette import STROKES
+from rational_sae.report.charts import Layers
+from rational_sae.report.palette import STROKES
+from rational_sae.support.outputs import check_file, write_file
 
 WIDTH, HEIGHT = 640, 240
 POINTS = 300

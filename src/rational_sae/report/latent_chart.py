@@ -7,10 +7,10 @@ from typing import Any
 
 import altair as alt
 
-from .charts import Group, Layers, Panel, shape_of
-from .numbers import format_value
-from .palette import STATUS
-from .vocabulary import STATUSES, metric
+from rational_sae.report.charts import Group, Layers, Panel, shape_of
+from rational_sae.report.numbers import format_value
+from rational_sae.report.palette import STATUS
+from rational_sae.report.vocabulary import STATUSES, metric
 
 QUANTITIES = ("cos_decoder", "correlation")
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .vocabulary import KNOWN
+from rational_sae.report.vocabulary import KNOWN
 
 ABSENT = "–"
 

@@ -10,18 +10,17 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from rational_sae.safe_text import all_printable
-
-from .decision import RULE, decisions
-from .features import ORDERS, browser_data, filters, summary_facts
-from .numbers import format_value
-from .schema import check_report, to_plain
-from .sweep_table import sweep_sheets
-from .table import Row, absorption_rows, difference_rows, having, probing_rows, table_rows
-from .vocabulary import HEADLINE, KNOWN, LATENT, PROBES, ROWS, in_order, metric, row_label
+from rational_sae.report.decision import RULE, decisions
+from rational_sae.report.features import ORDERS, browser_data, filters, summary_facts
+from rational_sae.report.numbers import format_value
+from rational_sae.report.schema import check_report, to_plain
+from rational_sae.report.sweep_table import sweep_sheets
+from rational_sae.report.table import Row, absorption_rows, difference_rows, having, probing_rows, table_rows
+from rational_sae.report.vocabulary import HEADLINE, KNOWN, LATENT, PROBES, ROWS, in_order, metric, row_label
+from rational_sae.support.safe_text import all_printable
 
 if TYPE_CHECKING:
-    from .charts import Group
+    from rational_sae.report.charts import Group
 
 CHART_HEIGHT = 230
 FONT = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -86,7 +85,7 @@ def render(report: Mapping[str, Any]) -> str:
 
 def render_sweep(found: Mapping[str, Any]) -> str:
     """The page for a sweep's summary (sweep.json)."""
-    from .pareto import pareto_groups
+    from rational_sae.report.pareto import pareto_groups
 
     plain = all_printable(to_plain(found))
     groups = pareto_groups(plain)
@@ -121,9 +120,9 @@ def _page(name: str, title: str, drawn: Iterable[Group], **context: Any) -> str:
 
 def _groups(plain: Mapping[str, Any]) -> dict[str, Group]:
     """The charts that the report has data for."""
-    from . import charts
-    from .latent_chart import latent_group
-    from .pareto import pareto_group
+    from rational_sae.report import charts
+    from rational_sae.report.latent_chart import latent_group
+    from rational_sae.report.pareto import pareto_group
 
     drawn = (
         charts.comparison_group(plain),
@@ -165,7 +164,7 @@ def _bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed in one script, of the version that Altair writes for."""
     import vl_convert
 
-    from .charts import VEGA_LITE
+    from rational_sae.report.charts import VEGA_LITE
 
     return vl_convert.javascript_bundle(vl_version=VEGA_LITE)  # pyright: ignore[reportCallIssue] - its stub is wrong
 

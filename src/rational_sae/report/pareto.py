@@ -8,11 +8,11 @@ from typing import Any
 
 import altair as alt
 
-from .charts import Group, Layers, Panel, lines_of, shape_of
-from .numbers import format_interval, format_value
-from .palette import Stroke, strokes
-from .sweep_table import HIDDEN
-from .vocabulary import ROWS, in_order, metric, row_label
+from rational_sae.report.charts import Group, Layers, Panel, lines_of, shape_of
+from rational_sae.report.numbers import format_interval, format_value
+from rational_sae.report.palette import Stroke, strokes
+from rational_sae.report.sweep_table import HIDDEN
+from rational_sae.report.vocabulary import ROWS, in_order, metric, row_label
 
 QUANTITIES = ("fvu", "delta_ce")
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .numbers import ABSENT, format_interval, format_value
-from .vocabulary import ROWS, in_order, metric, row_label
+from rational_sae.report.numbers import ABSENT, format_interval, format_value
+from rational_sae.report.vocabulary import ROWS, in_order, metric, row_label
 
 SHOWN = ("fvu_at_l0", "delta_ce_at_l0", "loss_recovered", "l0", "alive_fraction")
 HIDDEN = ("teacher_rescaled", "init_hard")

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .numbers import format_difference, format_interval, format_value
-from .vocabulary import KNOWN, ROWS, in_order, metric, row_label
+from rational_sae.report.numbers import format_difference, format_interval, format_value
+from rational_sae.report.vocabulary import KNOWN, ROWS, in_order, metric, row_label
 
 
 @dataclass(frozen=True)

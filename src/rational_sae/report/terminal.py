@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rational_sae.safe_text import name_of, printable
-
-from .decision import Decision, Fact, decisions
-from .sweep_table import sweep_sheets
-from .table import Cell, Row, difference_rows, having, table_rows
-from .vocabulary import HEADLINE, PROBES, metric
+from rational_sae.report.decision import Decision, Fact, decisions
+from rational_sae.report.sweep_table import sweep_sheets
+from rational_sae.report.table import Cell, Row, difference_rows, having, table_rows
+from rational_sae.report.vocabulary import HEADLINE, PROBES, metric
+from rational_sae.support.safe_text import name_of, printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from rational_sae.progress import Progress
-from rational_sae.sae import SAE
-from rational_sae.upgrade.candidate import Candidate
-from rational_sae.upgrade.job import Clock, Harvest, prepare, starting_saes, train
-from rational_sae.upgrade.keeper import Keeper
-from rational_sae.upgrade.settings import Settings
+from rational_sae.sae.model import SAE
+from rational_sae.support.progress import Progress
+from rational_sae.upgrading.job import Clock, Harvest, prepare, starting_saes, train
+from rational_sae.upgrading.run.keeper import Keeper
+from rational_sae.upgrading.settings import Settings
+from rational_sae.upgrading.train.candidate import Candidate
 
 
 def pilot(

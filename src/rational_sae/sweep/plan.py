@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from rational_sae.data.reading import refuse_trust
 from rational_sae.errors import OutputError
-from rational_sae.files import read_yaml
-from rational_sae.reading import refuse_trust
-from rational_sae.upgrade.settings import Settings
+from rational_sae.support.files import read_yaml
+from rational_sae.upgrading.settings import Settings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """A cell's name is a folder's too."""

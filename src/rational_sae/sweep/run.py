@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rational_sae.errors import OutputError, RationalSAEError, SettingsError
-from rational_sae.outputs import SWEEP, check_out
-from rational_sae.progress import Progress
+from rational_sae.formats import load
 from rational_sae.report import read_report, write_sweep
-from rational_sae.sources import load
+from rational_sae.support.outputs import SWEEP, check_out
+from rational_sae.support.progress import Progress
 from rational_sae.sweep.plan import Plan
 from rational_sae.sweep.summary import summary
 from rational_sae.sweep.task import Engine, Here, Outcome, Task, harvest_key
-from rational_sae.upgrade.folder import Interval
-from rational_sae.upgrade.job import harvest
-from rational_sae.upgrade.settings import Settings
+from rational_sae.upgrading.job import harvest
+from rational_sae.upgrading.run.folder import Interval
+from rational_sae.upgrading.settings import Settings
 
 MOST_WORKERS = 1024
 """Each is a process with the model's activations at hand; no machine has as many cores."""
@@ -31,11 +31,11 @@ def engine_named(name: EngineName, workers: int = 1) -> Engine:
     if not 1 <= workers <= MOST_WORKERS:
         raise SettingsError(f"{workers} workers were asked for", f"ask for 1 to {MOST_WORKERS}")
     if name == "ray":
-        from rational_sae.sweep.ray_engine import RayEngine
+        from rational_sae.sweep.engines.ray_engine import RayEngine
 
         return RayEngine(workers)
     if workers > 1:
-        from rational_sae.sweep.pool import Pool
+        from rational_sae.sweep.engines.pool import Pool
 
         return Pool(workers)
     return Here(harvest)

@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from rational_sae.data.reading import Reading
 from rational_sae.errors import OutputError, RationalSAEError
-from rational_sae.outputs import REPORT, UPGRADE, remove, write_file
-from rational_sae.progress import Progress, Silent
-from rational_sae.reading import Reading
+from rational_sae.formats import load
 from rational_sae.report import read_report
-from rational_sae.sae import SAE
-from rational_sae.sources import load
+from rational_sae.sae.model import SAE
+from rational_sae.support.outputs import REPORT, UPGRADE, remove, write_file
+from rational_sae.support.progress import Progress, Silent
 from rational_sae.sweep.pilot import best_rates, pilot
-from rational_sae.upgrade.folder import Interval, JobFolder, require_same, stored_settings
-from rational_sae.upgrade.job import Harvest, upgrade
-from rational_sae.upgrade.settings import Settings, completed
-from rational_sae.upgrade.write import write
+from rational_sae.upgrading.job import Harvest, upgrade
+from rational_sae.upgrading.run.folder import Interval, JobFolder, require_same, stored_settings
+from rational_sae.upgrading.run.write import write
+from rational_sae.upgrading.settings import Settings, completed
 
 SHARED = (*Reading.model_fields, "eval_tokens", "batch_tokens", "seed")
 """Settings that decide a harvest, beside its number of training tokens."""

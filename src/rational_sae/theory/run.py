@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from rational_sae.files import write_whole
-from rational_sae.outputs import THEORIES, THEORY, check_out, written
-from rational_sae.progress import Progress, Silent
+from rational_sae.support.files import write_whole
+from rational_sae.support.outputs import THEORIES, THEORY, check_out, written
+from rational_sae.support.progress import Progress, Silent
 from rational_sae.theory import converse, measured
 from rational_sae.theory.rates import symmetric_gap, zolotarev_decay
 

@@ -1,0 +1,321 @@
+"""Language models that an SAE reads from: loading, hook names, truncated and resumed forwards.
+
+A hook is a place in the residual stream between two blocks; `hook_names` has the names that are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import hashlib
+import os
+import re
+import shutil
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from rational_sae.data.embedded import MODELS, embedded_path
+from rational_sae.data.hook_names import boundary
+from rational_sae.data.model_names import hub_id
+from rational_sae.errors import HostError
+from rational_sae.support.paths import cache_dir
+
+LOAD_ERRORS = (OSError, ValueError, KeyError, IndexError, struct.error, SafetensorError)
+"""What transformers, gguf and safetensors raise for files that are missing, cut or not what they claim."""
+
+TOKENIZER_FILE = re.compile(r"tokenizer\..*|vocab\..*|spiece\.model|.*\.tiktoken|tekken\.json")
+"""Files that hold a vocabulary (tokenizer_config.json does not)."""
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A place in the residual stream, between two blocks."""
+
+    name: str
+    """As the user or the SAE's config wrote it."""
+    boundary: int
+    """Blocks run when the stream passes here: 0 is the embedding, n_blocks the last block's output."""
+
+
+@dataclass
+class Host:
+    """A causal language model with its tokenizer. All forwards run without gradients or a KV cache."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+
+    @property
+    def d_model(self) -> int:
+        return self.model.get_input_embeddings().embedding_dim
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self._blocks()[1]
+
+    def hook(self, name: str) -> Hook:
+        """Resolve a hook's name. Raises HostError that says what is there instead, or names the nearest valid ones."""
+        path, blocks = self._blocks()
+        found = boundary(name, path, len(blocks))
+        if found is not None:
+            return Hook(name, found)
+        valid = [f"{path}.{i}" for i in range(len(blocks))]
+        valid += [f"blocks.{i}.hook_resid_{side}" for i in range(len(blocks)) for side in ("pre", "post")]
+        near = difflib.get_close_matches(name, valid, n=3, cutoff=0.0)
+        raise HostError(f"{self.name} has no residual hook {name[:200]!r}", f"nearest: {', '.join(near)}")
+
+    @torch.no_grad()
+    def residual(self, input_ids: Tensor, hook: Hook) -> Tensor:
+        """Residual stream at the hook; no block after it is run.
+
+        input_ids: [batch, context] int64. Returns [batch, context, d_model] in the model's dtype.
+        """
+        caught: list[Tensor] = []
+
+        def catch(stream: Tensor) -> Tensor:
+            caught.append(stream)
+            raise _StopForwardError
+
+        with self.edited(hook, catch), contextlib.suppress(_StopForwardError):
+            self._forward(input_ids)
+        return caught[0]
+
+    @torch.no_grad()
+    def logits_from(self, input_ids: Tensor, hook: Hook, x: Tensor) -> Tensor:
+        """Logits with the residual stream at the hook replaced by x; blocks before the hook are skipped.
+
+        x: [batch, context, d_model]. Returns [batch, context, vocabulary].
+        """
+        x = x.to(self.model.dtype)
+        skipped = self.blocks[: hook.boundary]
+        for block in skipped:
+            block.forward = _pass_through_wrapped if self._wraps else _pass_through
+        try:
+            with self.edited(hook, lambda _stream: x):
+                return self._forward(input_ids)
+        finally:
+            for block in skipped:
+                del block.forward
+
+    @contextlib.contextmanager
+    def edited(self, hook: Hook, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """While open, every forward of the model goes on with edit(stream) at the hook.
+
+        edit: [batch, context, d_model] in the model's dtype to the same.
+        """
+        blocks = self.blocks
+        if hook.boundary < len(blocks):
+            handle = blocks[hook.boundary].register_forward_pre_hook(_at_input(edit), with_kwargs=True)
+        else:  # what follows the last block has no place of its own: some models have no norm there
+            handle = blocks[-1].register_forward_hook(_at_output(edit))
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    @property
+    def ignores_mean(self) -> bool:
+        """Whether blocks read the stream through layer norms, which take off its mean over d_model; an RMS norm does
+        not."""
+        return any(isinstance(module, nn.LayerNorm) for module in self.blocks[0].modules())
+
+    @functools.cached_property
+    def _wraps(self) -> bool:
+        """Whether blocks return the stream inside a tuple or a list, as some architectures still do."""
+        seen: list[bool] = []
+
+        def look(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+            seen.append(not isinstance(output, Tensor))
+            raise _StopForwardError
+
+        handle = self.blocks[0].register_forward_hook(look)
+        try:
+            with contextlib.suppress(_StopForwardError):
+                self._forward(torch.zeros(1, 1, dtype=torch.int64))
+        finally:
+            handle.remove()
+        return seen[0]
+
+    def _forward(self, input_ids: Tensor) -> Tensor:
+        return self.model(input_ids=input_ids.to(self.device), use_cache=False).logits
+
+    def _blocks(self) -> tuple[str, nn.ModuleList]:
+        depth = self.model.config.get_text_config().num_hidden_layers
+        for path, module in self.model.named_modules():
+            if isinstance(module, nn.ModuleList) and len(module) == depth:
+                return path, module
+        raise HostError(f"{self.name}: its list of blocks was not found", "only decoder stacks are supported")
+
+
+class _StopForwardError(Exception):
+    """Raised inside a forward to leave it at the hook."""
+
+
+def _pass_through(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
+    return hidden_states
+
+
+def _pass_through_wrapped(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor]:
+    return (hidden_states,)
+
+
+def _at_input(edit: Callable[[Tensor], Tensor]):
+    def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
+        if args:
+            return (edit(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": edit(kwargs["hidden_states"])}
+
+    return enter
+
+
+def _at_output(edit: Callable[[Tensor], Tensor]):
+    def leave(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+        return edit(output) if isinstance(output, Tensor) else (edit(output[0]), *output[1:])
+
+    return leave
+
+
+def load_host(
+    name: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32, trust_remote_code: bool = False
+) -> Host:
+    """MODEL of the command line: an embedded name, a `.gguf` file, a folder, a hub id, or TransformerLens' name of one.
+
+    trust_remote_code: whether Python files that come with the model may run; only for one whose code you have read.
+    Raises HostError if it cannot be loaded.
+    """
+    from transformers import AutoModelForCausalLM
+
+    folder = _local_folder(name)
+    try:
+        with _quiet():
+            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trust_remote_code)
+    except LOAD_ERRORS as error:
+        if "trust_remote_code" in str(error):
+            raise HostError(
+                f"the model {name} needs code of its own, which was not run",
+                "read that code, then give --trust-remote-code",
+            ) from error
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        known = f"{name}, which is {folder} on the hub" if folder == hub_id(name) != name else name
+        raise HostError(
+            f"cannot load the model {known} ({reason})",
+            f"give a hub id, a folder, a .gguf file, or one of: {', '.join(MODELS)}",
+        ) from error
+    tokenizer = _tokenizer(name, folder, trust_remote_code=trust_remote_code)
+    return Host(name, model.to(device).eval().requires_grad_(False), tokenizer)
+
+
+def _tokenizer(name: str, folder: str, *, trust_remote_code: bool) -> Any:
+    """The tokenizer of a model that has been loaded, so that what fails now is the tokenizer's. Without its files
+    transformers either raises or makes one that knows its special tokens alone."""
+    from transformers import AutoTokenizer
+
+    reason = ""
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        if set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids):
+            return tokenizer
+    except Exception as error:  # of transformers, of each tokenizer's own library, which are many
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+    files = [one.name for one in Path(folder).glob("*") if TOKENIZER_FILE.fullmatch(one.name)]
+    if reason and (files or not Path(folder).is_dir()):
+        raise HostError(
+            f"cannot load the tokenizer of the model {name} ({reason})", "give the model with its tokenizer"
+        )
+    raise HostError(f"the model {name} has no tokenizer", "give the model with its tokenizer's files")
+
+
+def require_positions(host: Host, context: int) -> None:
+    """Raise HostError if sequences are longer than the model's config says that it was made for: some models then read
+    past a table of positions, others (rotary ones) run on, far from what they were trained on."""
+    positions = getattr(host.model.config.get_text_config(), "max_position_embeddings", None)  # n_positions of GPT-2
+    if isinstance(positions, int) and context > positions:
+        raise HostError(
+            f"a context of {context} tokens is beyond the {positions} positions of {host.name}",
+            f"give --context {positions} or less",
+        )
+
+
+def wants_bos(host: Host, setting: Literal["auto", "yes", "no"]) -> bool:
+    """Whether sequences start with BOS. `auto`: what the tokenizer does by itself, and always for Gemma.
+
+    Gemma needs BOS (loss 3.85 without, 1.39 with, on one plain sentence); its GGUF tokenizer does not add it.
+    """
+    if setting != "auto":
+        return setting == "yes"
+    bos = host.tokenizer.bos_token_id
+    ids = host.tokenizer("a").input_ids
+    return bos is not None and ("gemma" in host.model.config.model_type or ids[:1] == [bos])
+
+
+def _local_folder(name: str) -> str:
+    if name in MODELS:
+        return str(_converted(embedded_path(name, MODELS)))
+    path = Path(name)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise HostError(f"there is no file {name}", "check the path")
+        return str(_converted(path))
+    return name if path.is_dir() else hub_id(name)
+
+
+def _converted(gguf: Path) -> Path:
+    """A safetensors folder of a GGUF file, dequantised once to float32 and cached: loads ten times faster."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, __version__
+
+    stat = gguf.stat()
+    written_by = __version__.partition(".")[0]  # 4 cannot read the tokenizers that 5 saves
+    identity = f"{gguf.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{written_by}"
+    key = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    target = cache_dir() / "models" / f"{gguf.stem}-{key}"
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent))
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+            # What was loaded is plain float32; the mark of the source's quantisation would forbid saving it.
+            model.hf_quantizer = None
+            vars(model.config).pop("quantization_config", None)
+            tokenizer.save_pretrained(scratch)
+            model.save_pretrained(scratch)
+        if not target.exists():  # another process may have been quicker
+            os.replace(scratch, target)
+    except LOAD_ERRORS as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise HostError(f"cannot read {gguf} ({reason})", "check that it is a whole GGUF file") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers' own bars and advice, silenced while we load (ours are shown) and restored after."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,202 @@
+"""Which model, hook and text an SAE is read with: the options that training and evaluation share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from rational_sae.data.activations import Reader
+from rational_sae.data.cache import MAX_GB, ActivationCache
+from rational_sae.data.hook_names import refuse_elsewhere
+from rational_sae.data.language_model import Host, load_host, require_positions, wants_bos
+from rational_sae.data.text import open_text
+from rational_sae.data.tokens import Sink, Tokeniser
+from rational_sae.errors import HostError, SettingsError, SourceError
+from rational_sae.sae.model import SAE, Metadata
+
+MAX_DEFAULT_CONTEXT = 128
+"""Default sequence length where the SAE's config says more."""
+
+
+LONGEST_CONTEXT = 1 << 20
+"""Tokens of a sequence: more than any model that is read here takes."""
+
+MOST_TOKENS = 10**13
+"""More than any language model was trained on; beyond, a number is a slip of the hand."""
+
+FEWEST_EVAL_TOKENS, MOST_EVAL_TOKENS = 32, 10**9
+"""Test tokens. With fewer, half as many for calibration do not fix a handful of coefficients (heuristic)."""
+
+Named = Annotated[str, Field(min_length=1, max_length=4096)]
+"""A path or a name. Systems take paths of at most 4 096 bytes."""
+
+
+class Reading(BaseModel):
+    """Options that decide which activations an SAE sees."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    text: Named = "news"
+    """.txt, .jsonl[.gz], a folder of them, hf:NAME[/CONFIG][:SPLIT], or an embedded name."""
+    model: Named | None = None
+    """Hub id, folder, .gguf file or embedded name; default: what the SAE's config says."""
+    hook: Named | None = None
+    """Where the SAE reads; default: what its config says."""
+    context: int | None = Field(default=None, ge=2, le=LONGEST_CONTEXT)
+    """Sequence length; default: what the SAE's config says, at most 128."""
+    bos: Literal["auto", "yes", "no"] = "auto"
+    """Whether sequences start with BOS."""
+    sink: Sink = "exclude"
+    """Whether attention sinks (the first position, and later ones by norm) stay out of training and metrics."""
+    positions: tuple[int, int, int] | None = None
+    """First, end and step of the positions of a sequence that count; default: what the SAE's config says."""
+    device: str = "auto"
+    """Where the model and SAEs compute: auto (CUDA where torch finds it, else the CPU), cpu, cuda, cuda:1 or any other
+    device of torch that has float64. Apple's MPS has not."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the language model computes in; residual vectors are float32 afterwards, and SAEs always."""
+    trust_remote_code: bool = Field(default=False, exclude=True)
+    """Whether code that comes with the model may run. Never stored, and refused in files: who runs a job says it."""
+    cache: Path | None = Field(default=None, exclude=True)
+    """Folder that keeps residual streams. It changes no bit of a result: never stored, and refused in files."""
+    cache_gb: float = Field(default=MAX_GB, gt=0, exclude=True)
+    """Size of that folder at most, in 1e9 bytes; what was not used for longest goes."""
+
+    @field_validator("device")
+    @classmethod
+    def _a_device(cls, value: str) -> str:
+        try:
+            known = value == "auto" or torch.device(value).type != "meta"
+        except RuntimeError:
+            known = False
+        if not known:
+            raise ValueError(f"{value[:80]!r} is not auto, cpu, cuda, cuda:N or mps")
+        return value
+
+    def resolved(self, sae: SAE) -> Self:
+        """These options with every default filled from the SAE's own config.
+
+        Raises SourceError if neither names the model or the hook, SettingsError if the device cannot be used.
+        """
+        meta = sae.metadata
+        model, hook = self.model or meta.model_name, self.hook or meta.hook_name
+        for value, option in ((model, "model"), (hook, "hook")):
+            if not value:
+                raise SourceError(f"the SAE's config names no {option}", f"give --{option}")
+        assert hook is not None
+        refuse_elsewhere(hook)  # before a model is loaded for it
+        if self.model is None and meta.model_weights:
+            raise SourceError(
+                f"the SAE was trained on {model} of {meta.model_weights}, and only the newest weights are fetched",
+                "give --model a folder that holds those",
+            )
+        bos = self.bos
+        if bos == "auto" and meta.prepend_bos is not None:
+            bos = "yes" if meta.prepend_bos else "no"
+        device = usable_device(self.device)
+        context = self.context or min(meta.context_size or MAX_DEFAULT_CONTEXT, MAX_DEFAULT_CONTEXT)
+        update = {"model": model, "hook": hook, "context": context, "bos": bos, "device": device}
+        return self.model_copy(update=update | {"positions": self.positions or _positions(meta, context)})
+
+    def open(self, sae: SAE) -> Reader:
+        """Load the model and open the text, and move the SAE beside the model.
+
+        Raises HostError if the SAE's width is not the model's, the context exceeds its positions, or BOS is asked for
+        and the tokenizer has none.
+        """
+        options = self.resolved(sae)
+        assert options.model is not None
+        assert options.hook is not None
+        assert options.context is not None
+        text = open_text(options.text)
+        host = load_host(
+            options.model,
+            device=options.device,
+            dtype=getattr(torch, options.precision),
+            trust_remote_code=options.trust_remote_code,
+        )
+        if host.d_model != sae.d_in:
+            raise HostError(
+                f"the SAE reads width {sae.d_in}, {options.model} has width {host.d_model}",
+                "give the model that the SAE was trained on",
+            )
+        hook = host.hook(options.hook)
+        sae.to(host.device)
+        require_positions(host, options.context)
+        settle(sae, host)
+        bos = wants_bos(host, options.bos)
+        if bos and host.tokenizer.bos_token_id is None:
+            asked = "--bos yes" if self.bos == "yes" else "the SAE's config (prepend_bos)"
+            raise HostError(
+                f"{asked} starts sequences with BOS, the tokenizer of {host.name} has none", "give --bos no"
+            )
+        positions = range(*options.positions) if options.positions else None
+        tokeniser = Tokeniser(host.tokenizer, options.context, bos=bos, sink=options.sink, positions=positions)
+        cache = None if options.cache is None else ActivationCache(options.cache, host, hook, options.cache_gb)
+        return Reader(host, hook, text, tokeniser, cache=cache)
+
+
+def usable_device(name: str) -> str:
+    """The device of this name; `auto` is CUDA where torch finds it, else the CPU.
+
+    Raises SettingsError if torch cannot compute there, or not in float64, in which sums over tokens are kept.
+    """
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device).sum().item()
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise SettingsError(f"the device {device} cannot be used ({reason})", "give --device cpu") from error
+    return device
+
+
+def settle(sae: SAE, host: Host) -> None:
+    """Take back what an SAE's config states and its model does not follow: TransformerLens leaves writing weights as
+    they are where the model's norms do not take off the mean."""
+    if sae.centred and not host.ignores_mean:
+        sae.centred = False
+        sae.metadata.warnings.append(
+            f"center_writing_weights is stated, but {host.name} has no layer norms, so its weights were not centred in"
+            " training either: x is read as it is"
+        )
+
+
+def _positions(meta: Metadata, context: int) -> tuple[int, int, int] | None:
+    """What `seqpos_slice` of the context that the SAE was trained on comes to. Raises SettingsError if no position of
+    this context is left."""
+    if meta.seqpos_slice is None:
+        return None
+    places = range(meta.context_size or context)[slice(*meta.seqpos_slice)]
+    if not any(place < context for place in places):
+        raise SettingsError(
+            f"the SAE was trained on positions {list(meta.seqpos_slice)} of sequences, and none is within {context}",
+            f"give --context {places[0] + 1} or more" if places else "correct seqpos_slice in its config",
+        )
+    return places.start, places.stop, places.step
+
+
+def check_eval_tokens(count: int) -> None:
+    """Raise SettingsError if so many test tokens are too few to say anything, or more than there can be."""
+    if not FEWEST_EVAL_TOKENS <= count <= MOST_EVAL_TOKENS:
+        raise SettingsError(
+            f"{count} test tokens were asked for", f"ask for {FEWEST_EVAL_TOKENS} to {MOST_EVAL_TOKENS} (--eval-tokens)"
+        )
+
+
+def refuse_trust(values: Any, where: str) -> None:
+    """Raise SettingsError if settings from a file ask, at any depth, for the model's own code to be run, or for a cache
+    in a folder that the user did not name."""
+    if isinstance(values, Mapping):
+        if "trust_remote_code" in values:
+            raise SettingsError(
+                f"{where} asks for the model's own code to be run",
+                "remove trust_remote_code there, and give --trust-remote-code if you have read that code",
+            )
+        if isinstance(values.get("cache"), str):  # a mapping would be a cell of that name
+            raise SettingsError(f"{where} names a cache folder", "remove cache there, and give --cache")
+        for value in values.values():
+            refuse_trust(value, where)

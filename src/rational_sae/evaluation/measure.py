@@ -1,0 +1,257 @@
+"""One pass over held-out text: what every SAE, the clean model and the ablations do to each document.
+
+All rows see the same tokens and share one clean forward. Sums are kept per document, in float64, so that every metric
+and every difference can be bootstrapped over documents afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from rational_sae.data.activations import Reader
+from rational_sae.data.text import Split
+from rational_sae.data.tokens import Sequences, require_tokens
+from rational_sae.evaluation.behaviour import Predictions, cross_entropy
+from rational_sae.gates.gate import SMOOTH_EPSILON, RationalGate
+from rational_sae.sae.match_l0 import can_match, shifted, solve_shift
+from rational_sae.sae.model import SAE
+
+SEQUENCES_PER_FORWARD = 4
+"""Bounds the logits to [4 · context, vocabulary] float32."""
+
+EQUAL_L0 = 1e-3
+"""Relative difference of L0 below which a row is taken to be at the teacher's L0 as it is."""
+
+
+@dataclass
+class RowSums:
+    """Per-document sums of one row. Every list holds one float64 tensor per batch, indexed by document."""
+
+    squared_error: Tensor
+    l0: Tensor
+    l0_eps: Tensor
+    ce: Tensor
+    kl: Tensor
+    agreed: Tensor
+    """Predictions whose likeliest token is the clean model's."""
+    ce_everywhere: Tensor
+    """Cross-entropy with x̂ in place of x at every position of the sequence; 0 in `at_l0`, where nobody asks for it."""
+    fired: Tensor
+    """[d_sae] int64: tokens on which each latent was active."""
+
+    @classmethod
+    def zeros(cls, documents: int, d_sae: int) -> RowSums:
+        column = [torch.zeros(documents, dtype=torch.float64) for _ in range(7)]
+        return cls(*column, fired=torch.zeros(d_sae, dtype=torch.int64))
+
+
+@dataclass
+class Measurements:
+    """Per-document sums of a whole evaluation; `metrics.py` turns them into figures."""
+
+    tokens: Tensor
+    """[documents] kept positions."""
+    predictions: Tensor
+    """[documents] kept positions that have a next token."""
+    x: Tensor
+    """[documents, d_in] sums of x."""
+    x_squared: Tensor
+    """[documents] sums of ‖x‖²."""
+    x_mean_squared: Tensor
+    """[documents] sums of ‖x‖² along the direction of ones: d_in times the squared mean over d_in."""
+    ce: dict[str, Tensor]
+    """[documents] sums of next-token cross-entropy of `clean`, `zero` and `mean`."""
+    everywhere: dict[str, Tensor]
+    """[documents]: `predictions`, all positions that have a next token, the first and sinks among them; their
+    cross-entropy `clean`, and `zero` with zeros written at every position of the sequence."""
+    rows: dict[str, RowSums]
+    at_l0: dict[str, RowSums] = field(default_factory=dict)
+    """The rows again, with thresholds moved so that each has the L0 of the reference row."""
+    reference: str = "teacher"
+    """The row whose L0 is the common one."""
+    centred: frozenset[str] = frozenset()
+    """Rows whose SAE reads x minus its mean over d_in: its FVU is of that."""
+
+
+def measure(
+    reader: Reader,
+    saes: dict[str, SAE],
+    tokens: int,
+    mean: Tensor,
+    *,
+    split: Split = "test",
+    needed: int | None = None,
+    reference: str = "teacher",
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Measurements:
+    """Run every SAE in place of the residual stream, and the model clean, zero- and mean-ablated.
+
+    mean: [d_in], x̄ of the train split, for mean ablation. reference: the row whose L0 the others are moved to; none
+    if there is no such row. progress is told (batches done, batches in all).
+    Raises TextError if the split has fewer than `needed` tokens (default: a quarter of `tokens`), and HostError if the
+    model gives NaN or infinity.
+    """
+    batches = list(reader.held_out(split, tokens))
+    found = sum(int(batch.keep.sum()) for batch in batches)
+    require_tokens(found, needed or max(1, tokens // 4), split, reader.text, reader.tokeniser)
+    small = [part for batch in batches for part in _split(batch)]
+    # The stream is read once, and every forward starts at the hook. [tokens, d_in]: small beside the logits.
+    streams = [reader.stream(part.input_ids) for part in small]
+    shifts = _shifts_to(reference, reader, saes, small, streams)
+    sums = _empty(saes, shifts, 1 + max(int(batch.document.max()) for batch in batches), len(mean), reference)
+    for done, (batch, stream) in enumerate(zip(small, streams, strict=True)):
+        _measure_batch(reader, saes, shifts, batch, stream, mean, sums)
+        progress(done + 1, len(small))
+    return _only_measured(sums)
+
+
+def _shifts_to(
+    reference: str, reader: Reader, saes: dict[str, SAE], batches: list[Sequences], streams: list[Tensor]
+) -> dict[str, float]:
+    """For each row whose L0 can move and is not the reference's already: the move to it on these very tokens."""
+    movable = [name for name, sae in saes.items() if name != reference and can_match(sae)]
+    if reference not in saes or not movable:
+        return {}
+    pairs = zip(batches, streams, strict=True)
+    x = torch.cat([stream[reader.kept(stream, batch)].float() for batch, stream in pairs])
+    target = mean_l0(saes[reference], x)
+    apart = [name for name in movable if abs(mean_l0(saes[name], x) / target - 1) > EQUAL_L0]
+    return {name: solve_shift(saes[name], x, target) for name in apart}
+
+
+@torch.no_grad()
+def mean_l0(sae: SAE, x: Tensor) -> float:
+    """Mean number of z_j ≠ 0 over x: [n, d_in]."""
+    return sum(int((sae.encode(part) != 0).sum()) for part in x.split(2048)) / len(x)
+
+
+def _empty(saes: dict[str, SAE], shifts: dict[str, float], documents: int, d_in: int, reference: str) -> Measurements:
+    def column() -> Tensor:
+        return torch.zeros(documents, dtype=torch.float64)
+
+    return Measurements(
+        tokens=column(),
+        predictions=column(),
+        x=torch.zeros(documents, d_in, dtype=torch.float64),
+        x_squared=column(),
+        x_mean_squared=column(),
+        ce={name: column() for name in ("clean", "zero", "mean")},
+        everywhere={name: column() for name in ("predictions", "clean", "zero")},
+        rows={name: RowSums.zeros(documents, sae.d_sae) for name, sae in saes.items()},
+        at_l0={name: RowSums.zeros(documents, saes[name].d_sae) for name in shifts},
+        reference=reference,
+        centred=frozenset(name for name, sae in saes.items() if sae.centred),
+    )
+
+
+def _split(batch: Sequences) -> list[Sequences]:
+    parts = zip(
+        batch.input_ids.split(SEQUENCES_PER_FORWARD),
+        batch.keep.split(SEQUENCES_PER_FORWARD),
+        batch.document.split(SEQUENCES_PER_FORWARD),
+        strict=True,
+    )
+    return [Sequences(*part) for part in parts if bool(part[1].any())]
+
+
+@torch.no_grad()
+def _measure_batch(
+    reader: Reader,
+    saes: dict[str, SAE],
+    shifts: dict[str, float],
+    batch: Sequences,
+    stream: Tensor,
+    mean: Tensor,
+    sums: Measurements,
+) -> None:
+    keep = reader.kept(stream, batch)
+    x = stream[keep].float()
+    reader.require_finite(x, "measured")
+    owner = batch.document[:, None].expand_as(batch.keep)
+    document = owner[keep.cpu()]
+    # A kept position predicts if its next token is real; padding is special and never predicted.
+    everywhere, where = torch.zeros_like(keep), torch.zeros_like(keep)
+    everywhere[:, :-1] = _real_next(reader, batch).to(keep.device)
+    where[:, :-1] = keep[:, :-1] & everywhere[:, :-1]
+    predicted = owner[where.cpu()]
+    labels = batch.input_ids.to(stream.device)[where.roll(1, 1)]
+
+    def logits(x_hat: Tensor, others: Tensor | None = None) -> Tensor:
+        edited = stream.clone()
+        edited[keep] = x_hat.to(stream.dtype)
+        if others is not None:
+            edited[~keep] = others.to(stream.dtype)
+        return reader.host.logits_from(batch.input_ids, reader.hook, edited)
+
+    def add_everywhere(column: Tensor, found: Tensor) -> None:
+        positions = everywhere.flatten().nonzero()[:, 0]
+        labels = batch.input_ids.to(stream.device).roll(-1, 1).flatten()[positions]
+        _add(column, owner[everywhere.cpu()], cross_entropy(found, positions, labels))
+
+    _add(sums.tokens, document, torch.ones(len(x)))
+    _add(sums.predictions, predicted, torch.ones(len(labels)))
+    _add(sums.x_squared, document, x.double().pow(2).sum(-1))
+    _add(sums.x_mean_squared, document, x.double().mean(-1).pow(2) * x.shape[1])
+    sums.x.index_add_(0, document, x.double().cpu())
+    untouched, left_out = logits(x), stream[~keep].float()
+    clean = Predictions.of(untouched, where.flatten().nonzero()[:, 0], labels)
+    _add(sums.ce["clean"], predicted, clean.cross_entropy())
+    _add(sums.everywhere["predictions"], owner[everywhere.cpu()], torch.ones(int(everywhere.sum())))
+    add_everywhere(sums.everywhere["clean"], untouched)
+    add_everywhere(sums.everywhere["zero"], logits(torch.zeros_like(x), torch.zeros_like(left_out)))
+    for name, ablated in {"zero": torch.zeros_like(x), "mean": mean.to(x).expand_as(x)}.items():
+        _add(sums.ce[name], predicted, clean.compared(logits(ablated)).ce)
+
+    def run(sae: SAE, row: RowSums) -> Tensor:
+        x_hat, z, _ = sae.outputs(x)
+        active = z != 0
+        row.fired += active.sum(0).cpu()
+        _add(row.squared_error, document, (x - x_hat).double().pow(2).sum(-1))
+        _add(row.l0, document, active.sum(-1))
+        _add(row.l0_eps, document, _above_epsilon(sae, z))
+        found = clean.compared(logits(x_hat))
+        _add(row.ce, predicted, found.ce)
+        _add(row.kl, predicted, found.kl)
+        _add(row.agreed, predicted, found.agreed)
+        return x_hat
+
+    for name, sae in saes.items():
+        x_hat = run(sae, sums.rows[name])
+        add_everywhere(sums.rows[name].ce_everywhere, logits(x_hat, sae(left_out)))
+        if name in shifts:
+            with shifted(sae, shifts[name]):
+                run(sae, sums.at_l0[name])
+
+
+def _real_next(reader: Reader, batch: Sequences) -> Tensor:
+    """[batch, context − 1] bool: whether the token after each position is part of the text."""
+    special = torch.tensor(sorted(reader.tokeniser.tokenizer.all_special_ids))
+    return ~torch.isin(batch.input_ids[:, 1:], special)
+
+
+def _above_epsilon(sae: SAE, z: Tensor) -> Tensor:
+    """[n] counts of |z_j| > ε·s_j for a smooth gate; equal to L0 for every other."""
+    if isinstance(sae.gate, RationalGate) and sae.gate.mode == "smooth":
+        return (z.abs() > SMOOTH_EPSILON * sae.gate.scale).sum(-1)
+    return (z != 0).sum(-1)
+
+
+def _add(column: Tensor, document: Tensor, values: Tensor) -> None:
+    column.index_add_(0, document, values.double().cpu())
+
+
+def _only_measured(sums: Measurements) -> Measurements:
+    """Drop documents without a kept position, so that the bootstrap resamples real ones only."""
+    real = sums.tokens > 0
+    for row in [*sums.rows.values(), *sums.at_l0.values()]:
+        for name in ("squared_error", "l0", "l0_eps", "ce", "kl", "agreed", "ce_everywhere"):
+            setattr(row, name, getattr(row, name)[real])
+    sums.ce = {name: column[real] for name, column in sums.ce.items()}
+    sums.everywhere = {name: column[real] for name, column in sums.everywhere.items()}
+    sums.x, sums.x_squared, sums.x_mean_squared = sums.x[real], sums.x_squared[real], sums.x_mean_squared[real]
+    sums.tokens, sums.predictions = sums.tokens[real], sums.predictions[real]
+    return sums

@@ -1,0 +1,145 @@
+"""`evaluate`: any number of SAEs on the same held-out tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rational_sae.data.activations import Reader
+from rational_sae.data.reading import Reading, check_eval_tokens, settle
+from rational_sae.errors import SourceError
+from rational_sae.evaluation.absorption import absorption
+from rational_sae.evaluation.measure import measure
+from rational_sae.evaluation.metrics import Results, results
+from rational_sae.evaluation.probing import Protocol, probe, require_texts
+from rational_sae.evaluation.tasks import Task, open_task
+from rational_sae.formats import load
+from rational_sae.sae.model import SAE
+from rational_sae.support.progress import Progress, Silent
+
+FIRST_LETTER = "first-letter"
+"""The name by which feature absorption is asked for among probes."""
+
+
+def evaluate(
+    saes: Sequence[str],
+    reading: Reading | None = None,
+    *,
+    eval_tokens: int = 16384,
+    probes: Sequence[str] = (),
+    protocol: Protocol | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Results:
+    """Measure SAEs of one hook. saes: their folders; the first is what the others are compared with, at its L0 too.
+
+    reading: the model, hook and text; by default what the first SAE's config says, on the embedded text. probes: tasks
+    (see `open_task`), or `first-letter` for feature absorption. The rows of the result are keyed by the names given.
+    Raises RationalSAEError with a one-line reason if an input cannot be used.
+    """
+    check_eval_tokens(eval_tokens)
+    progress = progress or Silent()
+    opened = open_probes(probes, protocol)
+    progress.stage("load SAEs and model")
+    loaded = {name: load(name) for name in saes}
+    first = loaded[saes[0]]
+    reading = reading or Reading()
+    reader = reading.open(first)
+    for name, sae in loaded.items():
+        _require_same_place(name, sae, reader, given=reading.hook is not None)
+        sae.to(reader.host.device)
+        settle(sae, reader.host)
+    compare = [(name, saes[0]) for name in loaded if name != saes[0]]
+    found = evaluate_loaded(
+        reader, loaded, compare, eval_tokens=eval_tokens, reference=saes[0], seed=seed, progress=progress
+    )
+    add_probes(found, reader, loaded, opened, seed=seed, progress=progress)
+    found.further["warnings"] += _read_otherwise(loaded, reader, bos_given=reading.bos != "auto")
+    return found
+
+
+def evaluate_loaded(
+    reader: Reader,
+    saes: dict[str, SAE],
+    compare: list[tuple[str, str]],
+    *,
+    eval_tokens: int,
+    reference: str = "teacher",
+    seed: int,
+    progress: Progress,
+) -> Results:
+    """The same for SAEs in memory, on the reader's device. compare: pairs (row, baseline)."""
+    progress.stage("mean of the train split")
+    mean = reader.sample("train", eval_tokens).mean(0)
+    progress.stage("measure")
+    sums = measure(
+        reader, saes, eval_tokens, mean, reference=reference, progress=lambda _done, _total: progress.advance()
+    )
+    found = results(sums, compare, seed=seed)
+    stated = (one for sae in saes.values() for one in sae.metadata.warnings)
+    found.further["warnings"] = [*dict.fromkeys(stated), *reader.warnings()]
+    return found
+
+
+def _read_otherwise(saes: dict[str, SAE], reader: Reader, *, bos_given: bool) -> list[str]:
+    """What a reader of the table must know where not all SAEs are read as they say."""
+    found, centred = [], [name for name, sae in saes.items() if sae.centred]
+    if centred and len(centred) < len(saes):
+        found.append(
+            f"the FVU of {', '.join(centred)} is of x minus its mean over d_in, which is what they read; that of the"
+            " others is of x"
+        )
+    first = next(iter(saes.values())).metadata
+    for name, sae in saes.items():
+        known = sae.metadata
+        if not bos_given and known.prepend_bos not in (None, reader.tokeniser.bos):
+            found.append(f"{name} states prepend_bos {known.prepend_bos}, and was read otherwise")
+        if known.seqpos_slice != first.seqpos_slice:
+            found.append(f"{name} states other positions (seqpos_slice) than those that all were read at")
+    return found
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What is asked of single latents, read and checked before any model is."""
+
+    tasks: list[Task]
+    first_letter: bool
+    protocol: Protocol
+
+
+def open_probes(names: Sequence[str], protocol: Protocol | None = None) -> Probes:
+    """Probes by name: tasks (see `open_task`), or `first-letter` for feature absorption.
+
+    Raises TextError if a task cannot be read or has too few texts.
+    """
+    tasks = [open_task(name) for name in names if name != FIRST_LETTER]
+    for task in tasks:
+        require_texts(task)
+    return Probes(tasks, FIRST_LETTER in names, protocol or Protocol())
+
+
+def add_probes(
+    found: Results, reader: Reader, saes: dict[str, SAE], probes: Probes, *, seed: int = 0, progress: Progress
+) -> None:
+    """Run the probes and put what they gave into the results."""
+    if probes.tasks:
+        probing = probe(reader, saes, probes.tasks, probes.protocol, progress=progress)
+        probing.add_to(found.rows, found.intervals, found.differences)
+        found.further["probing"] = probing.report()
+    if probes.first_letter:
+        found.further["absorption"] = absorption(reader, saes, seed=seed, progress=progress)
+
+
+def _require_same_place(name: str, sae: SAE, reader: Reader, *, given: bool) -> None:
+    if sae.d_in != reader.host.d_model:
+        raise SourceError(
+            f"{name} reads width {sae.d_in}, {reader.host.name} has width {reader.host.d_model}",
+            "evaluate SAEs of one model together",
+        )
+    own = sae.metadata.hook_name
+    if own and not given and reader.host.hook(own).boundary != reader.hook.boundary:
+        raise SourceError(
+            f"{name} was trained at {own}, the first SAE at {reader.hook.name}",
+            "evaluate SAEs of one hook together, or give --hook",
+        )

@@ -1,0 +1,37 @@
+"""Reading SAEs, from where the user has them: files, folders, the Hugging Face hub, SAELens' table of releases."""
+
+from __future__ import annotations
+
+from rational_sae.errors import SourceError
+from rational_sae.formats.containers import one_line
+from rational_sae.formats.detect import read_path
+from rational_sae.formats.saelens import read_saelens
+from rational_sae.sae.model import SAE
+
+__all__ = ["load", "read_saelens"]
+
+
+def load(name: str) -> SAE:
+    """The SAE of a file, a folder, `hub:OWNER/REPO[/PATH]` or `saelens:RELEASE/ID`.
+
+    What format it has is decided by what its files hold. Raises SourceError if it is missing, damaged, of a kind that
+    is not read, ambiguous, or cannot be read for a reason of the system (a disk error, no permission, a loop of links).
+    """
+    try:
+        sae = _load(name)
+    except OSError as error:  # anywhere below: a file can fail at every touch
+        raise SourceError(f"{name}: cannot be read ({one_line(error)})", "check the file and the disk") from error
+    sae.metadata.source = name
+    return sae
+
+
+def _load(name: str) -> SAE:
+    if name.startswith("hub:"):
+        from rational_sae.formats.hub import load_hub
+
+        return load_hub(name)
+    if name.startswith("saelens:"):
+        from rational_sae.formats.release import load_release
+
+        return load_release(name)
+    return read_path(name)

@@ -1,0 +1,97 @@
+"""`saelens:RELEASE/ID`: SAELens' table of published SAEs, as the installed package has it, and the hub behind it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from rational_sae.errors import MissingExtraError, SourceError
+from rational_sae.formats import dictionary_learning, gemma_scope, saelens, sparsify
+from rational_sae.formats.hub import load_from_repository
+from rational_sae.sae.cfg import CENTRING, KWARGS
+from rational_sae.sae.model import SAE
+
+TABLE = "pretrained_saes.yaml"
+
+FORMATS = {
+    None: saelens.FORMAT,
+    "sae_lens": saelens.FORMAT,
+    "gemma_2": gemma_scope.FORMAT,
+    "gemma_3": gemma_scope.FORMAT,
+    "dictionary_learning_1": dictionary_learning.FORMAT,
+    "sparsify": sparsify.FORMAT,
+}
+"""Which of SAELens' conversions are read here, as which format. The others are refused by name."""
+
+
+def load_release(name: str) -> SAE:
+    """The SAE of `saelens:RELEASE/ID`, with what the table adds: model, overrides, and a scaling to fold in."""
+    release, _, identifier = name.removeprefix("saelens:").partition("/")
+    entry = _nearest(table(), release, "release")
+    conversion = entry.get("conversion_func")
+    if conversion not in FORMATS:
+        raise SourceError(f"{name}: releases of the kind {conversion!r} are not read", "choose another release")
+    if identifier.startswith("embedding/"):
+        raise SourceError(f"{name}: an SAE of embeddings, in units of its own", "choose one of the residual stream")
+    row = _nearest({str(row["id"]): row for row in entry["saes"]}, identifier, "SAE")
+    sae = load_from_repository(entry["repo_id"], str(row["path"]))
+    if sae.metadata.format != FORMATS[conversion]:
+        raise SourceError(
+            f"{name}: SAELens says {FORMATS[conversion]}, but it is {sae.metadata.format}", "do not use it"
+        )
+    _apply(sae, entry, row)
+    return sae
+
+
+def table() -> dict[str, Any]:
+    """SAELens' releases by name. Raises MissingExtraError without SAELens."""
+    import yaml
+
+    spec = importlib.util.find_spec("sae_lens")
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtraError("sae-lens", extra="saelens")
+    path = Path(spec.submodule_search_locations[0]) / TABLE
+    try:
+        with path.open(encoding="utf-8") as file:
+            return yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror})", "install sae-lens again") from error
+
+
+def _nearest(rows: dict[str, Any], name: str, what: str) -> Any:
+    if name not in rows:
+        near = difflib.get_close_matches(name, rows, n=3, cutoff=0.0)
+        raise SourceError(f"SAELens has no {what} {name[:200]!r}", f"nearest: {', '.join(near)}")
+    return rows[name]
+
+
+def _apply(sae: SAE, entry: dict[str, Any], row: dict[str, Any]) -> None:
+    """What the table knows beyond the files."""
+    metadata, overrides = sae.metadata, entry.get("config_overrides") or {}
+    normalisation = overrides.get("normalize_activations", sae.normalisation)
+    if normalisation not in (sae.normalisation, metadata.extra.get("normalize_activations")):
+        if normalisation not in ("none", "layer_norm", "constant_norm_rescale"):
+            raise SourceError(f"{entry['repo_id']}: normalisation {normalisation!r} is not supported", "choose another")
+        sae.normalisation = normalisation
+        metadata.warnings = _without_normalisation(metadata.warnings)
+    factor = row.get("norm_scaling_factor")
+    if factor is not None and metadata.extra.get("normalize_activations") == "expected_average_only_in":
+        sae.rescale_input_(1 / float(factor))  # SAELens' fold_activation_norm_scaling_factor
+        metadata.extra["norm_scaling_factor"] = factor
+        metadata.warnings = _without_normalisation(metadata.warnings)
+    metadata.model_name = metadata.model_name or entry.get("model")
+    metadata.extra |= {key: overrides[key] for key in (KWARGS, "dataset_path") if key in overrides}
+    if KWARGS in overrides:
+        sae.centred = bool(overrides[KWARGS].get(CENTRING, False))
+    others = ", ".join(sorted(overrides.keys() - {"normalize_activations", KWARGS, "dataset_path"}))
+    if others:
+        metadata.warnings.append(f"SAELens' table overrides what is not followed here: {others[:200]}")
+    if row.get("neuronpedia"):
+        metadata.extra["neuronpedia_id"] = row["neuronpedia"]
+
+
+def _without_normalisation(warnings: list[str]) -> list[str]:
+    """Warnings but for the one about a normalisation, which the table has settled."""
+    return [one for one in warnings if "normalize_activations" not in one]

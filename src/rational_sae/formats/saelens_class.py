@@ -1,0 +1,140 @@
+"""The architecture "rational" for SAELens. Importing this needs SAELens; `rational_sae` does it by itself.
+
+On disk: SAELens' four tensors, `threshold` and `scale` ([d_sae] each), and what bfloat16 rounds off these two
+(`residue.py`), because SAELens casts every tensor to the dtype that is asked for before we see it. The shape's
+coefficients, gain, right slope, mode and k are numbers in cfg.json. So the gate is exact after a load in bfloat16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from rational_sae.errors import MissingExtraError, OutputError
+from rational_sae.formats.residue import join_, split
+from rational_sae.gates.gate import Mode, RationalGate
+from rational_sae.gates.safe_pade import gate_of, stored_shape
+from rational_sae.gates.token_scale import TokenScale
+from rational_sae.rational import PartialFractions
+
+try:
+    from sae_lens.registry import SAE_CLASS_REGISTRY, register_sae_class
+    from sae_lens.saes.sae import SAE, SAEConfig
+except ImportError as error:
+    raise MissingExtraError("sae-lens", extra="saelens") from error
+
+ARCHITECTURE = "rational"
+
+GATE_TENSORS = ("threshold", "scale")
+
+IDENTITY = PartialFractions(0.0, 1.0, alpha=[], beta=[], x=[], eta=[])  # pyright: ignore[reportArgumentType]
+
+
+@dataclass
+class RationalSAEConfig(SAEConfig):
+    """What SAELens' own config says, and the gate's numbers."""
+
+    coefficients: dict[str, Any] = field(default_factory=IDENTITY.to_dict)
+    """r: `PartialFractions.to_dict()` or `SafePade.to_dict()`, with its form and version."""
+    gain: float = 1.0
+    right_slope: float = 1.0
+    """Slope of the continuation of r right of t = 1."""
+    mode: Mode = "hard"
+    k: int | None = None
+    """For mode topk."""
+    token_scale: dict[str, Any] | None = None
+    """k, power and level of the scale for each token (`rational_sae.gates.token_scale`); None: 1."""
+
+    @override
+    @classmethod
+    def architecture(cls) -> str:
+        return ARCHITECTURE
+
+
+class RationalSAE(SAE[RationalSAEConfig]):
+    """An SAE whose gate is a rational function on a support. The gate is float32, whatever the dtype."""
+
+    b_enc: nn.Parameter
+    threshold: nn.Parameter
+    scale: nn.Parameter
+
+    @override
+    def initialize_weights(self) -> None:
+        super().initialize_weights()
+        size, device = self.cfg.d_sae, self.device
+        self.b_enc = nn.Parameter(torch.zeros(size, dtype=self.dtype, device=device))
+        self.threshold = nn.Parameter(torch.zeros(size, device=device))
+        self.scale = nn.Parameter(torch.ones(size, device=device))
+
+    def gate(self) -> RationalGate:
+        """The gate as it is now; gradients reach its input, not its numbers."""
+        gate = gate_of(
+            stored_shape(self.cfg.coefficients, self.cfg.mode),
+            self.scale.detach(),
+            self.threshold.detach(),
+            mode=self.cfg.mode,
+            k=self.cfg.k,
+            gain=self.cfg.gain,
+            right_slope=self.cfg.right_slope,
+            token=TokenScale(**self.cfg.token_scale) if self.cfg.token_scale else None,
+        )
+        return gate.requires_grad_(False)
+
+    @override
+    def encode(self, x: Tensor) -> Tensor:
+        """z: [..., d_sae] of x: [..., d_in]."""
+        sae_in = self.process_sae_in(x)
+        h = self.hook_sae_acts_pre(sae_in @ self.W_enc + self.b_enc)
+        z = self.gate()(h.float().reshape(-1, h.shape[-1]))[0]
+        return self.hook_sae_acts_post(z.view(h.shape).to(self.dtype))
+
+    @override
+    def decode(self, feature_acts: Tensor) -> Tensor:
+        """x̂: [..., d_in] of z: [..., d_sae]."""
+        out = self.hook_sae_recons(feature_acts @ self.W_dec + self.b_dec)
+        return self.reshape_fn_out(self.run_time_activation_norm_fn_out(out), self.d_head)
+
+    @override
+    @torch.no_grad()
+    def fold_W_dec_norm(self) -> None:
+        """Unit decoder rows, the same reconstructions: scale and threshold follow the codes' units."""
+        if self.cfg.mode == "topk":
+            raise NotImplementedError("folding decoder norms would change which latents mode 'topk' selects")
+        norm = self.W_dec.norm(dim=-1).clamp(min=1e-8).float()  # as SAELens takes it
+        super().fold_W_dec_norm()
+        self.scale.mul_(norm)
+        self.threshold.mul_(norm)
+
+    @override
+    def process_state_dict_for_loading(self, state_dict: dict[str, Any]) -> None:
+        join_(state_dict, GATE_TENSORS)
+
+    @override
+    def process_state_dict_for_saving(self, state_dict: dict[str, Any]) -> None:
+        state_dict |= split(state_dict, GATE_TENSORS)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> RationalSAE:
+        """Move devices, but keep the gate's numbers float32."""
+        kept = {name: getattr(self, name).data for name in GATE_TENSORS}
+        super()._apply(fn, recurse)
+        for name, data in kept.items():
+            moved = getattr(self, name)
+            if moved.dtype != torch.float32:
+                moved.data = data.to(moved.device)
+        return self
+
+
+def register() -> None:
+    """Make `sae_lens.SAE.load_from_disk` know the architecture. Calling it again does nothing."""
+    known = SAE_CLASS_REGISTRY.get(ARCHITECTURE)
+    if known is None:
+        register_sae_class(ARCHITECTURE, RationalSAE, RationalSAEConfig)
+    elif known[0] is not RationalSAE:
+        raise OutputError(
+            f"SAELens already has an architecture {ARCHITECTURE!r} ({known[0].__module__})",
+            "unload that package",
+        )

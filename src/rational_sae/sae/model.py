@@ -1,0 +1,224 @@
+"""The SAE: an affine encoder, a gate and a decoder. Nothing here knows about files.
+
+    z = sae.encode(x)          [..., d_sae], exactly 0 where a latent is inactive
+    x_hat = sae.decode(z)      [..., d_in]; sae(x) does both
+
+z = gate(W_encᵀ(n(x) − b_dec) + b_enc), x̂ = n⁻¹(W_decᵀ z + b_dec), with b_dec subtracted only if
+`apply_b_dec_to_input`, and n the input normalisation, whose per-token state is undone on the way out. An SAE that was
+trained on a model with centred writing weights reads x minus its mean over d_in, and puts that mean back.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from rational_sae.gates.gate import Gate, ReLUGate
+from rational_sae.sae.cfg import Config
+
+Normalisation = Literal["none", "layer_norm", "constant_norm_rescale"]
+
+LAYER_NORM_EPSILON = 1e-5
+"""SAELens' run_time_activation_ln_in (sae_lens/saes/sae.py), OpenAI's LN (sparse_autoencoder/model.py)."""
+
+
+@dataclass
+class Metadata:
+    """Where an SAE comes from and which activations it expects. `None` means that its files do not say."""
+
+    source: str = ""
+    """What the user called it."""
+    format: str = ""
+    """What wrote its files: SAELens, Gemma Scope, dictionary_learning, sparsify or OpenAI."""
+    family: str = ""
+    """relu, jumprelu, topk or rational."""
+    model_name: str | None = None
+    hook_name: str | None = None
+    context_size: int | None = None
+    prepend_bos: bool | None = None
+    seqpos_slice: tuple[int | None, ...] | None = None
+    """Which positions of a sequence it was trained on, as arguments of `slice`."""
+    model_weights: str | None = None
+    """Which of its model's weights, if not the newest: `revision step1000`."""
+    warnings: list[str] = field(default_factory=list)
+    """What its files state that is not honoured, for whoever uses it."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Everything else that the source's metadata says, kept for export."""
+
+
+@dataclass(frozen=True)
+class TokenState:
+    """What the input normalisation took off each token. Both broadcast over [..., d_in]."""
+
+    shift: Tensor
+    scale: Tensor
+
+
+class SAE(nn.Module):
+    """A sparse autoencoder of any family.
+
+    Parameters are float32 until `.to(torch.bfloat16)`: then the two products are bfloat16, the gate and the input
+    normalisation stay float32, and codes and reconstructions have the weights' dtype.
+    """
+
+    def __init__(
+        self,
+        W_enc: Tensor,
+        b_enc: Tensor,
+        W_dec: Tensor,
+        b_dec: Tensor,
+        gate: Gate,
+        *,
+        apply_b_dec_to_input: bool = True,
+        normalisation: Normalisation = "none",
+        centred: bool = False,
+        metadata: Metadata | None = None,
+    ) -> None:
+        """W_enc: [d_in, d_sae], b_enc: [d_sae], W_dec: [d_sae, d_in], b_dec: [d_in]; the gate is moved beside them.
+
+        centred: whether the mean over d_in of each x is taken off first. Where it is 0 already nothing changes.
+        """
+        super().__init__()
+        # Latent by latent in memory: then its gradient, a sum over listed entries, needs no transposed copy.
+        self.W_enc = nn.Parameter(W_enc.float().T.contiguous().clone().T)
+        self.b_enc = nn.Parameter(b_enc.float().clone())
+        self.W_dec = nn.Parameter(W_dec.float().clone().contiguous())
+        self.b_dec = nn.Parameter(b_dec.float().clone())
+        self.gate = gate.to(self.W_dec.device)
+        self.apply_b_dec_to_input = apply_b_dec_to_input
+        self.normalisation: Normalisation = normalisation
+        self.centred = centred
+        self.metadata = metadata or Metadata()
+
+    @property
+    def d_in(self) -> int:
+        return self.W_enc.shape[0]
+
+    @property
+    def d_sae(self) -> int:
+        return self.W_enc.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.W_dec.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of the weights."""
+        return self.W_dec.device
+
+    @property
+    def cfg(self) -> Config:
+        """What other tools read and set: model_name, hook_name, hook_layer, d_in, d_sae, `to_dict()` and more."""
+        return Config(self)
+
+    def extra_repr(self) -> str:
+        hook = f", {self.metadata.hook_name} of {self.metadata.model_name}" if self.metadata.hook_name else ""
+        return f"{self.metadata.family or self.gate.architecture}, d_in={self.d_in}, d_sae={self.d_sae}{hook}"
+
+    def normalise(self, x: Tensor) -> tuple[Tensor, TokenState | None]:
+        """n(x) and what undoes it. x: [..., d_in] float32."""
+        if self.normalisation == "layer_norm":
+            shift = x.mean(-1, keepdim=True)
+            centred = x - shift
+            scale = centred.std(-1, keepdim=True)
+            return centred / (scale + LAYER_NORM_EPSILON), TokenState(shift, scale)  # as its authors undo it: no ε
+        shift = x.mean(-1, keepdim=True) if self.centred else x.new_zeros(*x.shape[:-1], 1)
+        if self.normalisation == "constant_norm_rescale":
+            x = self.seen(x)
+            scale = x.norm(dim=-1, keepdim=True) / self.d_in**0.5
+            return x / scale, TokenState(shift, scale)
+        return (x - shift, TokenState(shift, torch.ones_like(shift))) if self.centred else (x, None)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What of x the SAE is to explain: x: [..., d_in] itself, or minus its mean over d_in if the SAE is centred."""
+        return x - x.mean(-1, keepdim=True) if self.centred else x
+
+    @property
+    def has_state(self) -> bool:
+        """Whether `normalise` takes something off each token, which `decode` needs."""
+        return self.centred or self.normalisation != "none"
+
+    def preactivations(self, x: Tensor) -> Tensor:
+        """h: [..., d_sae] float32 of x: [..., d_in]."""
+        return self._affine(self.normalise(x.float())[0])
+
+    def encode(self, x: Tensor) -> Tensor:
+        """z: [..., d_sae] of x: [..., d_in]."""
+        return self._codes(self.preactivations(x))[0]
+
+    def decode(self, z: Tensor, state: TokenState | None = None) -> Tensor:
+        """x̂: [..., d_in] of z: [..., d_sae].
+
+        state: from `normalise`. Raises ValueError if the SAE normalises its input and there is none.
+        """
+        if state is None and self.has_state:
+            raise ValueError("this SAE normalises its input; give decode the state that sae.normalise(x) returns")
+        return self.denormalise(z.to(self.dtype) @ self.W_dec + self.b_dec, state)
+
+    @staticmethod
+    def denormalise(out: Tensor, state: TokenState | None) -> Tensor:
+        """n⁻¹ of a reconstruction: [..., d_in]. state: from `normalise`."""
+        return out if state is None else (out * state.scale + state.shift).to(out.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x̂: [..., d_in] of x: [..., d_in]."""
+        return self.outputs(x)[0]
+
+    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x̂: [..., d_in], z: [..., d_sae] and the batch's L0 (a scalar that carries the thresholds' gradient)."""
+        normalised, state = self.normalise(x.float())
+        z, l0 = self._codes(self._affine(normalised))
+        return self.decode(z, state), z, l0
+
+    def _affine(self, normalised: Tensor) -> Tensor:
+        if self.apply_b_dec_to_input:
+            normalised = normalised - self.b_dec.float()
+        return linear(normalised.to(self.dtype), self.W_enc.T, self.b_enc).float()
+
+    def _codes(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """z: [..., d_sae] in the weights' dtype, and l0, of h: [..., d_sae] float32."""
+        z, l0 = self.gate(h.reshape(-1, self.d_sae))
+        return z.view_as(h).to(self.dtype), l0
+
+    def with_gate(self, gate: Gate) -> SAE:
+        """A copy of the weights under another gate, whose family the metadata then names."""
+        return SAE(
+            self.W_enc,
+            self.b_enc,
+            self.W_dec,
+            self.b_dec,
+            gate,
+            apply_b_dec_to_input=self.apply_b_dec_to_input,
+            normalisation=self.normalisation,
+            centred=self.centred,
+            metadata=replace(copy.deepcopy(self.metadata), family=gate.family),
+        )
+
+    @torch.no_grad()
+    def rescale_input_(self, factor: float) -> None:
+        """Follow a change of units x → x·factor (only without input normalisation, which has its own unit)."""
+        self.W_enc /= factor
+        self.W_dec *= factor
+        self.b_dec *= factor
+
+    @torch.no_grad()
+    def rescale_latents_(self, factor: Tensor) -> None:
+        """Follow a change of units z_j → z_j·factor_j; the reconstruction stays. factor: [d_sae], positive."""
+        self.W_enc *= factor
+        self.b_enc *= factor
+        self.W_dec /= factor[:, None]
+        self.gate.rescale_(factor)
+
+    @torch.no_grad()
+    def fold_offset_(self) -> None:
+        """Write a ReLU gate's offset into b_enc, where every tool looks for it."""
+        if isinstance(self.gate, ReLUGate):
+            self.b_enc -= self.gate.offset
+            self.gate.offset.zero_()

@@ -1,0 +1,254 @@
+"""A training step that does one dense product: everything after the pre-activations touches listed entries only.
+
+Of n · d_sae pre-activations under 2 % are active or in the band of the threshold's gradient. The encoder product is
+dense, because the selection needs every entry; the decoder, both of its gradients and the encoder's weight gradient
+are sparse products over those entries. Gradients equal those of `SAE.outputs` to rounding.
+
+What is promised of the codes, on every device: pre-activations of listed entries are float32 sums of the same products
+as `SAE.encode`'s, in an order that may differ, so two of them differ by at most `summing_error`; and an entry is active
+in one and not in the other only if its pre-activation is that close to its threshold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+from rational_sae.gates.gate import Gate, RationalGate, ThresholdGate
+from rational_sae.kernels.selection import bfloat16_gains, stable_order, where_above, where_true
+from rational_sae.sae.model import SAE
+
+MOST_DENSE = 0.1
+"""Share of entries above which dense products are quicker. On two cores (benchmarks/density.py; d_in 576, d_sae 4608,
+batch 1024) a sparse step took .5 of a dense one's time at .04, .8 at .08 and 1.5 at .16."""
+
+FLOAT32_ROUNDING, BFLOAT16_ROUNDING = 2.0**-24, 2.0**-8
+"""Largest relative error of rounding to nearest, with 24 and 8 significant bits."""
+
+SLACK_DEVIATIONS = 6
+"""Standard deviations of a bfloat16 product's error by which selection is widened. Errors of rounding are independent
+and bounded, so one entry in 1e9 lies further off (Hoeffding)."""
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """One batch through an SAE."""
+
+    x_hat: Tensor
+    """[n, d_in]."""
+    code: Tensor
+    """[m] float32, 0 for listed entries that are not active; or all of them, [n, d_sae], by dense products."""
+    latent: Tensor
+    """int64, the latent of each code: [m], or [d_sae] for all of them."""
+    l0: Tensor
+    """Scalar that carries the thresholds' gradient."""
+
+
+def reconstruct(sae: SAE, x: Tensor, *, sparse: bool) -> Reconstruction:
+    """x̂ and the codes of x: [n, d_in], by sparse or by dense products."""
+    if not sparse:
+        x_hat, z, l0 = sae.outputs(x)
+        return Reconstruction(x_hat, z, torch.arange(sae.d_sae, device=z.device), l0)
+    normalised, state = sae.normalise(x.float())
+    offset = sae.b_dec if sae.apply_b_dec_to_input else None
+    centred = normalised if offset is None else normalised - offset.detach()
+    entries, value, c = _listed(sae, centred)
+    value = _Encode.apply(value, centred, entries, sae.W_enc, sae.b_enc, offset)
+    if c is None:
+        code, l0 = sae.gate.codes(value, entries.latent, len(x))
+    else:
+        code, l0 = sae.gate.codes(value / c, entries.latent, len(x))
+        code = code * c
+    x_hat = sae.denormalise(_Decode.apply(code, entries, sae.W_dec) + sae.b_dec, state)
+    return Reconstruction(x_hat, code, entries.latent, l0)
+
+
+def summing_error(sae: SAE, centred: Tensor) -> Tensor:
+    """[n, d_sae] float32: the most by which two float32 pre-activations of one entry differ, summed in any two orders.
+
+    centred: [n, d_in], what the encoder multiplies. Twice the bound γ Σ|x_i||w_ij| of Higham, Accuracy and Stability of
+    Numerical Algorithms, §3.1, with γ = m u / (1 − m u) for the m = d_in + 1 terms, the bias among them.
+    """
+    terms = (sae.d_in + 1) * FLOAT32_ROUNDING
+    return 2 * terms / (1 - terms) * (centred.abs() @ sae.W_enc.abs() + sae.b_enc.abs())
+
+
+def _listed(sae: SAE, centred: Tensor) -> tuple[Entries, Tensor, Tensor | None]:
+    """The entries that the gate asks for, their pre-activations in float32 and their tokens' scales: [m] each.
+
+    Under a gate with a level for each latent the bias is taken off the level, and not added to all entries: a pass
+    over [n, d_sae] less. Where the device multiplies bfloat16 faster the dense product then only selects: the level is
+    lowered by more than the product's rounding error, and the values of what is listed are computed again in float32.
+    """
+    weights, bias = sae.W_enc.detach(), sae.b_enc.detach()
+    level = None if sae.gate.has_token_scale else sae.gate.level()
+    if level is None:
+        h = torch.addmm(bias, centred, weights)
+        units, c = sae.gate.in_token_units(h)
+        entries = Entries(sae.gate.places(units), h.shape)
+        return entries, h.flatten()[entries.places], None if c is None else c[entries.row, 0]
+    level = level.detach() - bias
+    if checks_threshold_again(sae.gate) and bfloat16_gains(centred.device.type):
+        entries = _selected_roughly(centred, weights, level)
+        return entries, entries.dots(centred, weights.T) + bias[entries.latent], None
+    product = centred @ weights
+    entries = Entries(where_above(product, level), product.shape)
+    return entries, product.flatten()[entries.places] + bias[entries.latent], None
+
+
+def _selected_roughly(centred: Tensor, weights: Tensor, level: Tensor) -> Entries:
+    """Entries of centred @ weights above level: [d_sae], and some that are just below, by a product in bfloat16.
+
+    Both factors are rounded, each by at most u of itself and by u/√3 in the mean square, so the error of an entry has a
+    standard deviation below √(2/3) u (Σ x_i² w_ij²)^½, where the largest x_i² of the batch stands for each token's. The
+    sum is rounded once more; rounding keeps the order, so the level is rounded down by as much.
+    """
+    rounded = weights.T.bfloat16()
+    product = (centred.bfloat16() @ rounded.T).float()
+    largest = centred.square().amax(0).bfloat16()
+    deviation = (2 / 3) ** 0.5 * BFLOAT16_ROUNDING * (rounded.square_() @ largest).float().sqrt()
+    lowered = level - SLACK_DEVIATIONS * deviation
+    return Entries(where_above(product, lowered - BFLOAT16_ROUNDING * lowered.abs()), product.shape)
+
+
+def checks_threshold_again(gate: Gate) -> bool:
+    """Whether the gate's codes are 0 for listed entries below their threshold, so that more may be listed."""
+    return isinstance(gate, ThresholdGate | RationalGate)
+
+
+@torch.no_grad()
+def sparse_pays(sae: SAE, x: Tensor) -> bool:
+    """Whether sparse products are possible on this device and quicker at the density seen on x: [n, d_in]."""
+    if not sae.gate.exact_zeros:
+        return False
+    h, _ = sae.gate.in_token_units(sae.preactivations(x))
+    with torch.enable_grad():
+        places = sae.gate.places(h)
+    return len(places) <= MOST_DENSE * h.numel() and _supported(x.device)
+
+
+def _supported(device: torch.device) -> bool:
+    """Whether this build of torch has the sparse products on this device."""
+    try:
+        entries, one = Entries(torch.tensor([0, 3], device=device), torch.Size([2, 2])), torch.ones(2, device=device)
+        square = torch.eye(2, device=device)
+        for product in (entries.product, entries.transposed_product):
+            product(one, square)
+        entries.dots(square, square)
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """Listed entries of an [n, d_sae] matrix, row by row. The order by latent is worked out when a gradient asks.
+
+    Every product is a sum of bags, `embedding_bag`, forward only: no atomics, so the same bits at every run.
+    """
+
+    places: Tensor
+    """[m] int64, flat and ascending."""
+    shape: torch.Size
+
+    def select(self, index: Tensor) -> Entries:
+        """Some of them. index: [k] int64, ascending."""
+        return Entries(self.places[index], self.shape)
+
+    @cached_property
+    def row(self) -> Tensor:
+        """[m] int64."""
+        return self.places.div(self.shape[1], rounding_mode="floor")
+
+    @cached_property
+    def latent(self) -> Tensor:
+        """[m] int64, ascending in each row."""
+        return self.places - self.row * self.shape[1]
+
+    @cached_property
+    def _by_latent(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Ordered by latent, then by row: [m] int64 the order, [m] int64 rows, [d_sae] int64 each latent's start."""
+        order = stable_order(self.latent, self.shape[1])
+        return order, self.row[order], _starts(self.latent, self.shape[1])
+
+    def product(self, value: Tensor, dense: Tensor) -> Tensor:
+        """The matrix with these values times dense: [n, d]. value: [m]; dense: [d_sae, d]."""
+        return _bags(dense, self.latent, _starts(self.row, self.shape[0]), value)
+
+    def transposed_product(self, value: Tensor, dense: Tensor) -> Tensor:
+        """The transposed matrix with these values times dense: [d_sae, d]. value: [m]; dense: [n, d]."""
+        order, row, starts = self._by_latent
+        return _bags(dense, row, starts, value[order])
+
+    def dots(self, left: Tensor, right: Tensor) -> Tensor:
+        """left[row] · right[latent] of each entry: [m]. left: [n, d]; right: [d_sae, d].
+
+        The gradient of a bag's weights; latent by latent, so that the batch, the smaller of the two, stays in cache.
+        """
+        order, row, starts = self._by_latent
+        found = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+            right, left, row, starts, self.latent[order], mode=0
+        )
+        return torch.empty_like(found).index_copy_(0, order, found)
+
+
+def _starts(index: Tensor, size: int) -> Tensor:
+    """[size] int64: where each value starts among sorted ones. index: [m] int64, in any order."""
+    ends = torch.bincount(index, minlength=size).cumsum(0)
+    return torch.nn.functional.pad(ends[:-1], (1, 0))
+
+
+def _bags(dense: Tensor, rows: Tensor, starts: Tensor, value: Tensor) -> Tensor:
+    """Σ value · dense[row] over each bag: [bags, d]."""
+    return embedding_bag(rows, dense, starts, mode="sum", per_sample_weights=value)
+
+
+class _Encode(torch.autograd.Function):
+    """Listed pre-activations (computed already, with all others) as a function of the encoder's parameters."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        value: Tensor,
+        centred: Tensor,
+        entries: Entries,
+        W_enc: Tensor,
+        b_enc: Tensor,
+        b_dec: Tensor | None,
+    ) -> Tensor:
+        ctx.save_for_backward(centred, W_enc)
+        ctx.entries, ctx.subtracts = entries, b_dec is not None
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        centred, W_enc = ctx.saved_tensors
+        # Entries in the band of a threshold alone have none.
+        chosen = where_true(grads[0] != 0)
+        entries, g = ctx.entries.select(chosen), grads[0][chosen]
+        by_bias = torch.zeros(entries.shape[1], device=centred.device).index_add_(0, entries.latent, g)
+        by_offset = -(W_enc @ by_bias) if ctx.subtracts else None
+        return None, None, None, entries.transposed_product(g, centred).T, by_bias, by_offset
+
+
+class _Decode(torch.autograd.Function):
+    """Σ_j z_j W_dec[j] over listed codes; those that are 0 get their gradient, and cost no more than that."""
+
+    @staticmethod
+    def forward(ctx: Any, code: Tensor, entries: Entries, W_dec: Tensor) -> Tensor:
+        chosen = where_true(code != 0)
+        active, z = entries.select(chosen), code[chosen]
+        ctx.save_for_backward(z, W_dec)
+        ctx.entries, ctx.active = entries, active
+        return active.product(z, W_dec)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor]:
+        z, W_dec = ctx.saved_tensors
+        g = grads[0].contiguous()
+        return ctx.entries.dots(g, W_dec), None, ctx.active.transposed_product(z, g)

@@ -1,0 +1,1 @@
+"""A job in its folder: checkpoints, log, result, status."""

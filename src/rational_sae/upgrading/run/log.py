@@ -1,0 +1,41 @@
+"""log.jsonl: one line a step and row, in the order in which steps are taken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from rational_sae.upgrading.train.candidate import Candidate
+
+
+def step_lines(candidates: dict[str, Candidate], number: int) -> Iterator[str]:
+    """The lines of the latest step."""
+    for name, candidate in candidates.items():
+        curve = candidate.curve
+        if curve.skipped and curve.skipped[-1] == number:
+            yield _line(name, number, {"skipped": curve.reason[-1]})
+        else:
+            yield _taken(name, candidate, -1)
+
+
+def whole_log(candidates: dict[str, Candidate], steps: int) -> Iterator[str]:
+    """All lines up to a step, from what the candidates remember: the same that were written step by step."""
+    places = {name: {step: i for i, step in enumerate(c.curve.step)} for name, c in candidates.items()}
+    skipped = {name: dict(zip(c.curve.skipped, c.curve.reason, strict=True)) for name, c in candidates.items()}
+    for number in range(1, steps + 1):
+        for name, candidate in candidates.items():
+            if number in skipped[name]:
+                yield _line(name, number, {"skipped": skipped[name][number]})
+            elif number in places[name]:
+                yield _taken(name, candidate, places[name][number])
+
+
+def _taken(name: str, candidate: Candidate, place: int) -> str:
+    curve = candidate.curve
+    values = {"mse": curve.mse[place], "l0": curve.l0[place], "sparsity_weight": curve.sparsity_weight[place]}
+    return _line(name, curve.step[place], values)
+
+
+def _line(name: str, number: int, values: dict[str, Any]) -> str:
+    return json.dumps({"row": name, "step": number, **values}) + "\n"

@@ -1,0 +1,160 @@
+"""A finished upgrade → the dictionary of report.json."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from rational_sae.gates.gate import RationalGate
+from rational_sae.sae.match_l0 import CHUNK
+from rational_sae.support.digests import digest
+from rational_sae.support.safe_text import redact, redacted
+
+if TYPE_CHECKING:
+    from rational_sae.upgrading.job import Upgrade
+
+GATE_POINTS = 401
+HISTOGRAM_BINS = 100
+
+
+def report_of(done: Upgrade) -> dict[str, Any]:
+    """report.json (DESIGN §4), schema 1."""
+    from rational_sae.report import SCHEMA, environment
+
+    settings = done.settings
+    passes = settings.steps * settings.batch_tokens / max(1, done.distinct_tokens)
+    teacher = done.saes["teacher"]
+    return {
+        "schema": SCHEMA,
+        "title": redact(f"Rational upgrade of {settings.teacher}"),
+        "verdict": verdict(done.results.rows, done.results.differences),
+        "warnings": redacted(done.warnings),
+        **done.results.report(),
+        "gate": _gate(done),
+        "curves": _curves(done),
+        "fit": {
+            "target": done.start.fit.target.name,
+            "type": list(done.start.fit.type),
+            "error": done.start.fit.error,
+            "alternations": done.start.fit.alternations,
+            "min_denominator": done.start.fit.min_denominator,
+            "calibration_rms_before": done.calibration.before,
+            "calibration_rms_after": done.calibration.after,
+            "out_of_range": done.start.out_of_range,
+        },
+        "teacher": {
+            "source": redact(teacher.metadata.source),
+            "family": teacher.metadata.family,
+            "d_in": teacher.d_in,
+            "d_sae": teacher.d_sae,
+            "hook": settings.hook,
+            "model": redacted(settings.model),
+            "fvu_calibration": done.verification.fvu,
+            "l0_calibration": done.verification.l0,
+        },
+        "data": {
+            "text": redact(settings.text),
+            "train_tokens_distinct": done.distinct_tokens,
+            "train_tokens_used": settings.steps * settings.batch_tokens,
+            "train_passes": passes,
+            "test_tokens": int(done.sums.tokens.sum()),
+            "test_documents": len(done.sums.tokens),
+            "target_l0": done.target_l0,
+            "excluded_positions": "special tokens"
+            + (" and the first of each sequence" if settings.sink == "exclude" else ""),
+            "bos": settings.bos,
+            "skipped_steps": {name: candidate.skipped for name, candidate in done.candidates.items()},
+            "sha256": _hashes(done),
+        },
+        "settings": settings.to_store(),
+        "environment": environment(),
+        "timing": done.timing,
+    }
+
+
+def _hashes(done: Upgrade) -> dict[str, str]:
+    """What went in: the teacher's tensors, and the token sequences of each split in the order read."""
+    seeds = {"train": done.settings.seed}
+    found = {"teacher": digest(done.saes["teacher"].state_dict())}
+    for (split, seed), value in done.digests.items():
+        if seed == seeds.get(split):
+            found[f"{split} tokens"] = value
+    return found
+
+
+def verdict(rows: dict[str, dict[str, float]], differences: dict[str, Any]) -> str:
+    """One plain sentence: what was gained over the teacher and over every control at the teacher's L0, or nothing."""
+    names = {
+        "teacher": "the teacher",
+        "control_native": "the teacher fine-tuned the same way with its own gate",
+        "control_jumprelu": "JumpReLU fine-tuning",
+        "identity": "the same machinery without the rational",
+    }
+    parts = []
+    for base, words in names.items():
+        found = differences.get(f"rsae - {base}", {}).get("fvu_at_l0")
+        if found is None:
+            continue
+        relative = found["value"] / rows[base]["fvu_at_l0"]
+        low, high = found["interval"]
+        if low <= 0 <= high:
+            parts.append(f"no clear difference from {words} ({relative:+.1%})")
+        else:
+            parts.append(f"{abs(relative):.1%} {'lower' if relative < 0 else 'higher'} than {words}")
+    if not parts:
+        return (
+            f"The rational SAE's L0 of {rows['rsae']['l0']:.1f} cannot be moved to the teacher's "
+            f"{rows['teacher']['l0']:.1f}, so that nothing was compared at equal sparsity."
+        )
+    start = f"At the teacher's L0 of {rows['teacher']['l0']:.1f}, the rational SAE's FVU is "
+    return start + "; ".join(parts) + "."
+
+
+@torch.no_grad()
+def _gate(done: Upgrade) -> dict[str, Any]:
+    """Both gates on one grid of t, over the histogram of the upgraded SAE's pre-activations."""
+    sae, initial = done.saes["rsae"], done.start.init
+    gate = sae.gate
+    assert isinstance(gate, RationalGate)
+    t = torch.linspace(-1.0, 1.25, GATE_POINTS).to(sae.device)  # the same points on every device
+    cut = torch.median(gate.threshold / gate.scale)
+    start_cut = torch.median(initial.threshold / initial.scale)
+    counts = np.zeros(HISTOGRAM_BINS)
+    edges = np.linspace(-1.0, 1.25, HISTOGRAM_BINS + 1)
+    total = 0
+    for x in done.calibration_x.split(CHUNK):
+        sample = (sae.preactivations(x) / gate.scale).flatten()[::7].cpu().numpy()
+        counts += np.histogram(sample, edges)[0]
+        total += len(sample)
+
+    def curve(gate: RationalGate, threshold: torch.Tensor) -> list[float]:
+        value = gate.value(t)
+        return (value if gate.mode == "smooth" else torch.where(t > threshold, value, 0.0)).tolist()
+
+    return {
+        "description": f"{gate.mode} gate; t = h / s_j, thresholds at their median",
+        "threshold": float(cut),
+        "t": t.tolist(),
+        "teacher": torch.where(t > start_cut, t, 0.0).tolist(),
+        "initial": curve(initial, start_cut),
+        "final": curve(gate, cut),
+        "histogram": {"edges": edges.tolist(), "density": (counts / total / np.diff(edges)).tolist()},
+    }
+
+
+def _curves(done: Upgrade) -> dict[str, Any]:
+    return {
+        "target_l0": done.target_l0,
+        "train": {
+            name: {
+                "step": c.curve.step,
+                "mse": c.curve.mse,
+                "l0": c.curve.l0,
+                "sparsity_weight": c.curve.sparsity_weight,
+            }
+            for name, c in done.candidates.items()
+        },
+        "validation": {name: {**c.validation, "kept_step": c.kept_step} for name, c in done.candidates.items()},
+    }

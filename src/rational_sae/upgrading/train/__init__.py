@@ -1,0 +1,1 @@
+"""Fine-tuning: one candidate a row, in lockstep."""

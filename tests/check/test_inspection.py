@@ -1,0 +1,61 @@
+"""`rsae inspect` as a function: facts of an SAE, and its figures on the activations of a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import TINY_WIDTH, save_tiny_text
+
+from rational_sae.check.formula import formula
+from rational_sae.check.inspection import inspect_sae
+from rational_sae.data.reading import Reading
+from rational_sae.errors import SourceError
+from rational_sae.formats.save import save
+from rational_sae.gates.gate import RationalGate, TopKGate
+from rational_sae.rational import PartialFractions
+from rational_sae.sae.model import SAE
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An untrained TopK of the tiny models' width."""
+    rows = torch.linalg.qr(torch.randn(TINY_WIDTH, TINY_WIDTH, generator=torch.Generator().manual_seed(0))).Q
+    save(SAE(rows.T, torch.zeros(TINY_WIDTH), rows, torch.zeros(TINY_WIDTH), TopKGate(3)), tmp_path / "sae")
+    return tmp_path / "sae"
+
+
+def test_facts_without_a_model(folder: Path) -> None:
+    found = inspect_sae(str(folder))
+    assert json.loads(json.dumps(found)) == found
+    assert (found["family"], found["k"], found["d_in"]) == ("topk", 3, TINY_WIDTH)
+    assert found["formula"][0] == "h = W_encᵀ(x − b_dec) + b_enc"
+    assert found["scaling"]["decoder_row_norm"]["median"] == pytest.approx(1, abs=1e-5)
+    assert "verified" not in found
+
+
+def test_figures_with_a_model(folder: Path, tmp_path: Path, tiny_folders: dict[str, Path]) -> None:
+    text = save_tiny_text(tmp_path / "text.jsonl")
+    reading = Reading(text=str(text), model=str(tiny_folders["llama"]), hook="model.layers.1", context=64)
+    verified = inspect_sae(str(folder), reading)["verified"]
+    assert json.loads(json.dumps(verified)) == verified
+    assert verified["l0"] <= 3
+    assert 0 < verified["fvu"] < 2
+    assert verified["tokens"] > 100
+    with pytest.raises(SourceError, match="names no model"):
+        inspect_sae(str(folder), Reading(text=str(text)))
+
+
+def test_formulas_of_every_gate_and_normalisation() -> None:
+    shape = PartialFractions(0.0, 1.0, alpha=[0.1], beta=[0.1], x=[0.0], eta=[0.0])  # type: ignore[arg-type]
+    weights = (torch.ones(2, 3), torch.zeros(3), torch.ones(3, 2), torch.zeros(2))
+    for mode, words in (("hard", "where h_j > τ_j"), ("smooth", "nowhere cut"), ("topk", "2 largest")):
+        gate = RationalGate(shape, torch.ones(3), torch.zeros(3), mode=mode, k=2)  # type: ignore[arg-type]
+        lines = formula(SAE(*weights, gate, apply_b_dec_to_input=False, normalisation="layer_norm"))
+        assert lines[0] == "h = W_encᵀn(x) + b_enc"
+        assert words in lines[1]
+        assert "type (3, 2)" in lines[1]
+        assert lines[2] == "x̂ = n⁻¹(W_decᵀz + b_dec)"
+        assert "1e-05" in lines[3]

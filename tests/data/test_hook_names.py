@@ -1,0 +1,179 @@
+"""Names of places and of models, as published configs write them: read rightly, or refused for what they are."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import TINY_DEPTH, TINY_WIDTH, tiny_model, tiny_tokenizer
+
+from rational_sae.data.language_model import Host, load_host
+from rational_sae.data.model_names import hub_id
+from rational_sae.errors import HostError
+from rational_sae.sae.model import SAE, Metadata
+from rational_sae.steering import intervene
+
+ROOT = Path(__file__).parents[2]
+IDS = torch.arange(4, 24).view(2, 10)
+
+
+@pytest.fixture(scope="module")
+def gpt2() -> Host:
+    return Host("tiny", tiny_model("gpt2"), tiny_tokenizer())
+
+
+@pytest.mark.parametrize(
+    ("name", "boundary"),
+    {
+        "blocks.1.hook_resid_pre": 1,
+        "blocks.1.hook_resid_post": 2,
+        "blocks.1.hook_in": 1,
+        "blocks.1.hook_out": 2,
+        "transformer.h.1": 2,
+        "h.1": 2,
+        "transformer.h.1.output": 2,
+        "transformer.h.1.output[0]": 2,
+        "transformer.h.1.output.0": 2,
+        "transformer.h.0.input": 0,
+        "h.1.input": 1,
+        "resid_post_layer_1": 2,
+        "resid_out_layer1": 2,
+        "resid_pre_layer_1": 1,
+    }.items(),
+)
+def test_names_of_boundaries(gpt2: Host, name: str, boundary: int) -> None:
+    assert gpt2.hook(name).boundary == boundary
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    {
+        "blocks.1.hook_mlp_out": "the output of an MLP",
+        "mlp_layer_1": "the output of an MLP",
+        "mlp_out_layer1": "the output of an MLP",
+        "transformer.h.1.mlp": "the output of an MLP",
+        "model.layers.3.mlp.output": "the output of an MLP",
+        "blocks.1.mlp.hook_out": "the output of an MLP",
+        "blocks.1.hook_mlp_in": "the input of an MLP",
+        "blocks.1.mlp.hook_post": "inside an MLP",
+        "blocks.1.hook_attn_out": "the output of attention",
+        "attention_layer_1": "the output of attention",
+        "attention_layer1": "the output of attention",
+        "attn_out_layer1": "the output of attention",
+        "transformer.h.1.attn": "the output of attention",
+        "blocks.1.attn.hook_out": "the output of attention",
+        "blocks.1.hook_attn_in": "the input of attention",
+        "blocks.1.attn.hook_pattern": "inside attention",
+        "blocks.1.attn.hook_q": "inside attention",
+        "blocks.1.attn.hook_z": r"before they are mixed \(hook_z\)",
+        "model.layers.1.self_attn.o_proj.input": r"before they are mixed \(hook_z\)",
+        "blocks.1.hook_resid_mid": "between attention and MLP",
+        "hook_embed": "an embedding",
+        "transformer.wte": "an embedding",
+        "blocks.1.ln1.hook_normalized": "a layer norm",
+        "model.layers.1.post_feedforward_layernorm.output": "a layer norm",
+        "ln_final.hook_normalized": "behind the last block",
+    }.items(),
+)
+def test_other_places_are_refused_for_what_they_are(gpt2: Host, name: str, what: str) -> None:
+    with pytest.raises(HostError, match=f"is {what}|is .*{what}") as error:
+        gpt2.hook(name)
+    assert "nearest" not in error.value.remedy, "no other place is offered for it"
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["resid_layer_1", "blocks.1", "blocks.1.hook_resid"])
+def test_a_name_without_a_side_is_refused_with_the_choices(gpt2: Host, name: str) -> None:
+    with pytest.raises(HostError, match=r"neither.*blocks\.1\.hook_resid_pre or --hook blocks\.1\.hook_resid_post"):
+        gpt2.hook(name)
+
+
+def test_blocks_below_a_vision_tower_have_their_short_names() -> None:
+    """Gemma Scope 2's configs say model.layers.N for models whose blocks lie one level deeper."""
+    from rational_sae.data.hook_names import boundary
+
+    assert boundary("model.layers.7.output", "model.language_model.layers", 34) == 8
+    assert boundary("model.language_model.layers.7", "model.layers", 34) == 8
+
+
+@pytest.mark.parametrize("family", ["opt", "openai-gpt"])
+@torch.no_grad()
+def test_every_boundary_of_models_without_a_norm_after_their_blocks(family: str) -> None:
+    host = Host(family, tiny_model(family), tiny_tokenizer())
+    states = host.model(input_ids=IDS, output_hidden_states=True).hidden_states
+    clean = host.model(input_ids=IDS).logits
+    hooks = [host.hook("blocks.0.hook_resid_pre")]
+    hooks += [host.hook(f"blocks.{block}.hook_resid_post") for block in range(TINY_DEPTH)]
+    for hook in hooks:
+        x = host.residual(IDS, hook)
+        if hook.boundary < TINY_DEPTH:  # the last of transformers' states is behind the norm
+            assert torch.equal(x, states[hook.boundary])
+        assert torch.equal(host.logits_from(IDS, hook, x), clean)
+        moved = host.logits_from(IDS, hook, x + torch.linspace(-1, 1, TINY_WIDTH))
+        assert not torch.allclose(moved, clean, atol=1e-3)
+    assert torch.equal(host.model(input_ids=IDS).logits, clean)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt", "openai-gpt"])
+@torch.no_grad()
+def test_the_last_block_can_be_intervened_on(family: str) -> None:
+    from rational_sae.gates.gate import ReLUGate
+
+    model, axes = tiny_model(family), torch.eye(TINY_WIDTH)
+    hook = f"blocks.{TINY_DEPTH - 1}.hook_resid_post"
+    sae = SAE(axes, torch.zeros(TINY_WIDTH), 0.5 * axes, torch.zeros(TINY_WIDTH), ReLUGate())
+    sae.metadata = Metadata(hook_name=hook)
+    host = Host(family, model, None)
+    x = host.residual(IDS, host.hook(hook))
+    with intervene(model, sae, lambda z: z, error_term=False):
+        found = model(input_ids=IDS).logits
+    assert torch.allclose(found, host.logits_from(IDS, host.hook(hook), 0.5 * x.relu()), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    {
+        "gpt2-small": "gpt2",
+        "GPT2-small": "gpt2",
+        "gpt2-xl": "gpt2-xl",
+        "gemma-2-2b": "google/gemma-2-2b",
+        "gemma-2b-it": "google/gemma-2b-it",
+        "pythia-70m-deduped": "EleutherAI/pythia-70m-deduped",
+        "mistral-7b": "mistralai/Mistral-7B-v0.1",
+        "google/gemma-3-270m-pt": "google/gemma-3-270m",
+        "somebody/else": "somebody/else",
+    }.items(),
+)
+def test_transformer_lens_names_are_hub_ids(name: str, wanted: str) -> None:
+    assert hub_id(name) == wanted
+
+
+def test_the_names_are_those_of_the_registry_that_they_state() -> None:
+    stored = json.loads((ROOT / "src/rational_sae/data/model_names.json").read_text(encoding="utf-8"))
+    if version("transformer-lens") != stored["transformer_lens"]:
+        pytest.skip(f"another TransformerLens than {stored['transformer_lens']} is installed: make model-names")
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        import model_names  # pyright: ignore[reportMissingImports]
+
+        assert model_names.registry() == stored
+    finally:
+        sys.path.remove(str(ROOT / "docs"))
+
+
+def test_a_short_name_that_cannot_be_loaded_is_named_with_its_hub_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(HostError, match="gpt2-xs, which is distilgpt2 on the hub"):
+        load_host("gpt2-xs")
+
+
+def test_a_folder_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiny import save_tiny
+
+    save_tiny("gpt2", tmp_path / "gpt2-small")
+    monkeypatch.chdir(tmp_path)
+    assert load_host("gpt2-small").d_model == TINY_WIDTH
