@@ -25,8 +25,9 @@ from rational_sae.formats import load
 from rational_sae.sae.match_l0 import can_match, shifted, solve_shift
 from rational_sae.sae.model import SAE
 from rational_sae.support.progress import Silent
-from rational_sae.upgrading.job import Clock, Harvest, as_candidates, harvest, prepare, starting_saes, train
+from rational_sae.upgrading.job import Clock, Harvest, as_candidates, harvest, prepare, train
 from rational_sae.upgrading.settings import Settings
+from rational_sae.upgrading.start.rows import starting_saes
 from rational_sae.upgrading.train.candidate import Candidate
 
 STEPS, TRAIN_TOKENS, EVAL_TOKENS, CLOSE, MORE_SEEDS = 300, 196_608, 6144, 0.01, (1, 2)
@@ -85,14 +86,14 @@ def run(
         torch.manual_seed(base.seed)
         settings = base.model_copy(update=changes)
         prepared = prepare(settings, teacher, shared)
-        starts = starting_saes(prepared, settings)
+        starts = starting_saes(prepared.sae, prepared.hard, settings.controls)
         if not (controls and arm == "default"):
             starts = {"rsae": starts["rsae"]}
         else:
             starts[REVIVED_CONTROL] = copy.deepcopy(starts["control_jumprelu"])
         candidates = as_candidates(starts, prepared, settings)
         if REVIVED_CONTROL in candidates:  # by default controls do not revive
-            candidates[REVIVED_CONTROL].revive_every = candidates["rsae"].revive_every
+            candidates[REVIVED_CONTROL].silence.every = candidates["rsae"].silence.every
         try:
             train(candidates, prepared, shared, settings, Clock(Silent()))
         except TrainingError as error:

@@ -13,7 +13,7 @@ import time
 
 import torch
 
-from rational_sae.gates.gate import ReLUGate
+from rational_sae.gates.relu import ReLUGate
 from rational_sae.sae.model import SAE
 from rational_sae.sae.sparse import reconstruct
 

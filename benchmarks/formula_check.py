@@ -30,7 +30,9 @@ from torch.nn.functional import normalize
 from rational_sae.check.alternatives import likely_formula
 from rational_sae.data.reading import Reading
 from rational_sae.formats import load
-from rational_sae.gates.gate import ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.sae.model import SAE, Normalisation
 
 MATTERS = 0.8

@@ -19,7 +19,7 @@ import transformers
 
 from rational_sae.data.language_model import load_host
 from rational_sae.formats.save import save
-from rational_sae.gates.gate import TopKGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.sae.model import SAE, Metadata
 
 D_IN, D_SAE, K = 768, 24_576, 32

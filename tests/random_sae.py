@@ -7,7 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rational_sae.gates.gate import Gate
+from rational_sae.gates.base import Gate
+from rational_sae.gates.rational import RationalGate
+from rational_sae.gates.registry import TRAINED
+from rational_sae.gates.token_scaled import TokenScaledGate
 from rational_sae.rational import PartialFractions
 from rational_sae.sae.model import SAE
 
@@ -23,3 +26,11 @@ def make(gate: Gate, **options: Any) -> SAE:
 
 def sample(seed: int = 1) -> Tensor:
     return 1.5 * torch.randn(4000, D_IN, generator=torch.Generator().manual_seed(seed))
+
+
+def gate_of_mode(mode: str, shape: PartialFractions, scale: Tensor, threshold: Tensor, **options: Any) -> RationalGate:
+    """A rational gate of a mode, with options that it has; `k` may be None, and `token` makes it one of earlier
+    versions."""
+    kind = TokenScaledGate if "token" in options else TRAINED[mode]
+    given = {name: value for name, value in options.items() if value is not None and (name != "k" or mode == "topk")}
+    return kind(shape, scale, threshold, **given)

@@ -20,7 +20,7 @@ import pytest
 import torch
 from dying import DiedError, run
 from other_device import OtherTensor, Seen, other_device
-from random_sae import D_SAE, WAVY, make, sample
+from random_sae import D_SAE, WAVY, gate_of_mode, make, sample
 from tiny import TINY_WORDS, save_tiny_teacher, save_tiny_text, tiny_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from typer.testing import CliRunner
@@ -36,12 +36,18 @@ from rational_sae.evaluation.absorption import absorption
 from rational_sae.evaluation.words import Words
 from rational_sae.formats import load
 from rational_sae.formats.save import save, save_plain
-from rational_sae.gates.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gates.base import Gate
+from rational_sae.gates.hard import HardGate
+from rational_sae.gates.rational import RationalGate
+from rational_sae.gates.relu import ReLUGate
 from rational_sae.gates.safe_pade import SafePadeGate
-from rational_sae.gates.token_scale import TokenScale
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.token_scaled import TokenScale
+from rational_sae.gates.topk import TopKGate
 from rational_sae.publish.distil import distil, exactly
 from rational_sae.report import read_report
-from rational_sae.sae.model import SAE, Metadata, sparse
+from rational_sae.sae import sparse
+from rational_sae.sae.model import SAE, Metadata
 from rational_sae.steering import ablated, intervene
 from rational_sae.support import distributed
 from rational_sae.support.progress import Silent
@@ -182,7 +188,7 @@ def test_an_upgrade_beside_all_controls(inputs: Path, family: str) -> None:
     here, there, seen = both(lambda device: upgrade(settings(inputs, family, device, controls=controls)))
     require_same(here, there)
     assert there.candidates["rsae"].sparse, "the sparse products ran"
-    assert len(there.candidates["rsae"].revived) > 0
+    assert len(there.candidates["rsae"].silence.revived) > 0
     assert seen.operations["aten::_fused_adam_"] > 0
     assert all(isinstance(value, OtherTensor) for value in there.saes["rsae"].state_dict().values())
 
@@ -191,8 +197,8 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "the paper's recipe": ("relu", {"recipe": "paper", "steps": 6}),
     "a smooth gate, with probes": ("relu", {"gate": "smooth", "probes": ("task.jsonl",), "probe_train": 160}),
     "a gate of k, decoders fitted again": ("topk", {"gate": "topk", "refit_decoder": True}),
-    "a scale for each token": ("topk", {"token_scale": 0.3, "calibrate": "reconstruction"}),
-    "closed-form shapes": ("jumprelu", {"solve_every": 2, "band": "above", "scales": "one", "penalty": "l1"}),
+    "a shape from the reconstruction": ("topk", {"calibrate": "reconstruction"}),
+    "a norm of the codes as the penalty": ("jumprelu", {"penalty": "l1"}),
     "a model in bfloat16": ("jumprelu", {"precision": "bfloat16", "sink": "keep", "steps": 4}),
     "several windows": ("relu", {"train_tokens": None, "calibrate": "none"}),
 }
@@ -273,7 +279,7 @@ def gates() -> dict[str, Gate]:
     scale = 4.0 + torch.rand(D_SAE, generator=torch.Generator().manual_seed(3))
 
     def rational(mode: Any, **options: Any) -> RationalGate:
-        return RationalGate(WAVY, scale, 0.2 * scale, mode=mode, **options)
+        return gate_of_mode(mode, WAVY, scale, 0.2 * scale, **options)
 
     return {
         "relu": ReLUGate(),
@@ -347,7 +353,7 @@ def test_steering() -> None:
         generator = torch.Generator().manual_seed(0)
         shapes = [(32, 64), (64,), (64, 32), (32,)]
         drawn = [0.3 * torch.randn(shape, generator=generator) for shape in shapes]
-        gate = RationalGate(WAVY, torch.ones(64), 0.1 * torch.ones(64), mode="hard")
+        gate = HardGate(WAVY, torch.ones(64), 0.1 * torch.ones(64))
         sae = SAE(*drawn, gate=gate, metadata=Metadata(hook_name="model.layers.1")).to(device)
         with intervene(Host("tiny", model, None), sae, lambda z: ablated(z, [3, 7])):
             return model(input_ids=ids.to(device), use_cache=False).logits.cpu()

@@ -22,7 +22,7 @@ from rational_sae.cli import terminal
 from rational_sae.cli.bars import Lines
 from rational_sae.formats import load
 from rational_sae.formats.save import save, save_plain
-from rational_sae.gates.gate import TopKGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.publish.card import model_card
 from rational_sae.report import evaluation_report, print_sweep, print_table, write_report, write_sweep
 from rational_sae.sae.model import SAE, Metadata

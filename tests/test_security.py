@@ -29,7 +29,7 @@ from rational_sae.data.embedded import MODELS, TEXTS, Embedded, Part, embedded_p
 from rational_sae.data.language_model import Host, load_host
 from rational_sae.errors import HostError, OutputError, RationalSAEError, SettingsError, SourceError
 from rational_sae.formats import load
-from rational_sae.gates.gate import ReLUGate
+from rational_sae.gates.relu import ReLUGate
 from rational_sae.publish.card import model_card
 from rational_sae.report import SCHEMA, print_table, render, render_sweep
 from rational_sae.sae.model import SAE, Metadata

@@ -11,7 +11,7 @@ from tiny import TINY_FAMILIES, TINY_WIDTH, tiny_model
 
 from rational_sae.data.language_model import Host
 from rational_sae.errors import HostError
-from rational_sae.gates.gate import RationalGate
+from rational_sae.gates.hard import HardGate
 from rational_sae.rational import PartialFractions
 from rational_sae.sae.model import SAE, Metadata
 from rational_sae.steering import ablated, intervene, steered
@@ -25,7 +25,7 @@ def make(hook: str, width: int = TINY_WIDTH, **options: Any) -> SAE:
     shapes = [(width, D_SAE), (D_SAE,), (D_SAE, width), (width,)]
     weights = [0.3 * torch.randn(shape, generator=generator) for shape in shapes]
     shape = PartialFractions(0.03, 0.9, alpha=[0.02], beta=[0.04], x=[0.2], eta=[-1.5])
-    gate = RationalGate(shape, torch.ones(D_SAE), 0.1 * torch.ones(D_SAE), mode="hard")
+    gate = HardGate(shape, torch.ones(D_SAE), 0.1 * torch.ones(D_SAE))
     return SAE(*weights, gate=gate, metadata=Metadata(hook_name=hook), **options)
 
 

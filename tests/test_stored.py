@@ -15,7 +15,10 @@ import pytest
 import torch
 
 import rational_sae
-from rational_sae.gates.gate import Gate, RationalGate, TopKGate
+from rational_sae.gates.base import Gate
+from rational_sae.gates.hard import HardGate
+from rational_sae.gates.rational import RationalGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.rational import cached_fit, target
 from rational_sae.report import read_report, render
 from rational_sae.sae.model import SAE
@@ -83,10 +86,10 @@ def test_a_checkpoint_goes_on_where_it_was(stored: Path) -> None:
 def _rational() -> RationalGate:
     fit = cached_fit(target("jumprelu", threshold=0.1, gap=0.02), (3, 2)).partial_fractions
     assert fit is not None
-    return RationalGate(fit, torch.ones(1), torch.ones(1))
+    return HardGate(fit, torch.ones(1), torch.ones(1))
 
 
 def _sized(gate: Gate, d_sae: int) -> Gate:
     if isinstance(gate, RationalGate):
-        return RationalGate(gate.partial_fractions, torch.ones(d_sae), torch.full((d_sae,), 0.1))
+        return HardGate(gate.partial_fractions, torch.ones(d_sae), torch.full((d_sae,), 0.1))
     return gate

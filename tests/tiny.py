@@ -110,7 +110,9 @@ def save_tiny_teacher(
     from rational_sae.data.text import open_text
     from rational_sae.data.tokens import Tokeniser
     from rational_sae.formats.save import save
-    from rational_sae.gates.gate import ReLUGate, ThresholdGate, TopKGate
+    from rational_sae.gates.relu import ReLUGate
+    from rational_sae.gates.threshold import ThresholdGate
+    from rational_sae.gates.topk import TopKGate
     from rational_sae.sae.model import SAE, Metadata
 
     host = load_host(str(model))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rational_sae.check.alternatives import likely_formula
 from rational_sae.check.verify import reconstruction
-from rational_sae.gates.gate import TopKGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.sae.model import SAE
 
 D_SAE, STEPS = 96, 150

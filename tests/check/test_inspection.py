@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from random_sae import gate_of_mode
 from tiny import TINY_WIDTH, save_tiny_text
 
 from rational_sae.check.formula import formula
@@ -14,7 +15,7 @@ from rational_sae.check.inspection import inspect_sae
 from rational_sae.data.reading import Reading
 from rational_sae.errors import SourceError
 from rational_sae.formats.save import save
-from rational_sae.gates.gate import RationalGate, TopKGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.rational import PartialFractions
 from rational_sae.sae.model import SAE
 
@@ -52,7 +53,7 @@ def test_formulas_of_every_gate_and_normalisation() -> None:
     shape = PartialFractions(0.0, 1.0, alpha=[0.1], beta=[0.1], x=[0.0], eta=[0.0])  # type: ignore[arg-type]
     weights = (torch.ones(2, 3), torch.zeros(3), torch.ones(3, 2), torch.zeros(2))
     for mode, words in (("hard", "where h_j > τ_j"), ("smooth", "nowhere cut"), ("topk", "2 largest")):
-        gate = RationalGate(shape, torch.ones(3), torch.zeros(3), mode=mode, k=2)  # type: ignore[arg-type]
+        gate = gate_of_mode(mode, shape, torch.ones(3), torch.zeros(3), k=2)  # type: ignore[arg-type]
         lines = formula(SAE(*weights, gate, apply_b_dec_to_input=False, normalisation="layer_norm"))
         assert lines[0] == "h = W_encᵀn(x) + b_enc"
         assert words in lines[1]

@@ -12,7 +12,11 @@ from torch import Tensor
 from rational_sae.check.alternatives import likely_formula
 from rational_sae.check.verify import out_of_range, reconstruction, verify
 from rational_sae.errors import ImplausibleSAEError
-from rational_sae.gates.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gates.base import Gate
+from rational_sae.gates.hard import HardGate
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.rational import PartialFractions
 from rational_sae.sae.model import SAE
 
@@ -129,7 +133,7 @@ def test_trying_formulas_leaves_the_sae_as_it_was(x: Tensor) -> None:
 def test_share_out_of_range(x: Tensor) -> None:
     line = PartialFractions(0.0, 1.0, alpha=[], beta=[], x=[], eta=[])  # type: ignore[arg-type]
     scale = torch.full((D_SAE,), 10.0)
-    one = sae(RationalGate(line, scale, torch.full((D_SAE,), 6.5)))
+    one = sae(HardGate(line, scale, torch.full((D_SAE,), 6.5)))
     h = one.preactivations(x)
     expected = float((h > 10.0).sum() / (h > 6.5).sum())
     assert 0.1 < expected < 0.9

@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 TEACHERS = Path(__file__).parents[2] / "demo" / "teachers"
-SMALL = ["--steps", "12", "--train-tokens", "4096", "--eval-tokens", "1024", "--batch-tokens", "512"]
+SMALL = ["--steps", "12", "--train-tokens", "4096", "--eval-tokens", "256", "--batch-tokens", "512"]
 
 
 def rsae(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

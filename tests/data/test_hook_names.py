@@ -121,7 +121,7 @@ def test_every_boundary_of_models_without_a_norm_after_their_blocks(family: str)
 @pytest.mark.parametrize("family", ["gpt2", "opt", "openai-gpt"])
 @torch.no_grad()
 def test_the_last_block_can_be_intervened_on(family: str) -> None:
-    from rational_sae.gates.gate import ReLUGate
+    from rational_sae.gates.relu import ReLUGate
 
     model, axes = tiny_model(family), torch.eye(TINY_WIDTH)
     hook = f"blocks.{TINY_DEPTH - 1}.hook_resid_post"

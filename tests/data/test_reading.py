@@ -12,7 +12,7 @@ from tiny import TINY_FAMILIES, save_tiny_text
 
 from rational_sae.data.reading import Reading
 from rational_sae.errors import HostError
-from rational_sae.gates.gate import ReLUGate
+from rational_sae.gates.relu import ReLUGate
 from rational_sae.sae.model import SAE, Metadata
 
 

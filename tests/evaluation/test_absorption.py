@@ -14,7 +14,7 @@ from rational_sae.data.tokens import Tokeniser
 from rational_sae.errors import TextError
 from rational_sae.evaluation.absorption import absorbed, main_latents
 from rational_sae.evaluation.words import Words
-from rational_sae.gates.gate import ReLUGate
+from rational_sae.gates.relu import ReLUGate
 from rational_sae.sae.model import SAE
 
 MAIN, ABSORBER, OTHER = 0, 1, 2

@@ -17,7 +17,7 @@ from rational_sae.data.tokens import Tokeniser
 from rational_sae.evaluation import features
 from rational_sae.evaluation.examples import TOP, WINDOW, Examples
 from rational_sae.evaluation.features import SHOWN, chosen_latents
-from rational_sae.gates.gate import ThresholdGate
+from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.sae.model import SAE
 
 D, D_SAE, TOKENS = 32, 64, 400

@@ -13,7 +13,7 @@ from rational_sae.data.text import Text
 from rational_sae.data.tokens import Tokeniser
 from rational_sae.errors import HostError
 from rational_sae.evaluation import measure
-from rational_sae.gates.gate import ReLUGate
+from rational_sae.gates.relu import ReLUGate
 from rational_sae.sae.model import SAE
 
 

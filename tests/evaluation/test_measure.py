@@ -16,7 +16,8 @@ from rational_sae.data.text import Text
 from rational_sae.data.tokens import Tokeniser
 from rational_sae.evaluation import measure, results
 from rational_sae.formats.save import save
-from rational_sae.gates.gate import ReLUGate, ThresholdGate
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.sae.model import SAE
 
 D = 32

@@ -17,7 +17,7 @@ from rational_sae.errors import TextError
 from rational_sae.evaluation.pooling import pooled
 from rational_sae.evaluation.probing import KEYS, Protocol, interval, probe
 from rational_sae.evaluation.tasks import Task
-from rational_sae.gates.gate import ReLUGate
+from rational_sae.gates.relu import ReLUGate
 from rational_sae.sae.model import SAE
 
 D = 32

@@ -14,7 +14,9 @@ from rational_sae.data.reading import Reading
 from rational_sae.errors import SourceError, TextError
 from rational_sae.evaluation import Protocol, evaluate
 from rational_sae.formats.save import save
-from rational_sae.gates.gate import Gate, ThresholdGate, TopKGate
+from rational_sae.gates.base import Gate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.report import evaluation_report
 from rational_sae.report.schema import check_report
 from rational_sae.sae.model import SAE, Metadata

@@ -26,7 +26,8 @@ from rational_sae.evaluation.probe import ALL, accuracy, balanced
 from rational_sae.evaluation.tasks import open_task
 from rational_sae.formats import load
 from rational_sae.formats.save import save
-from rational_sae.gates.gate import RationalGate, ThresholdGate
+from rational_sae.gates.hard import HardGate
+from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.rational import PartialFractions
 from rational_sae.sae.model import SAE, Metadata
 
@@ -111,7 +112,7 @@ def test_its_core_and_sparse_probing_read_a_rational_export_as_the_jumprelu_that
     W = torch.randn(32, 96, generator=torch.Generator().manual_seed(0)) / 32**0.5
     threshold = torch.full((96,), 0.4)
     line = PartialFractions(0.0, 1.0, alpha=[0.0], beta=[0.0], x=[0.0], eta=[0.0])  # type: ignore[arg-type]
-    gates = {"jumprelu": ThresholdGate(threshold), "rational": RationalGate(line, torch.ones(96), threshold)}
+    gates = {"jumprelu": ThresholdGate(threshold), "rational": HardGate(line, torch.ones(96), threshold)}
     for name, gate in gates.items():
         metadata = Metadata(hook_name="model.layers.1", model_name="tiny", prepend_bos=False, context_size=32)
         save(SAE(W, torch.zeros(96), W.T / 2, torch.zeros(32), gate, metadata=metadata), tmp_path / name)

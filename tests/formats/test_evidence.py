@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from format_cases import CASES, Shape
+from random_sae import gate_of_mode
 
 from rational_sae.errors import SourceError
 from rational_sae.formats import load
 from rational_sae.formats.save import save
-from rational_sae.gates.gate import RationalGate
 from rational_sae.rational import PartialFractions
 from rational_sae.sae.model import SAE
 
@@ -111,7 +111,7 @@ def test_a_gemma_scope_config_that_says_another_gate_is_refused(tmp_path: Path, 
 
 @pytest.mark.parametrize("mode", ["hard", "smooth"])
 def test_a_rational_gate_with_a_k_that_it_does_not_use_is_refused(tmp_path: Path, mode: Any) -> None:
-    gate = RationalGate(PartialFractions(0.1, 1.0, [0.2], [0.1], [0.3], [0.5]), torch.ones(9), torch.ones(9), mode=mode)
+    gate = gate_of_mode(mode, PartialFractions(0.1, 1.0, [0.2], [0.1], [0.3], [0.5]), torch.ones(9), torch.ones(9))
     draw = lambda *size: torch.randn(size, generator=torch.Generator().manual_seed(0))  # noqa: E731
     save(SAE(draw(5, 9), draw(9), draw(9, 5), draw(5), gate), tmp_path / "sae")
     load(str(tmp_path / "sae"))

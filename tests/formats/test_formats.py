@@ -15,7 +15,8 @@ from format_cases import Shape, batch, dictionary, filled, gemma_scope, openai, 
 
 from rational_sae.errors import SourceError
 from rational_sae.formats import load
-from rational_sae.gates.gate import ThresholdGate, TopKGate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.topk import TopKGate
 
 SHAPE = Shape()
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from rational_sae.errors import SourceError
 from rational_sae.formats import load
 from rational_sae.formats.saelens import CONFIG, WEIGHTS, read_saelens
-from rational_sae.gates.gate import ThresholdGate
+from rational_sae.gates.threshold import ThresholdGate
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from random_sae import gate_of_mode
 from torch import Tensor
 
 from rational_sae.formats import load
 from rational_sae.formats.residue import join_, split
 from rational_sae.formats.save import save
-from rational_sae.gates.gate import RationalGate
 from rational_sae.rational import PartialFractions
 from rational_sae.sae.model import SAE, Metadata
 
@@ -37,7 +37,7 @@ def make(mode: Any = "hard", **options: Any) -> SAE:
     shapes = [(D_IN, D_SAE), (D_SAE,), (D_SAE, D_IN), (D_IN,)]
     weights = [0.5 * torch.randn(shape, generator=generator) for shape in shapes]
     scale = 1.0 + torch.rand(D_SAE, generator=generator)
-    gate = RationalGate(WAVY, scale, 0.3 * scale, mode=mode, k=5 if mode == "topk" else None, gain=1.3)
+    gate = gate_of_mode(mode, WAVY, scale, 0.3 * scale, k=5, gain=1.3)
     return SAE(*weights, gate=gate, metadata=Metadata(model_name="tiny", hook_name=HOOK), **options)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from gate_cases import D_IN, D_SAE, FALLING, GATES, batch, make, rational_gate, shifted_relu
 from safetensors.torch import save_file
-from torch import Tensor
 
 from rational_sae.errors import OutputError, TrainingError
 from rational_sae.formats import load
@@ -19,60 +19,15 @@ from rational_sae.formats import save as export
 from rational_sae.formats.containers import open_tensors
 from rational_sae.formats.saelens import CONFIG, WEIGHTS
 from rational_sae.formats.save import save
-from rational_sae.gates.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
-from rational_sae.gates.safe_pade import SafePadeGate
-from rational_sae.gates.token_scale import TokenScale
-from rational_sae.rational import PartialFractions, SafePade
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.topk import TopKGate
+from rational_sae.rational import PartialFractions
 from rational_sae.sae.model import SAE, Metadata
 from rational_sae.support import outputs
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import sae_lens
-
-D_IN, D_SAE = 13, 37
-WAVY = PartialFractions(0.03, 0.9, alpha=[0.02, -0.03], beta=[0.04, 0.02], x=[0.2, 0.5], eta=[-1.5, -1.0])
-KINKED = SafePade([0.02, 0.6, 0.9, -0.4], [0.7, 1.5], 0.1)  # |S| is 0 at two points of [−1, 1]
-FALLING = PartialFractions(0.1, -1.0, alpha=[], beta=[], x=[], eta=[])
-
-
-def scale() -> Tensor:
-    return 2.0 + torch.rand(D_SAE, generator=torch.Generator().manual_seed(3))
-
-
-def shifted_relu() -> ReLUGate:
-    gate = ReLUGate()
-    gate.shift_(0.3)
-    return gate
-
-
-def rational_gate(mode: Any, shape: PartialFractions = WAVY, **options: Any) -> RationalGate:
-    options = {"gain": 1.3, "right_slope": 0.8, "k": 5 if mode == "topk" else None} | options
-    return RationalGate(shape, scale(), 0.3 * scale(), mode=mode, **options)
-
-
-GATES = {
-    "relu": ReLUGate,
-    "shifted relu": shifted_relu,
-    "threshold": lambda: ThresholdGate(0.5 * scale()),
-    "topk": lambda: TopKGate(5),
-    "hard": lambda: rational_gate("hard"),
-    "token scale": lambda: rational_gate("hard", token=TokenScale(k=6, power=0.4, level=-1.0)),
-    "rational topk": lambda: rational_gate("topk"),
-    "smooth": lambda: rational_gate("smooth"),
-    "safe-Padé": lambda: SafePadeGate(KINKED, scale(), 0.3 * scale(), gain=1.3, right_slope=0.8),
-    "pole-free": lambda: rational_gate("hard", PartialFractions(0.0, 1.0, alpha=[], beta=[], x=[], eta=[])),
-}
-
-
-def make(gate: Gate, **options: Any) -> SAE:
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(D_IN, D_SAE), (D_SAE,), (D_SAE, D_IN), (D_IN,)]
-    return SAE(*(torch.randn(shape, generator=generator) for shape in shapes), gate=gate, **options)
-
-
-def batch() -> Tensor:
-    return 1.5 * torch.randn(257, D_IN, generator=torch.Generator().manual_seed(1))
 
 
 @torch.no_grad()

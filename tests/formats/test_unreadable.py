@@ -19,7 +19,7 @@ from rational_sae.errors import OutputError, RationalSAEError, SettingsError, So
 from rational_sae.evaluation.tasks import open_task
 from rational_sae.formats import load
 from rational_sae.formats.save import save
-from rational_sae.gates.gate import TopKGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.report import read_report, read_sweep
 from rational_sae.sae.model import SAE
 from rational_sae.sweep import read_plan

@@ -8,10 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from rational_sae.gates.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gates.base import Gate
+from rational_sae.gates.hard import HardGate
+from rational_sae.gates.rational import RationalGate
+from rational_sae.gates.rational_topk import RationalTopKGate
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.smooth import SmoothGate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.gates.transition import PROFILE_POINTS, Transition, rational_transition, rectangle
 from rational_sae.rational import PartialFractions, cached_fit, target
-from rational_sae.upgrading.start.initialise import identity_gate
 
 D = 24
 
@@ -33,7 +39,7 @@ def scale() -> Tensor:
 
 
 def hard(scale: Tensor) -> RationalGate:
-    return RationalGate(shape(), scale, 0.1 * scale, transition=rectangle(0.05 * scale))
+    return HardGate(shape(), scale, 0.1 * scale, transition=rectangle(0.05 * scale))
 
 
 def test_hard_gate_is_exactly_zero_off_the_support_and_near_the_pre_activation_on_it(h: Tensor, scale: Tensor) -> None:
@@ -130,7 +136,7 @@ def test_threshold_gate_copies_the_pre_activation_exactly_however_small() -> Non
 def test_topk_mode_keeps_the_k_largest_positive(h: Tensor, scale: Tensor) -> None:
     fit = cached_fit(target("relu"), (9, 8)).partial_fractions
     assert fit is not None
-    gate = RationalGate(fit, scale, torch.zeros(D), mode="topk", k=3)
+    gate = RationalTopKGate(fit, scale, torch.zeros(D), k=3)
     z, l0 = gate(h)
     wanted, _ = TopKGate(3)(h)
     assert torch.equal(z != 0, wanted != 0)
@@ -139,7 +145,7 @@ def test_topk_mode_keeps_the_k_largest_positive(h: Tensor, scale: Tensor) -> Non
 
 
 def test_smooth_gate_is_dense_and_counts_l0_with_epsilon(h: Tensor, scale: Tensor) -> None:
-    z, l0 = RationalGate(shape(), scale, 0.1 * scale, mode="smooth")(h)
+    z, l0 = SmoothGate(shape(), scale, 0.1 * scale)(h)
     assert (z != 0).float().mean() > 0.99
     assert 0 < float(l0) < D / 2
 
@@ -188,7 +194,7 @@ def test_projection_makes_r_positive_on_the_support_and_leaves_a_safe_shape_alon
 def test_a_latent_that_strays_left_of_the_jump_moves_alone(place: float) -> None:
     places, scale = torch.full((D,), 0.1), torch.linspace(0.5, 2.0, D)
     places[3] = place
-    gate = RationalGate(shape(), scale, places * scale)
+    gate = HardGate(shape(), scale, places * scale)
     before = copy.deepcopy(gate)
     gate.project_(1 << 14)
     others = torch.arange(D) != 3
@@ -202,7 +208,7 @@ def test_a_latent_that_strays_left_of_the_jump_moves_alone(place: float) -> None
 @pytest.mark.parametrize("places", [(-0.05, -0.05), (-0.05, 0.2)], ids=["all", "some"])
 def test_under_a_shape_that_is_not_trained_thresholds_move_alone(places: tuple[float, float]) -> None:
     scale = torch.linspace(0.5, 2.0, D)
-    gate = identity_gate(RationalGate(shape(), scale, torch.linspace(*places, D) * scale))
+    gate = HardGate(shape(), scale, torch.linspace(*places, D) * scale).with_line()
     before = copy.deepcopy(gate)
     assert gate.lowest_on_support()[1] < 0
     gate.project_()

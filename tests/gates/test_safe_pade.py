@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_export import KINKED, batch, make
+from gate_cases import KINKED, batch, make
 from torch import Tensor
 
 from rational_sae.errors import FitError, SourceError
 from rational_sae.formats import load
 from rational_sae.formats.saelens import CONFIG
 from rational_sae.formats.save import save
-from rational_sae.gates.gate import SMOOTH_EPSILON, RationalGate
+from rational_sae.gates.rational import RationalGate
 from rational_sae.gates.safe_pade import SafePadeGate
+from rational_sae.gates.smooth import SMOOTH_EPSILON, SmoothGate
 from rational_sae.rational import PartialFractions, cached_fit, target
 
 D = 24
@@ -39,7 +40,7 @@ def h() -> Tensor:
 
 
 def smooth(scale: Tensor) -> RationalGate:
-    return RationalGate(shape(), scale, 0.3 * scale, mode="smooth", gain=1.2, right_slope=0.9)
+    return SmoothGate(shape(), scale, 0.3 * scale, gain=1.2, right_slope=0.9)
 
 
 def test_it_starts_as_the_gate_in_partial_fractions(scale: Tensor, h: Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rational_sae.gates.gate import pack
+from rational_sae.gates.rational import pack
 from rational_sae.kernels import LINEAR, apply_rational, rational, shape_gradient
 from rational_sae.rational import PartialFractions, cached_fit, target
 

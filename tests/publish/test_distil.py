@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 import torch
-from random_sae import D_SAE, WAVY, make, sample
+from random_sae import D_SAE, WAVY, gate_of_mode, make, sample
 
 from rational_sae.data.language_model import Host
 from rational_sae.data.reading import Reading
 from rational_sae.data.text import Text
 from rational_sae.errors import SourceError
 from rational_sae.formats.save import save
-from rational_sae.gates.gate import RationalGate, ReLUGate, ThresholdGate, TopKGate
-from rational_sae.gates.token_scale import TokenScale
+from rational_sae.gates.hard import HardGate
+from rational_sae.gates.rational import RationalGate
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.token_scaled import TokenScale
+from rational_sae.gates.topk import TopKGate
 from rational_sae.publish.distil import distil, exactly, fit_lines
 from rational_sae.rational import PartialFractions
 from rational_sae.sae.model import SAE, Metadata
@@ -35,7 +39,7 @@ LINE = PartialFractions(0.07, 0.9, alpha=[], beta=[], x=[], eta=[])
 def rational(mode: Any, shape: PartialFractions = WAVY, **options: Any) -> RationalGate:
     scale = 4.0 + torch.rand(D_SAE, generator=torch.Generator().manual_seed(3))
     options = {"gain": 1.3, "right_slope": shape.e1, "k": 5 if mode == "topk" else None} | options
-    return RationalGate(shape, scale, 0.2 * scale, mode=mode, **options)
+    return gate_of_mode(mode, shape, scale, 0.2 * scale, **options)
 
 
 @pytest.mark.parametrize("normalisation", ["none", "layer_norm"])
@@ -132,7 +136,7 @@ def test_the_result_loads_in_plain_saelens_and_states_its_loss(
     W = torch.cat([square, -square], dim=1)  # each coordinate by a pair of latents
     size = 3 * float(tiny_hosts["llama"].residual(torch.arange(4, 36)[None], tiny_hosts["llama"].hook(HOOK)).std())
     bent = PartialFractions(0.0, 0.9, alpha=[0.05], beta=[0.0], x=[0.4], eta=[-1.5])
-    gate = RationalGate(bent, size * torch.ones(64), 0.15 * size * torch.ones(64), mode="hard", right_slope=0.9)
+    gate = HardGate(bent, size * torch.ones(64), 0.15 * size * torch.ones(64), right_slope=0.9)
     metadata = Metadata(model_name=str(tiny_folders["llama"]), hook_name=HOOK, context_size=32)
     sae = SAE(W, torch.zeros(64), 0.9 * W.T, torch.zeros(host_width), gate, metadata=metadata)
     save(sae, tmp_path / "sae")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from rational_sae import cli
 from rational_sae.formats.save import save
-from rational_sae.gates.gate import ReLUGate
+from rational_sae.gates.relu import ReLUGate
 from rational_sae.report import decisions, difference_rows, read_report, table_rows
 from rational_sae.report.vocabulary import HEADLINE
 from rational_sae.sae.model import SAE

@@ -29,7 +29,10 @@ from rational_sae.data.tokens import Tokeniser
 from rational_sae.evaluation import evaluate
 from rational_sae.formats import load
 from rational_sae.formats.save import save
-from rational_sae.gates.gate import RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gates.hard import HardGate
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.sae.cfg import CENTRING, KWARGS
 from rational_sae.sae.model import SAE, Metadata
 from rational_sae.sae.sparse import reconstruct
@@ -46,7 +49,7 @@ GATES: dict[str, Any] = {
     "relu": ReLUGate,
     "jumprelu": lambda: ThresholdGate(torch.full((SIZE,), 0.4)),
     "topk": lambda: TopKGate(6),
-    "rational": lambda: RationalGate(WAVY, torch.full((SIZE,), 4.0), torch.full((SIZE,), 0.4), mode="hard"),
+    "rational": lambda: HardGate(WAVY, torch.full((SIZE,), 4.0), torch.full((SIZE,), 0.4)),
 }
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rational_sae.gates.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gates.base import Gate
+from rational_sae.gates.hard import HardGate
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.smooth import SmoothGate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.rational import cached_fit, target
 from rational_sae.sae.match_l0 import CHUNK, NEAR, can_match, can_shift, shifted, solve_shift
 from rational_sae.sae.model import SAE
@@ -27,7 +32,7 @@ def gates() -> dict[str, Gate]:
         "relu": ReLUGate(),
         "threshold": ThresholdGate(threshold),
         "some zero thresholds": ThresholdGate(threshold * (torch.arange(D_SAE) % 2)),
-        "rational": RationalGate(shape, 10 * threshold, threshold),
+        "rational": HardGate(shape, 10 * threshold, threshold),
     }
 
 
@@ -60,8 +65,8 @@ def test_topk_and_smooth_gates_cannot_be_shifted() -> None:
     ones = torch.ones(D_SAE)
     assert not can_match(sae_with(TopKGate(4)))
     assert not can_shift(sae_with(TopKGate(4)))
-    assert not can_shift(sae_with(RationalGate(shape, ones, ones, mode="smooth")))
-    assert can_shift(sae_with(RationalGate(shape, ones, ones, mode="hard")))
+    assert not can_shift(sae_with(SmoothGate(shape, ones, ones)))
+    assert can_shift(sae_with(HardGate(shape, ones, ones)))
 
 
 @pytest.mark.parametrize("wanted", [2.0, 20.0])
@@ -69,7 +74,7 @@ def test_a_smooth_gate_is_measured_by_its_largest_codes_and_then_cut_no_more(wan
     shape = cached_fit(target("relu"), (3, 2)).partial_fractions
     assert shape is not None
     scale = torch.linspace(5.0, 15.0, D_SAE)
-    sae = sae_with(RationalGate(shape, scale, torch.zeros(D_SAE), mode="smooth", gain=1.3))
+    sae = sae_with(SmoothGate(shape, scale, torch.zeros(D_SAE), gain=1.3))
     x = torch.randn(512, D_IN, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         before = sae.encode(x)

@@ -9,17 +9,21 @@ import torch
 from random_sae import D_SAE, WAVY, make, sample
 
 from rational_sae.check.verify import reconstruction
-from rational_sae.gates.gate import RationalGate, ReLUGate, ThresholdGate, TopKGate
-from rational_sae.gates.token_scale import TokenScale
+from rational_sae.gates.hard import HardGate
+from rational_sae.gates.rational_topk import RationalTopKGate
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.token_scaled import TokenScale, TokenScaledGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.sae.refit_decoder import refit_decoder_
 
 pytestmark = pytest.mark.usefixtures("selection")
 
 SCALE = torch.full((D_SAE,), 4.0)
 GATES: dict[str, Any] = {
-    "rational": lambda: RationalGate(WAVY, SCALE, 0.2 * SCALE, gain=1.3),
-    "token scale": lambda: RationalGate(WAVY, SCALE, 0.2 * SCALE, token=TokenScale(k=5, power=0.4, level=-1.0)),
-    "rational topk": lambda: RationalGate(WAVY, SCALE, 0.2 * SCALE, mode="topk", k=5),
+    "rational": lambda: HardGate(WAVY, SCALE, 0.2 * SCALE, gain=1.3),
+    "token scale": lambda: TokenScaledGate(WAVY, SCALE, 0.2 * SCALE, token=TokenScale(k=5, power=0.4, level=-1.0)),
+    "rational topk": lambda: RationalTopKGate(WAVY, SCALE, 0.2 * SCALE, k=5),
     "jumprelu": lambda: ThresholdGate(torch.full((D_SAE,), 0.8)),
     "relu": ReLUGate,
     "topk": lambda: TopKGate(5),

@@ -9,9 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from random_sae import gate_of_mode
 from torch import Tensor
 
-from rational_sae.gates.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gates.base import Gate
+from rational_sae.gates.hard import HardGate
+from rational_sae.gates.rational import RationalGate
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.rational import PartialFractions
 from rational_sae.sae.model import SAE, Metadata
 
@@ -21,7 +27,7 @@ WAVY = PartialFractions(0.03, 0.9, alpha=[0.02, -0.03], beta=[0.04, 0.02], x=[0.
 
 def rational(mode: Any) -> RationalGate:
     scale = 2.0 + torch.rand(D_SAE, generator=torch.Generator().manual_seed(3))
-    return RationalGate(WAVY, scale, 0.3 * scale, mode=mode, k=5 if mode == "topk" else None, gain=1.3)
+    return gate_of_mode(mode, WAVY, scale, 0.3 * scale, k=5 if mode == "topk" else None, gain=1.3)
 
 
 GATES: dict[str, Any] = {
@@ -100,7 +106,7 @@ def test_a_state_dict_carries_weights_and_gate() -> None:
     sae, x = make(rational("hard")), batch()
     assert {"W_enc", "W_dec", "b_enc", "b_dec"} < set(sae.state_dict())
     flat = PartialFractions(0.0, 1.0, alpha=[0.0, 0.0], beta=[0.0, 0.0], x=[0.0, 0.0], eta=[0.0, 0.0])
-    other = make(RationalGate(flat, torch.ones(D_SAE), torch.ones(D_SAE), mode="hard"))
+    other = make(HardGate(flat, torch.ones(D_SAE), torch.ones(D_SAE)))
     assert not torch.equal(other.encode(x), sae.encode(x))
     other.load_state_dict(sae.state_dict())
     assert torch.equal(other.encode(x), sae.encode(x))

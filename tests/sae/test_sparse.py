@@ -6,10 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from rational_sae.gates.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gates.base import Gate
+from rational_sae.gates.hard import HardGate
+from rational_sae.gates.rational_topk import RationalTopKGate
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.smooth import SmoothGate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.gates.transition import Transition, rectangle
 from rational_sae.rational import cached_fit, target
-from rational_sae.sae.model import SAE, Normalisation, sparse
+from rational_sae.sae import sparse
+from rational_sae.sae.model import SAE, Normalisation
 from rational_sae.sae.sparse import BFLOAT16_ROUNDING, reconstruct, sparse_pays, summing_error
 
 D_IN, D_SAE, N = 17, 301, 64
@@ -25,12 +32,12 @@ def make_gate(kind: str) -> Gate:
         "relu": lambda: ReLUGate(),
         "topk": lambda: TopKGate(7),
         "threshold": lambda: ThresholdGate(tau, rectangle(0.2 * tau)),
-        "hard": lambda: RationalGate(fit, tau / 0.1, tau, transition=rectangle(0.2 * tau)),
-        "hard, to input": lambda: RationalGate(
+        "hard": lambda: HardGate(fit, tau / 0.1, tau, transition=rectangle(0.2 * tau)),
+        "hard, to input": lambda: HardGate(
             fit, tau / 0.1, tau, transition=Transition(rectangle(tau).profile, 0.2 * tau, to_input=True)
         ),
-        "rational topk": lambda: RationalGate(fit, tau / 0.1, tau, mode="topk", k=7),
-        "smooth": lambda: RationalGate(fit, tau / 0.1, tau, mode="smooth"),
+        "rational topk": lambda: RationalTopKGate(fit, tau / 0.1, tau, k=7),
+        "smooth": lambda: SmoothGate(fit, tau / 0.1, tau),
     }
     return gates[kind]()
 
@@ -85,7 +92,7 @@ def test_codes_are_those_of_encode_up_to_the_order_of_summing(kind: str, x: Tens
     sae = make_sae(kind)
     centred = x - sae.b_dec.detach()
     z, h, bound = (f.detach() for f in (sae.encode(x), sae.preactivations(x), summing_error(sae, centred)))
-    entries, value, _ = sparse._listed(sae, centred)
+    entries, value = sparse._listed(sae, centred)
     row, latent = entries.row, entries.latent
     assert bool(((value - h[row, latent]).abs() <= bound[row, latent]).all())
     code = sae.gate.codes(value, latent, N)[0].detach()

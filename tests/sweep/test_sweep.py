@@ -21,7 +21,7 @@ from rational_sae.upgrading.job import upgrade
 from rational_sae.upgrading.run.summary import report_of
 
 TEACHERS = Path(__file__).parents[2] / "demo" / "teachers"
-DEFAULTS = {"steps": 6, "train_tokens": 2048, "eval_tokens": 1024, "batch_tokens": 512, "controls": ["native"]}
+DEFAULTS = {"steps": 6, "train_tokens": 2048, "eval_tokens": 256, "batch_tokens": 512, "controls": ["native"]}
 
 
 def plan_file(folder: Path, **changes: Any) -> Path:

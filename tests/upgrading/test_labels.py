@@ -11,7 +11,7 @@ import torch
 
 from rational_sae.formats import load
 from rational_sae.formats.save import save
-from rational_sae.gates.gate import ReLUGate
+from rational_sae.gates.relu import ReLUGate
 from rational_sae.sae.model import SAE, Metadata
 from rational_sae.upgrading.labels import STALE_COSINE, label_flags, turned
 

@@ -19,8 +19,12 @@ from typer.testing import CliRunner
 from rational_sae.cli import app
 from rational_sae.formats import load
 from rational_sae.formats.release import FORMATS, table
-from rational_sae.gates.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gates.base import Gate
+from rational_sae.gates.rational import RationalGate
+from rational_sae.gates.relu import ReLUGate
 from rational_sae.gates.safe_pade import SafePadeGate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.sae.model import SAE, Metadata
 from rational_sae.upgrading.job import upgrade
 from rational_sae.upgrading.run.folder import JobFolder, require_same, stored_settings

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rational_sae.gates.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gates.base import Gate
+from rational_sae.gates.registry import TRAINED
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.gates.transition import rectangle
 from rational_sae.rational import cached_fit, target
 from rational_sae.sae.match_l0 import solve_shift
@@ -68,8 +72,7 @@ class Problem:
         degrees = 2 * self.shape.poles + 1, 2 * self.shape.poles
         fit = cached_fit(target("jumprelu", threshold=THRESHOLD, gap=THRESHOLD / 4), degrees).partial_fractions
         assert fit is not None
-        mode = "smooth" if kind == "smooth" else "hard"
-        return RationalGate(fit, level / THRESHOLD, level, mode=mode, transition=rectangle(BAND * level))
+        return TRAINED[kind](fit, level / THRESHOLD, level, transition=rectangle(BAND * level))
 
 
 def make_problem(shape: Shape, device: str = "cpu", seed: int = 0) -> Problem:

@@ -22,7 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from rational_sae.gates.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gates.base import Gate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.kernels.selection import where_true
 from rational_sae.sae.model import LAYER_NORM_EPSILON, SAE
 
@@ -311,7 +313,7 @@ def _tried(tokens: _Tokens, stored: _Outcome) -> Iterator[_Outcome]:
             yield outcome
     gate, density = tokens.sae.gate, stored.l0 / tokens.sae.d_sae
     doubtful = stored.fvu > DOUBTFUL_FVU or density > DOUBTFUL_DENSITY
-    if isinstance(gate, TopKGate) or (doubtful and not isinstance(gate, RationalGate)):
+    if gate.family == "topk" or (doubtful and gate.family != "rational"):
         yield from _gates(tokens, stored)
 
 
@@ -330,7 +332,7 @@ def _inputs(tokens: _Tokens) -> Iterator[_Formula]:
     decoders = [(False, False)]
     if float((tokens.norm - 1).abs().max()) > NORMED:
         decoders.append((True, False))
-        if not isinstance(sae.gate, ReLUGate):
+        if sae.gate.family != "relu":
             decoders.append((False, True))
     flips = (False, True) if bool(tokens.b_dec.any()) else (False,)
     for (centred, normaliser), flipped, (unit_rows, by_norm) in product(dict.fromkeys(readings), flips, decoders):
@@ -364,7 +366,7 @@ def _gates(tokens: _Tokens, stored: _Outcome) -> Iterator[_Outcome]:
     pre-activations: of powers of 2, which most published k are, up to where the error has turned."""
     sae, h = tokens.sae, tokens.preactivations(tokens.stored)
     given = tokens.stored
-    is_topk = isinstance(sae.gate, TopKGate)
+    is_topk = sae.gate.family == "topk"
     most = min(MOST_K, sae.d_sae // 2) if is_topk else min(MOST_K, int(stored.l0 / SPARSER))
 
     def topk(size: int, said: str = "", grounds: Grounds = "sparser") -> _Outcome:
@@ -379,7 +381,7 @@ def _gates(tokens: _Tokens, stored: _Outcome) -> Iterator[_Outcome]:
     elif best:
         said = f"TopK (k near {best}, a guess)"
         yield topk(best, said)
-        larger = isinstance(sae.gate, TopKGate) and best >= LARGER_K * sae.gate.k
+        larger = is_topk and best >= LARGER_K * (sae.gate.k or 0)
         if larger and turns and stored.fvu > DOUBTFUL_FVU:
             yield topk(best, said, "larger k")
     if is_topk:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from rational_sae.check.alternatives import Figures, likely_formula
 from rational_sae.errors import ImplausibleSAEError
-from rational_sae.gates.gate import RationalGate
 from rational_sae.sae.match_l0 import CHUNK
 from rational_sae.sae.model import SAE
 
@@ -74,14 +73,14 @@ def reconstruction(sae: SAE, x: Tensor) -> tuple[float, float]:
 @torch.no_grad()
 def out_of_range(sae: SAE, x: Tensor) -> float | None:
     """Share of a rational gate's active pre-activations over x: [n, d_in] with h_j > s_j; None for other gates."""
-    gate = sae.gate
-    if not isinstance(gate, RationalGate):
-        return None
     beyond = active = 0
     for part in x.split(CHUNK):
         h = sae.preactivations(part)
-        on = gate(h)[0] != 0
-        beyond += int((on & (h > gate.scale)).sum())
+        outside = sae.gate.out_of_range(h)
+        if outside is None:
+            return None
+        on = sae.gate(h)[0] != 0
+        beyond += int((on & outside).sum())
         active += int(on.sum())
     return beyond / active if active else 0.0
 

@@ -16,7 +16,6 @@ from rational_sae.data.activations import Reader
 from rational_sae.data.text import Split
 from rational_sae.data.tokens import Sequences, require_tokens
 from rational_sae.evaluation.behaviour import Predictions, cross_entropy
-from rational_sae.gates.gate import SMOOTH_EPSILON, RationalGate
 from rational_sae.sae.match_l0 import can_match, shifted, solve_shift
 from rational_sae.sae.model import SAE
 
@@ -235,9 +234,7 @@ def _real_next(reader: Reader, batch: Sequences) -> Tensor:
 
 def _above_epsilon(sae: SAE, z: Tensor) -> Tensor:
     """[n] counts of |z_j| > ε·s_j for a smooth gate; equal to L0 for every other."""
-    if isinstance(sae.gate, RationalGate) and sae.gate.mode == "smooth":
-        return (z.abs() > SMOOTH_EPSILON * sae.gate.scale).sum(-1)
-    return (z != 0).sum(-1)
+    return sae.gate.above_epsilon(z).sum(-1)
 
 
 def _add(column: Tensor, document: Tensor, values: Tensor) -> None:

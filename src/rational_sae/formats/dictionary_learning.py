@@ -25,7 +25,10 @@ from rational_sae.errors import SourceError
 from rational_sae.formats.checked import Config, Tensors, Weights, config_beside
 from rational_sae.formats.containers import Contents
 from rational_sae.formats.statements import warnings_of
-from rational_sae.gates.gate import Gate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gates.base import Gate
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.sae.model import SAE, Metadata
 
 FORMAT = "dictionary_learning"
@@ -69,7 +72,7 @@ def read(contents: Contents) -> SAE:
     tensors.all_read()
     if kind == "AutoEncoder":
         _normalise_decoder(weights)
-    family = {ReLUGate: "relu", ThresholdGate: "jumprelu", TopKGate: "topk"}[type(gate)]
+    family = gate.family
     metadata = _metadata(contents, config, trainer, family)
     metadata.extra["dict_class"] = kind
     if "k" in tensors:

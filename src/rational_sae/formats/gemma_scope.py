@@ -14,7 +14,7 @@ from rational_sae.errors import SourceError
 from rational_sae.formats.checked import Config, Tensors, config_beside
 from rational_sae.formats.containers import Contents
 from rational_sae.formats.statements import warnings_of
-from rational_sae.gates.gate import ThresholdGate
+from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.sae.model import SAE, Metadata
 
 FORMAT = "Gemma Scope"

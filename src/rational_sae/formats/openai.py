@@ -11,7 +11,9 @@ from collections.abc import Collection
 from rational_sae.errors import SourceError
 from rational_sae.formats.checked import Config, Tensors
 from rational_sae.formats.containers import Contents
-from rational_sae.gates.gate import Gate, ReLUGate, TopKGate
+from rational_sae.gates.base import Gate
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.sae.model import SAE, Metadata
 
 FORMAT = "OpenAI"
@@ -39,7 +41,7 @@ def read(contents: Contents) -> SAE:
     tensors.ignore(*STATISTICS, ACTIVATION, STATE)
     tensors.all_read()
     gate = _gate(contents, weights["W_enc"].shape[1])
-    topk = isinstance(gate, TopKGate)
+    topk = gate.k is not None
     return SAE(
         **weights,
         gate=gate,

@@ -6,7 +6,6 @@ What it cannot represent, it refuses by name.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
@@ -19,9 +18,12 @@ from rational_sae.formats.checked import Config, Tensors, Weights, config_beside
 from rational_sae.formats.containers import Contents, open_tensors
 from rational_sae.formats.residue import SUFFIX
 from rational_sae.formats.statements import other_weights, warnings_of
-from rational_sae.gates.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
-from rational_sae.gates.safe_pade import gate_of, stored_shape
-from rational_sae.gates.token_scale import TokenScale
+from rational_sae.gates.base import Gate
+from rational_sae.gates.rational import RationalGate
+from rational_sae.gates.registry import from_config as gate_from_config
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.sae.cfg import CENTRING, KWARGS
 from rational_sae.sae.model import SAE, Metadata, Normalisation
 
@@ -247,34 +249,16 @@ def _fold_decoder_norm(weights: Weights) -> None:
 
 
 def _rational(config: Config, tensors: Tensors, d_sae: int) -> RationalGate:
-    coefficients = config.numbers.get("coefficients")
-    if not isinstance(coefficients, dict):
-        raise config.wrong("coefficients", "an object")
-    mode = config.numbers.get("mode", "hard")
-    if mode not in ("hard", "smooth", "topk"):
-        raise config.wrong("mode", "hard, smooth or topk")
-    try:
-        shape = stored_shape(coefficients, mode)
-    except FitError as error:
-        raise SourceError(f"{config.path}: {error.cause}", "save the SAE again") from error
-    scale = _exact(tensors, "scale", d_sae)
+    scale, threshold = _exact(tensors, "scale", d_sae), _exact(tensors, "threshold", d_sae)
     if not (scale > 0).all():
         raise SourceError(f"{tensors.path}: scale is not positive", "the SAE is broken; use another")
-    if mode != "topk":
-        config.without_k(f"a {mode} gate")
-    gain = config.number("gain", 1.0)
-    if gain <= 0:
-        raise config.wrong("gain", "a positive number")
-    return gate_of(
-        shape,
-        scale,
-        _exact(tensors, "threshold", d_sae),
-        mode=mode,
-        k=config.k(d_sae) if mode == "topk" else None,
-        gain=gain,
-        right_slope=config.number("right_slope", 1.0),
-        token=_token_scale(config, d_sae) if mode == "hard" else None,
-    )
+    try:
+        gate = gate_from_config(config, {"threshold": threshold, "scale": scale})
+    except FitError as error:
+        raise SourceError(f"{config.path}: {error.cause}", "save the SAE again") from error
+    if gate.k is None:
+        config.without_k(f"a {gate.mode} gate")
+    return gate
 
 
 def _exact(tensors: Tensors, name: str, d_sae: int) -> Tensor:
@@ -285,19 +269,6 @@ def _exact(tensors: Tensors, name: str, d_sae: int) -> Tensor:
         residue = tensors.get(name + SUFFIX, 2, d_sae)
         value = torch.where(value == value.bfloat16().float(), value + residue.sum(0), value)
     return value
-
-
-def _token_scale(config: Config, d_sae: int) -> TokenScale | None:
-    given = config.numbers.get("token_scale")
-    if given is None:
-        return None
-    try:
-        found = TokenScale(k=int(given["k"]), power=float(given["power"]), level=float(given["level"]))
-    except (TypeError, KeyError, ValueError, OverflowError) as error:
-        raise config.wrong("token_scale", "an object with k, power and level") from error
-    if not (1 <= found.k <= d_sae and 0 <= found.power <= 1 and math.isfinite(found.level)):
-        raise config.wrong("token_scale", f"k from 1 to {d_sae}, a power from 0 to 1 and a finite level")
-    return found
 
 
 def _normalisation(config: Config) -> tuple[Normalisation, dict[str, Any]]:

@@ -8,6 +8,7 @@ coefficients, gain, right slope, mode and k are numbers in cfg.json. So the gate
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,10 +16,10 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from rational_sae.errors import MissingExtraError, OutputError
+from rational_sae.formats.checked import Config
 from rational_sae.formats.residue import join_, split
-from rational_sae.gates.gate import Mode, RationalGate
-from rational_sae.gates.safe_pade import gate_of, stored_shape
-from rational_sae.gates.token_scale import TokenScale
+from rational_sae.gates.rational import RationalGate
+from rational_sae.gates.registry import from_config
 from rational_sae.rational import PartialFractions
 
 try:
@@ -30,6 +31,7 @@ except ImportError as error:
 ARCHITECTURE = "rational"
 
 GATE_TENSORS = ("threshold", "scale")
+GATE_NUMBERS = ("coefficients", "gain", "right_slope", "mode", "k", "token_scale")
 
 IDENTITY = PartialFractions(0.0, 1.0, alpha=[], beta=[], x=[], eta=[])  # pyright: ignore[reportArgumentType]
 
@@ -43,11 +45,11 @@ class RationalSAEConfig(SAEConfig):
     gain: float = 1.0
     right_slope: float = 1.0
     """Slope of the continuation of r right of t = 1."""
-    mode: Mode = "hard"
+    mode: str = "hard"
     k: int | None = None
     """For mode topk."""
     token_scale: dict[str, Any] | None = None
-    """k, power and level of the scale for each token (`rational_sae.gates.token_scale`); None: 1."""
+    """k, power and level of the scale for each token (`rational_sae.gates.token_scaled`); None: 1."""
 
     @override
     @classmethod
@@ -72,17 +74,9 @@ class RationalSAE(SAE[RationalSAEConfig]):
 
     def gate(self) -> RationalGate:
         """The gate as it is now; gradients reach its input, not its numbers."""
-        gate = gate_of(
-            stored_shape(self.cfg.coefficients, self.cfg.mode),
-            self.scale.detach(),
-            self.threshold.detach(),
-            mode=self.cfg.mode,
-            k=self.cfg.k,
-            gain=self.cfg.gain,
-            right_slope=self.cfg.right_slope,
-            token=TokenScale(**self.cfg.token_scale) if self.cfg.token_scale else None,
-        )
-        return gate.requires_grad_(False)
+        numbers = {name: getattr(self.cfg, name) for name in GATE_NUMBERS}
+        tensors = {name: getattr(self, name).detach() for name in GATE_TENSORS}
+        return from_config(Config(Path("cfg.json"), numbers), tensors).requires_grad_(False)
 
     @override
     def encode(self, x: Tensor) -> Tensor:
@@ -102,8 +96,8 @@ class RationalSAE(SAE[RationalSAEConfig]):
     @torch.no_grad()
     def fold_W_dec_norm(self) -> None:
         """Unit decoder rows, the same reconstructions: scale and threshold follow the codes' units."""
-        if self.cfg.mode == "topk":
-            raise NotImplementedError("folding decoder norms would change which latents mode 'topk' selects")
+        if not self.gate().elementwise:
+            raise NotImplementedError("folding decoder norms would change which latents of a token are selected")
         norm = self.W_dec.norm(dim=-1).clamp(min=1e-8).float()  # as SAELens takes it
         super().fold_W_dec_norm()
         self.scale.mul_(norm)

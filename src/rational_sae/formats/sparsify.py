@@ -13,7 +13,7 @@ from rational_sae.errors import SourceError
 from rational_sae.formats.checked import Config, Tensors, config_beside, read_config
 from rational_sae.formats.containers import Contents
 from rational_sae.formats.statements import other_weights, warnings_of
-from rational_sae.gates.gate import TopKGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.sae.model import SAE, Metadata
 
 FORMAT = "sparsify"

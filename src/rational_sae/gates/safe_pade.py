@@ -1,4 +1,4 @@
-"""The smooth gate in the paper's own form, safe-Padé, and any rational gate from its stored coefficients."""
+"""The smooth gate in the paper's own form, safe-Padé."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from rational_sae.errors import FitError
-from rational_sae.gates.gate import Mode, RationalGate
-from rational_sae.gates.token_scale import TokenScale
+from rational_sae.gates.base import Numbers
+from rational_sae.gates.rational import RationalGate
+from rational_sae.gates.smooth import SmoothGate
 from rational_sae.gates.transition import Transition
 from rational_sae.kernels import apply_safe_pade
 from rational_sae.rational import PartialFractions, SafePade, from_safe_pade, to_safe_pade
@@ -18,7 +18,7 @@ from rational_sae.rational import PartialFractions, SafePade, from_safe_pade, to
 _NOTHING = PartialFractions(0.0, 0.0, [], [], [], [])  # pyright: ignore[reportArgumentType]
 
 
-class SafePadeGate(RationalGate):
+class SafePadeGate(SmoothGate):
     """z = gain·s_j·r(h/s_j) with r = P/(1 + |S|) trained as coefficients of t − c, and nothing cut: the paper's gate.
 
     `shape` is [right slope, a_0…a_p, b_1…b_q] (`kernels/safe_pade.py`); the centre c stays.
@@ -38,7 +38,7 @@ class SafePadeGate(RationalGate):
     ) -> None:
         """shape: r on [−1, 1]; scale, threshold: [d_sae], of which the second only says where the teacher's lay;
         gain: C_out / C_in."""
-        super().__init__(_NOTHING, scale, threshold, mode="smooth", gain=gain, transition=transition)
+        super().__init__(_NOTHING, scale, threshold, gain=gain, transition=transition)
         self.degree = shape.type[0]
         device = scale.device
         self.shape = nn.Parameter(torch.tensor([right_slope, *shape.a, *shape.b], dtype=torch.float32, device=device))
@@ -55,6 +55,16 @@ class SafePadeGate(RationalGate):
             right_slope=gate.right_slope,
             transition=gate.transition,
         )
+
+    @classmethod
+    def reads(cls, numbers: Mapping[str, Any]) -> bool:
+        coefficients = numbers.get("coefficients")
+        return super().reads(numbers) and isinstance(coefficients, dict) and coefficients.get("form") == SafePade.form
+
+    @classmethod
+    def from_config(cls, config: Numbers, tensors: Mapping[str, Tensor]) -> Self:
+        shape = SafePade.from_dict(config.numbers["coefficients"])
+        return cls(shape, **cls.common_numbers(config, tensors))
 
     @property
     def coefficients(self) -> SafePade:
@@ -83,32 +93,3 @@ class SafePadeGate(RationalGate):
         """Keep the right slope from falling; nothing else can go wrong, whatever the coefficients are."""
         if self.shape.requires_grad:
             self.shape[0].clamp_(min=0.0)
-
-
-def stored_shape(coefficients: Mapping[str, Any], mode: Mode) -> PartialFractions | SafePade:
-    """r from what `RationalGate.coefficients.to_dict()` wrote, in whichever form.
-
-    Raises FitError if the form or its version is unknown, or does not go with the mode.
-    """
-    if coefficients.get("form") != SafePade.form:
-        return PartialFractions.from_dict(coefficients)
-    if mode != "smooth":
-        raise FitError(f"coefficients are {SafePade.form!r}, which mode {mode!r} does not take", "use mode 'smooth'")
-    return SafePade.from_dict(coefficients)
-
-
-def gate_of(
-    shape: PartialFractions | SafePade,
-    scale: Tensor,
-    threshold: Tensor,
-    *,
-    mode: Mode,
-    k: int | None,
-    gain: float,
-    right_slope: float,
-    token: TokenScale | None,
-) -> RationalGate:
-    """A rational gate with this r, in the form that it has."""
-    if isinstance(shape, SafePade):
-        return SafePadeGate(shape, scale, threshold, gain=gain, right_slope=right_slope)
-    return RationalGate(shape, scale, threshold, mode=mode, k=k, gain=gain, right_slope=right_slope, token=token)

@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 
 from rational_sae.data.embedded import MODELS
-from rational_sae.gates.gate import RationalGate
 from rational_sae.report import difference_rows, table_rows
 from rational_sae.sae.model import SAE
 from rational_sae.support.safe_text import name_of, printable
@@ -111,11 +110,8 @@ def _facts(sae: SAE, report: Mapping[str, Any] | None) -> list[str]:
         "Model": _name(_plain_name(sae.metadata.model_name)) if sae.metadata.model_name else "not stated",
         "Hook": _name(sae.metadata.hook_name) if sae.metadata.hook_name else "not stated",
         "Width": f"{sae.d_in} → {sae.d_sae} latents",
-        "Gate": sae.gate.architecture,
+        "Gate": sae.gate.title(),
     }
-    if isinstance(sae.gate, RationalGate):
-        p, q = sae.gate.coefficients.type
-        facts["Gate"] = f"rational of type ({p}, {q}), {sae.gate.mode}"
     if report:
         teacher, data, settings = report["teacher"], report["data"], report["settings"]
         facts |= {

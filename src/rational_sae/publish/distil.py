@@ -18,7 +18,9 @@ from rational_sae.data.reading import Reading, check_eval_tokens
 from rational_sae.errors import SourceError
 from rational_sae.evaluation import Results, evaluate_loaded, mean_l0
 from rational_sae.formats import load
-from rational_sae.gates.gate import Gate, RationalGate, ReLUGate, ThresholdGate
+from rational_sae.gates.base import Gate
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.sae.match_l0 import CHUNK, solve_shift
 from rational_sae.sae.model import SAE
 from rational_sae.sae.refit_decoder import refit_decoder_
@@ -79,13 +81,12 @@ def distil(
 
 def exactly(sae: SAE) -> SAE | None:
     """The SAE as a JumpReLU that computes the same; None if there is no such thing."""
-    if isinstance(sae.gate, ThresholdGate):
-        return sae
-    if isinstance(sae.gate, ReLUGate):
-        sae = copy.deepcopy(sae)
-        sae.fold_offset_()
-        return _jumprelu(sae, torch.zeros(sae.d_sae, device=sae.device))
-    return None
+    threshold = sae.gate.as_jumprelu(sae.d_sae)
+    if threshold is None or sae.gate.family == "jumprelu":
+        return None if threshold is None else sae
+    sae = copy.deepcopy(sae)
+    sae.fold_offset_()
+    return _jumprelu(sae, threshold)
 
 
 @torch.no_grad()
@@ -100,7 +101,7 @@ def fit_lines(sae: SAE, x: Tensor) -> SAE:
             "a smooth gate is never exactly 0, so no JumpReLU has its support", "upgrade with --gate hard"
         )
     magnitude, threshold = _magnitude(sae, x)
-    scale = gate.scale if isinstance(gate, RationalGate) else torch.ones_like(threshold)
+    scale = gate.scales() if gate.family == "rational" else torch.ones_like(threshold)
     moments = _moments(sae, magnitude, threshold, scale, x)
     slope, offset = _lines(moments, threshold / scale)
     result = copy.deepcopy(sae)
@@ -115,21 +116,15 @@ def _jumprelu(sae: SAE, threshold: Tensor) -> SAE:
 
 def _magnitude(sae: SAE, x: Tensor) -> tuple[Gate, Tensor]:
     """What gives an active latent its code, and thresholds: [d_sae] of the same mean L0 over x."""
-    gate = copy.deepcopy(sae.gate)
-    if isinstance(gate, RationalGate) and gate.mode == "hard":
-        if gate.token is not None:  # a JumpReLU has one bar for all tokens: the one with as many latents on average
-            gate.token = None
-            gate.shift_(solve_shift(sae.with_gate(gate), x, mean_l0(sae, x)))
-        return gate, gate.threshold.detach()
-    cut = max(0.0, solve_shift(sae.with_gate(ReLUGate()), x, mean_l0(sae, x)))
-    threshold = torch.full((sae.d_sae,), cut, device=sae.device)
-    if isinstance(gate, RationalGate):
-        gain = float(gate.log_gain.exp())
-        hard = RationalGate(
-            gate.partial_fractions, gate.scale, threshold, mode="hard", gain=gain, right_slope=gate.right_slope
-        )
-        return hard, threshold
-    return ThresholdGate(threshold), threshold
+    gate = sae.gate.thresholded()
+    if gate is None:
+        cut = max(0.0, solve_shift(sae.with_gate(ReLUGate()), x, mean_l0(sae, x)))
+        threshold = torch.full((sae.d_sae,), cut, device=sae.device)
+        return sae.gate.under(threshold), threshold
+    gate = copy.deepcopy(gate)
+    if not sae.gate.lists_entries:  # more than its bar decides in a token: the bar with as many latents on average
+        gate.shift_(solve_shift(sae.with_gate(gate), x, mean_l0(sae, x)))
+    return gate, gate.threshold.detach()
 
 
 def _moments(sae: SAE, magnitude: Gate, threshold: Tensor, scale: Tensor, x: Tensor) -> Tensor:

@@ -52,8 +52,7 @@ def solve_shift(sae: SAE, x: Tensor, target_l0: float) -> float:
 
 def _margins(sae: SAE, x: Tensor, above: float | None = None) -> Tensor:
     """[m]: margins of all entries, or of those above a bar."""
-    h, _ = sae.gate.in_token_units(sae.preactivations(x))
-    margin = sae.gate.margin(h).flatten()
+    margin = sae.gate.margin(sae.preactivations(x)).flatten()
     return margin if above is None else margin[where_true(margin > above)]
 
 

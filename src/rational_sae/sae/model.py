@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from rational_sae.gates.gate import Gate, ReLUGate
+from rational_sae.gates.base import Gate
 from rational_sae.sae.cfg import Config
 
 Normalisation = Literal["none", "layer_norm", "constant_norm_rescale"]
@@ -218,7 +218,8 @@ class SAE(nn.Module):
 
     @torch.no_grad()
     def fold_offset_(self) -> None:
-        """Write a ReLU gate's offset into b_enc, where every tool looks for it."""
-        if isinstance(self.gate, ReLUGate):
-            self.b_enc -= self.gate.offset
-            self.gate.offset.zero_()
+        """Write what the gate subtracts from all pre-activations into b_enc, where every tool looks for it."""
+        offset = self.gate.subtracted()
+        if offset is not None:
+            self.b_enc -= offset
+            self.gate.shift_(-float(offset))

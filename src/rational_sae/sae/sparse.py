@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from rational_sae.gates.gate import Gate, RationalGate, ThresholdGate
 from rational_sae.kernels.selection import bfloat16_gains, stable_order, where_above, where_true
 from rational_sae.sae.model import SAE
 
@@ -57,13 +56,9 @@ def reconstruct(sae: SAE, x: Tensor, *, sparse: bool) -> Reconstruction:
     normalised, state = sae.normalise(x.float())
     offset = sae.b_dec if sae.apply_b_dec_to_input else None
     centred = normalised if offset is None else normalised - offset.detach()
-    entries, value, c = _listed(sae, centred)
+    entries, value = _listed(sae, centred)
     value = _Encode.apply(value, centred, entries, sae.W_enc, sae.b_enc, offset)
-    if c is None:
-        code, l0 = sae.gate.codes(value, entries.latent, len(x))
-    else:
-        code, l0 = sae.gate.codes(value / c, entries.latent, len(x))
-        code = code * c
+    code, l0 = sae.gate.codes(value, entries.latent, len(x))
     x_hat = sae.denormalise(_Decode.apply(code, entries, sae.W_dec) + sae.b_dec, state)
     return Reconstruction(x_hat, code, entries.latent, l0)
 
@@ -78,27 +73,26 @@ def summing_error(sae: SAE, centred: Tensor) -> Tensor:
     return 2 * terms / (1 - terms) * (centred.abs() @ sae.W_enc.abs() + sae.b_enc.abs())
 
 
-def _listed(sae: SAE, centred: Tensor) -> tuple[Entries, Tensor, Tensor | None]:
-    """The entries that the gate asks for, their pre-activations in float32 and their tokens' scales: [m] each.
+def _listed(sae: SAE, centred: Tensor) -> tuple[Entries, Tensor]:
+    """The entries that the gate asks for and their pre-activations in float32: [m] each.
 
     Under a gate with a level for each latent the bias is taken off the level, and not added to all entries: a pass
     over [n, d_sae] less. Where the device multiplies bfloat16 faster the dense product then only selects: the level is
     lowered by more than the product's rounding error, and the values of what is listed are computed again in float32.
     """
     weights, bias = sae.W_enc.detach(), sae.b_enc.detach()
-    level = None if sae.gate.has_token_scale else sae.gate.level()
+    level = sae.gate.level()
     if level is None:
         h = torch.addmm(bias, centred, weights)
-        units, c = sae.gate.in_token_units(h)
-        entries = Entries(sae.gate.places(units), h.shape)
-        return entries, h.flatten()[entries.places], None if c is None else c[entries.row, 0]
+        entries = Entries(sae.gate.places(h), h.shape)
+        return entries, h.flatten()[entries.places]
     level = level.detach() - bias
-    if checks_threshold_again(sae.gate) and bfloat16_gains(centred.device.type):
+    if sae.gate.has_threshold and bfloat16_gains(centred.device.type):
         entries = _selected_roughly(centred, weights, level)
-        return entries, entries.dots(centred, weights.T) + bias[entries.latent], None
+        return entries, entries.dots(centred, weights.T) + bias[entries.latent]
     product = centred @ weights
     entries = Entries(where_above(product, level), product.shape)
-    return entries, product.flatten()[entries.places] + bias[entries.latent], None
+    return entries, product.flatten()[entries.places] + bias[entries.latent]
 
 
 def _selected_roughly(centred: Tensor, weights: Tensor, level: Tensor) -> Entries:
@@ -116,17 +110,12 @@ def _selected_roughly(centred: Tensor, weights: Tensor, level: Tensor) -> Entrie
     return Entries(where_above(product, lowered - BFLOAT16_ROUNDING * lowered.abs()), product.shape)
 
 
-def checks_threshold_again(gate: Gate) -> bool:
-    """Whether the gate's codes are 0 for listed entries below their threshold, so that more may be listed."""
-    return isinstance(gate, ThresholdGate | RationalGate)
-
-
 @torch.no_grad()
 def sparse_pays(sae: SAE, x: Tensor) -> bool:
     """Whether sparse products are possible on this device and quicker at the density seen on x: [n, d_in]."""
-    if not sae.gate.exact_zeros:
+    if not sae.gate.lists_entries:
         return False
-    h, _ = sae.gate.in_token_units(sae.preactivations(x))
+    h = sae.preactivations(x)
     with torch.enable_grad():
         places = sae.gate.places(h)
     return len(places) <= MOST_DENSE * h.numel() and _supported(x.device)

@@ -6,9 +6,10 @@ import torch
 
 from rational_sae.sae.model import SAE
 from rational_sae.support.progress import Progress
-from rational_sae.upgrading.job import Clock, Harvest, prepare, starting_saes, train
+from rational_sae.upgrading.job import Clock, Harvest, prepare, train
 from rational_sae.upgrading.run.keeper import Keeper
 from rational_sae.upgrading.settings import Settings
+from rational_sae.upgrading.start.rows import starting_saes
 from rational_sae.upgrading.train.candidate import Candidate
 
 
@@ -31,7 +32,7 @@ def pilot(
     candidates = {
         f"{row} ×{rate:g}": Candidate(row, sae, settings, prepared.x, prepared.target_l0, rate)
         for rate in rates
-        for row, sae in starting_saes(prepared, settings).items()
+        for row, sae in starting_saes(prepared.sae, prepared.hard, settings.controls).items()
     }
     train(candidates, prepared, shared, settings, clock, keeper)
     clock.stop()

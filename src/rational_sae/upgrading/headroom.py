@@ -6,7 +6,7 @@ from rational_sae.check.verify import verify
 from rational_sae.data.reading import Reading, check_eval_tokens
 from rational_sae.evaluation import Results, evaluate_loaded
 from rational_sae.formats import load
-from rational_sae.gates.gate import TopKGate
+from rational_sae.gates.hard import HardGate
 from rational_sae.support.progress import Progress, Silent
 from rational_sae.upgrading.settings import DEFAULT_TYPE
 from rational_sae.upgrading.start.calibrate import calibrate
@@ -40,7 +40,7 @@ def headroom(
     verify(teacher, x)
     unit, units = canonical(teacher, teacher.seen(x))
     scaled = teacher.seen(x) * units.input
-    start = rational_start(unit, scaled, degrees, "topk" if isinstance(unit.gate, TopKGate) else "hard")
+    start = rational_start(unit, scaled, degrees, HardGate)
     calibrate(start.init, unit, scaled, seed=seed)
     solve_shape_(start.init, unit, scaled)
     shaped = units.undo_(unit.with_gate(start.init))

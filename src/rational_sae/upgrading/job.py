@@ -6,7 +6,7 @@ import copy
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -26,9 +26,8 @@ from rational_sae.evaluation import (
     results,
 )
 from rational_sae.formats import load
-from rational_sae.gates.gate import SMOOTH_EPSILON, SUPPORT_POINTS, RationalGate, ReLUGate, ThresholdGate, TopKGate
-from rational_sae.gates.safe_pade import SafePadeGate
-from rational_sae.gates.transition import rectangle
+from rational_sae.gates.hard import SUPPORT_POINTS
+from rational_sae.gates.smooth import SMOOTH_EPSILON
 from rational_sae.sae.match_l0 import can_match, can_shift, solve_shift
 from rational_sae.sae.model import SAE
 from rational_sae.support import distributed
@@ -37,18 +36,15 @@ from rational_sae.support.progress import Progress, Silent
 from rational_sae.upgrading.labels import label_flags
 from rational_sae.upgrading.run.keeper import Keeper, Training
 from rational_sae.upgrading.run.state import agree
-from rational_sae.upgrading.settings import DEFAULT_TYPE, Settings
-from rational_sae.upgrading.start.calibrate import Calibration, calibrate
-from rational_sae.upgrading.start.closed_form import rescaled, solve_shape_
+from rational_sae.upgrading.settings import Settings
+from rational_sae.upgrading.start.calibrate import Calibration
+from rational_sae.upgrading.start.closed_form import rescaled
 from rational_sae.upgrading.start.initialise import (
     Start,
     Units,
     canonical,
-    identity_gate,
-    rational_start,
-    threshold_start,
-    with_token_scale,
 )
+from rational_sae.upgrading.start.rows import design, starting_saes
 from rational_sae.upgrading.train.candidate import Candidate
 from rational_sae.upgrading.train.finetune import finetune
 
@@ -168,7 +164,7 @@ def prepare(settings: Settings, teacher: SAE, shared: Harvest, *, accept_implaus
     sae, units = canonical(teacher, seen)
     x, validation = seen * units.input, validation * units.input
     target_l0 = settings.target_l0 or _at_most(reconstruction(teacher, shared.validation_x)[1], len(validation))
-    start, hard, calibration = _starts(sae, x, settings)
+    start, hard, calibration = design(sae, x, settings)
     return Prepared(teacher, sae, units, verification, x, validation, target_l0, start, hard, calibration)
 
 
@@ -274,7 +270,7 @@ def upgrade(
     prepared = prepare(
         settings, teacher, shared, accept_implausible=accept_implausible or distributed.leaders_json(keeper.goes_on)
     )
-    candidates = as_candidates(starting_saes(prepared, settings), prepared, settings)
+    candidates = as_candidates(starting_saes(prepared.sae, prepared.hard, settings.controls), prepared, settings)
     train(candidates, prepared, shared, settings, clock, keeper)
     if settings.refit_decoder:
         refit_decoders(candidates, prepared, shared, clock)
@@ -368,57 +364,6 @@ def _revivals(candidates: dict[str, Candidate]) -> list[str]:
     return [f"latents that were silent early in training and got new directions: {count}; their old labels are void"]
 
 
-def _starts(sae: SAE, x: Tensor, settings: Settings) -> tuple[Start, Start, Calibration]:
-    """The row `init`, and the start that is trained: under the default gate with a scale for each token, and
-    element-wise for a TopK."""
-    mode, degrees = settings.gate, settings.type or DEFAULT_TYPE
-    l0 = settings.target_l0 or reconstruction(sae, x)[1]
-    start = _with_options(rational_start(sae, x, degrees, mode), settings)
-    hard, element_wise = start, sae
-    if isinstance(sae.gate, TopKGate) and mode != "topk":
-        threshold = torch.full((sae.d_sae,), solve_shift(sae.with_gate(ReLUGate()), x, l0), device=x.device)
-        element_wise = sae.with_gate(ThresholdGate(threshold))
-        hard = _with_options(threshold_start(threshold, element_wise, x, degrees, mode), settings)
-    calibration = calibrate(hard.init, element_wise, x, seed=settings.seed, apply=settings.calibrate != "none")
-    if mode == "hard" and settings.token_scale:
-        hard = with_token_scale(hard, sae, x, settings.token_scale, l0)
-    if mode != "smooth" and settings.calibrate == "reconstruction":
-        solve_shape_(hard.init, sae, x)
-    if settings.form == "safe_pade":
-        converted = replace(hard, init=SafePadeGate.of(hard.init))
-        start, hard = (converted if start is hard else start), converted
-    return start, hard, calibration
-
-
-def _with_options(start: Start, settings: Settings) -> Start:
-    """The start with one scale for all latents and a one-sided band, where the settings say so."""
-    gate = start.init
-    if settings.scales == "one":
-        with torch.no_grad():
-            gate.log_scale.fill_(float(gate.log_scale.median()))
-    if settings.band == "above":
-        gate.transition = start.transition.above()
-    return replace(start, transition=gate.transition)
-
-
-def starting_saes(prepared: Prepared, settings: Settings) -> dict[str, SAE]:
-    """The RSAE and its controls before training, all from the same weights."""
-    sae, hard = prepared.sae, prepared.hard
-    saes = {"rsae": sae.with_gate(copy.deepcopy(hard.init))}
-    for control in settings.controls:
-        if control == "identity":
-            saes["identity"] = sae.with_gate(identity_gate(hard.init))
-        elif control == "jumprelu":
-            transition = rectangle(hard.transition.half_width)
-            saes["control_jumprelu"] = sae.with_gate(ThresholdGate(hard.threshold, transition))
-        else:
-            native = copy.deepcopy(sae.gate)
-            if isinstance(native, ThresholdGate):
-                native.transition = rectangle(hard.transition.half_width)
-            saes["control_native"] = sae.with_gate(native)
-    return saes
-
-
 def as_candidates(saes: dict[str, SAE], prepared: Prepared, settings: Settings) -> dict[str, Candidate]:
     """Rows made ready for `train`, each with its own factor on the learning rates."""
     return {
@@ -438,8 +383,7 @@ def _rows(prepared: Prepared, candidates: dict[str, Candidate]) -> dict[str, SAE
         finished = candidate.finish()
         if can_shift(finished):
             finished.gate.shift_(solve_shift(finished, prepared.validation, prepared.target_l0))
-        if isinstance(finished.gate, RationalGate):
-            finished.gate.project_(SUPPORT_POINTS)
+        finished.gate.project_(SUPPORT_POINTS)
         rows[name] = units.undo_(finished)
         rows[name].metadata.extra["labels"] = label_flags(rows[name], teacher)
     return rows

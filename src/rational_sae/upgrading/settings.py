@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from rational_sae.data.reading import FEWEST_EVAL_TOKENS, MOST_EVAL_TOKENS, MOST_TOKENS, Named, Reading, refuse_trust
 from rational_sae.errors import SettingsError
 from rational_sae.evaluation.probing import FEWEST_PROBE_TEXTS, MOST_PROBE_TEXTS
-from rational_sae.gates.gate import Mode, ReLUGate
+from rational_sae.gates.registry import TRAINED
 from rational_sae.rational.minimax import LARGEST_DEGREE
 from rational_sae.sae.model import SAE
 from rational_sae.support.files import read_yaml
@@ -60,8 +60,8 @@ class Settings(Reading):
     """An SAE's folder."""
     recipe: Recipe = "default"
     """Whose defaults the options have that were not given: ours, or the paper's (docs/paper.md)."""
-    gate: Mode = "hard"
-    """hard, smooth or topk."""
+    gate: str = "hard"
+    """Which gate is trained: hard, smooth or topk, or another of `rational_sae.gates.registry`."""
     type: tuple[int, int] | None = None
     """Degrees (p, q) of the rational function, (q + 1, q) with q even; default: DEFAULT_TYPE, and the paper's
     in its recipe."""
@@ -138,7 +138,7 @@ class Settings(Reading):
                 "give a higher --target-l0",
             )
         if options.type is None:
-            paper = PAPER_RELU_TYPE if isinstance(sae.gate, ReLUGate) else PAPER_JUMP_TYPE
+            paper = PAPER_RELU_TYPE if sae.gate.family == "relu" else PAPER_JUMP_TYPE
             chosen["type"] = paper if options.recipe == "paper" else DEFAULT_TYPE
         return options.model_copy(update=chosen)
 
@@ -157,9 +157,17 @@ class Settings(Reading):
     def _of_this_gate(self) -> Self:
         if self.form == "safe_pade" and self.gate != "smooth":
             raise ValueError(f"form safe_pade is for gate smooth, not {self.gate}")
-        if self.refit_decoder and self.gate == "smooth":
-            raise ValueError("refit_decoder is for gates with exact zeros, not smooth")
+        if self.refit_decoder and not TRAINED[self.gate].exact_zeros:
+            raise ValueError(f"refit_decoder is for gates with exact zeros, not {self.gate}")
         return self
+
+    @field_validator("gate")
+    @classmethod
+    def _registered(cls, value: str) -> str:
+        if value not in TRAINED:
+            *most, last = map(repr, TRAINED)
+            raise ValueError(f"Input should be {', '.join(most)} or {last}")
+        return value
 
     @field_validator("type")
     @classmethod

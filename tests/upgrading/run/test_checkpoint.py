@@ -14,12 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from rational_sae.errors import OutputError
-from rational_sae.gates.gate import ThresholdGate
+from rational_sae.gates.registry import TRAINED
+from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.run import checkpoint
 from rational_sae.upgrading.run.checkpoint import MANIFEST, STATE, TENSORS, Checkpoints
 from rational_sae.upgrading.settings import Settings
-from rational_sae.upgrading.start.initialise import identity_gate, rational_start
+from rational_sae.upgrading.start.initialise import rational_start
 from rational_sae.upgrading.train.candidate import Candidate
 
 TENSOR = torch.arange(6.0).view(2, 3).T  # not contiguous
@@ -168,10 +169,10 @@ def test_candidates_whose_gates_share_a_transition_fit_in_one_file(tmp_path: Pat
     directions = torch.nn.functional.normalize(torch.randn(20, 8, generator=torch.Generator().manual_seed(1)), dim=-1)
     gate = ThresholdGate(torch.full((20,), 0.5))
     teacher = SAE(directions.T, torch.zeros(20), directions, torch.zeros(8), gate)
-    start = rational_start(teacher, x, (3, 2), "hard").init
+    start = rational_start(teacher, x, (3, 2), TRAINED["hard"]).init
     settings = Settings(teacher="t", type=(3, 2), controls=())
     tensors = {}
-    for name, one in {"rsae": start, "identity": identity_gate(start), "again": identity_gate(start)}.items():
+    for name, one in {"rsae": start, "identity": start.with_line(), "again": start.with_line()}.items():
         state, _ = Candidate(name, teacher.with_gate(one), settings, x, 4.0).state()
         tensors |= {f"{name}/{key}": value.contiguous() for key, value in state.items()}
     save_file(tensors, tmp_path / "state.safetensors")

@@ -12,7 +12,7 @@ import torch
 from tiny import TINY_WORDS
 
 from rational_sae.formats.save import save
-from rational_sae.gates.gate import ThresholdGate
+from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.report.schema import check_report
 from rational_sae.sae.model import SAE, Metadata
 from rational_sae.upgrading.job import upgrade

@@ -8,7 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from rational_sae.gates.gate import RationalGate, ThresholdGate, pack
+from rational_sae.gates.hard import HardGate
+from rational_sae.gates.rational import RationalGate, pack
+from rational_sae.gates.rational_topk import RationalTopKGate
+from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.kernels import LINEAR, linear_basis, rational
 from rational_sae.rational import cached_fit, target
 from rational_sae.sae.model import SAE, Normalisation
@@ -25,7 +28,7 @@ def make(mode: str, normalisation: Normalisation = "none") -> tuple[SAE, Rationa
     rng = torch.Generator().manual_seed(0)
     W_dec = torch.nn.functional.normalize(torch.randn(D_SAE, D_IN, generator=rng), dim=-1)
     tau = torch.full((D_SAE,), 0.9)
-    gate = RationalGate(fit, tau / 0.3, tau, mode="topk", k=9) if mode == "topk" else RationalGate(fit, tau / 0.3, tau)
+    gate = RationalTopKGate(fit, tau / 0.3, tau, k=9) if mode == "topk" else HardGate(fit, tau / 0.3, tau)
     b_dec = 0.1 * torch.randn(D_IN, generator=rng)
     return SAE(W_dec.T, torch.zeros(D_SAE), W_dec, b_dec, gate, normalisation=normalisation), gate
 
@@ -78,7 +81,7 @@ def test_a_shape_that_reconstructs_exactly_comes_back() -> None:
     fit = cached_fit(target("jumprelu", threshold=0.08, gap=0.02), (9, 8)).partial_fractions
     assert fit is not None
     tau = torch.full((D_IN,), 1e-3)
-    sae.gate = gate = RationalGate(fit, torch.ones(D_IN), tau)
+    sae.gate = gate = HardGate(fit, torch.ones(D_IN), tau)
     x = torch.rand(4000, D_IN, generator=torch.Generator().manual_seed(2))
     solve_shape_(gate, sae, x)
     t = torch.linspace(0.01, 0.99, 99)

@@ -15,7 +15,7 @@ from rational_sae.data.text import Text
 from rational_sae.data.tokens import Tokeniser
 from rational_sae.demo import FAMILIES, demo_settings
 from rational_sae.formats import load
-from rational_sae.formats.save import check_safe
+from rational_sae.gates.registry import TRAINED
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.start.calibrate import calibrate
 from rational_sae.upgrading.start.initialise import canonical, rational_start
@@ -58,12 +58,12 @@ def test_a_decoder_row_of_no_length_gives_no_latent_a_scale_of_another_order(act
         one.W_dec[:3] *= torch.tensor([[1e-7], [1e-12], [0.0]])
         wanted = one(x)
     sae, units = canonical(one, x)
-    start = rational_start(sae, x * units.input, (5, 4), "hard")
+    start = rational_start(sae, x * units.input, (5, 4), TRAINED["hard"])
     finished = sae.with_gate(start.init)
     assert len(revive_(finished, torch.arange(3), x * units.input, 50.0, seed=0)) == 3
-    check_safe(start.init)
+    start.init.check_safe()
     units.undo_(finished)
-    check_safe(start.init)
+    start.init.check_safe()
     scale = start.init.scale.detach()
     assert float((scale / scale.median()).max()) < 1e4
     assert (units.undo_(canonical(one, x)[0])(x) - wanted).abs().max() < 1e-4 * wanted.abs().max()
@@ -75,7 +75,7 @@ def test_init_reproduces_the_teacher(family: str, degrees: tuple[int, int], acti
     one = teacher(family)
     sae, units = canonical(one, activations["calibration"])
     x = activations["calibration"] * units.input
-    start = rational_start(sae, x, degrees, "hard")
+    start = rational_start(sae, x, degrees, TRAINED["hard"])
     calibration = calibrate(start.init, sae, x)
     assert calibration.after <= calibration.before
     init = units.undo_(sae.with_gate(copy.deepcopy(start.init)))

@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from rational_sae.errors import TrainingError
-from rational_sae.gates.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
+from rational_sae.gates.base import Gate
+from rational_sae.gates.rational import RationalGate
+from rational_sae.gates.registry import TRAINED
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.start.initialise import rational_start
@@ -40,12 +45,12 @@ def made(gate: Gate) -> SAE:
 
 def gates(x: Tensor) -> dict[str, Gate]:
     hard = ThresholdGate(torch.linspace(0.6, 1.2, D_SAE))
-    start = rational_start(made(hard), x, (3, 2), "hard")
+    start = rational_start(made(hard), x, (3, 2), TRAINED["hard"])
     return {"rational": start.init, "threshold": hard, "relu": ReLUGate(), "topk": TopKGate(4)}
 
 
 def candidate(x: Tensor, gate: str = "rational") -> Candidate:
-    settings = Settings(teacher="synthetic", controls=(), type=(3, 2), solve_every=3)
+    settings = Settings(teacher="synthetic", controls=(), type=(3, 2))
     return Candidate("rsae", made(gates(x)[gate]), settings, x, 4.0)
 
 

@@ -11,13 +11,15 @@ from torch import Tensor
 
 from rational_sae.formats import load
 from rational_sae.formats.save import save
-from rational_sae.gates.gate import RationalGate, ReLUGate, ThresholdGate, TopKGate
-from rational_sae.gates.transition import PROFILE_POINTS, rectangle
+from rational_sae.gates.hard import HardGate
+from rational_sae.gates.relu import ReLUGate
+from rational_sae.gates.threshold import ThresholdGate
+from rational_sae.gates.topk import TopKGate
 from rational_sae.sae.model import SAE, Metadata
 from rational_sae.sae.sparse import reconstruct
-from rational_sae.upgrading.job import Harvest, prepare, starting_saes
+from rational_sae.upgrading.job import Harvest, prepare
 from rational_sae.upgrading.settings import Settings
-from rational_sae.upgrading.start.initialise import identity_gate
+from rational_sae.upgrading.start.rows import starting_saes
 from rational_sae.upgrading.train.candidate import Candidate
 
 pytestmark = pytest.mark.usefixtures("selection")
@@ -44,28 +46,25 @@ def candidate(x: Tensor, **options: Any) -> Candidate:
     settings = Settings(teacher="synthetic", controls=(), type=(3, 2), **options)
     shared = Harvest(None, x, x, None)  # type: ignore[arg-type]
     prepared = prepare(settings, teacher, shared, accept_implausible=True)
-    return Candidate("rsae", starting_saes(prepared, settings)["rsae"], settings, prepared.x, prepared.target_l0)
+    return Candidate(
+        "rsae",
+        starting_saes(prepared.sae, prepared.hard, settings.controls)["rsae"],
+        settings,
+        prepared.x,
+        prepared.target_l0,
+    )
 
 
-def gate_of(one: Candidate) -> RationalGate:
-    assert isinstance(one.sae.gate, RationalGate)
+def gate_of(one: Candidate) -> HardGate:
+    assert isinstance(one.sae.gate, HardGate)
     return one.sae.gate
 
 
-def trained(one: Candidate, steps: int = 4) -> RationalGate:
+def trained(one: Candidate, steps: int = 4) -> HardGate:
     for number in range(1, steps + 1):
         one.step(one.calibration_x, 1.0, number)
     assert one.skipped == 0
     return gate_of(one)
-
-
-def test_one_scale_stays_one_scale_and_moves(x: Tensor) -> None:
-    one = candidate(x, scales="one", lr_threshold=1e-2)
-    before = gate_of(one).scale.detach().clone()
-    assert float(before.max() - before.min()) == 0.0
-    after = trained(one).scale.detach()
-    assert float(after.max() - after.min()) == 0.0
-    assert float(after[0]) != float(before[0])
 
 
 def test_scales_of_latents_start_in_proportion_to_thresholds_and_part(x: Tensor) -> None:
@@ -82,30 +81,6 @@ def test_without_calibration_the_designed_shape_is_kept(x: Tensor) -> None:
     assert not torch.equal(designed.shape, fitted.shape)
 
 
-def test_a_shape_that_adam_leaves_alone_is_solved_at_the_steps_asked_for(x: Tensor) -> None:
-    one = candidate(x, lr_shape=0.0, solve_every=3)
-    start = gate_of(one).shape.detach().clone()
-    assert torch.equal(trained(one, 2).shape.detach(), start)
-    one.step(one.calibration_x, 1.0, 3)
-    assert not torch.equal(gate_of(one).shape.detach(), start)
-
-
-def test_a_band_above_the_threshold_gives_the_entries_below_it_nothing(x: Tensor) -> None:
-    gate = gate_of(candidate(x, band="above"))
-    latent = torch.zeros(2, dtype=torch.long)
-    threshold, width = gate.threshold[0].detach(), gate.transition.half_width[0]
-    below, above = gate.transition.kernel(
-        torch.stack([threshold - width / 2, threshold + width / 8]), threshold, latent
-    )
-    assert float(below) == 0.0
-    assert float(above) > 0.0
-
-
-def test_a_one_sided_kernel_still_integrates_to_1() -> None:
-    profile = rectangle(torch.ones(3)).above().profile
-    assert float(torch.trapezoid(profile, dx=2 / (PROFILE_POINTS - 1))) == pytest.approx(1.0)
-
-
 def test_without_the_controller_the_penalty_keeps_its_first_weight(x: Tensor) -> None:
     one = candidate(x, hold_l0=False, lr=1e-2)
     trained(one, 6)
@@ -118,15 +93,17 @@ def test_without_the_controller_the_penalty_keeps_its_first_weight(x: Tensor) ->
 def test_the_l1_penalty_is_the_norm_weighted_sum_of_codes_per_token_over_the_deviation(x: Tensor) -> None:
     one = candidate(x, penalty="l1")
     found = reconstruct(one.sae, one.calibration_x, sparse=False)
-    expected = (one.sae.encode(one.calibration_x) * one.sae.W_dec.norm(dim=-1)).sum(-1).mean() / one.variance**0.5
-    torch.testing.assert_close(one._penalty(found, N), expected)
-    assert not candidate(x).uses_l1
+    expected = (one.sae.encode(one.calibration_x) * one.sae.W_dec.norm(dim=-1)).sum(
+        -1
+    ).mean() / one.objective.variance**0.5
+    torch.testing.assert_close(one.objective.penalty(found, N), expected)
+    assert not candidate(x).objective.uses_l1
 
 
 def test_a_rate_scales_every_learning_rate(x: Tensor) -> None:
     one = candidate(x)
     other = Candidate("rsae", one.sae, one.settings, one.calibration_x, one.target_l0, rate=3.0)
-    assert other.rates == [3 * rate for rate in one.rates]
+    assert other.optimiser.rates == [3 * rate for rate in one.optimiser.rates]
 
 
 @pytest.mark.parametrize("family", ["relu", "jumprelu", "topk"])
@@ -137,7 +114,7 @@ def test_every_row_is_of_the_family_that_its_gate_is_and_its_files_say(x: Tensor
     )
     settings = Settings(teacher="synthetic", controls=("native", "identity", "jumprelu"), type=(3, 2))
     prepared = prepare(settings, teacher, Harvest(None, x, x, None), accept_implausible=True)  # type: ignore[arg-type]
-    rows = starting_saes(prepared, settings)
+    rows = starting_saes(prepared.sae, prepared.hard, settings.controls)
     found = {name: sae.metadata.family for name, sae in rows.items()}
     assert found == {
         "rsae": "rational",
@@ -160,11 +137,11 @@ def test_a_kept_step_is_positive_on_its_support_wherever_the_l0_moved_its_thresh
     one = candidate(x)
     one.target_l0 = 0.9 * D_SAE  # out of reach for thresholds above 0
     if control:
-        one.sae.gate = identity_gate(gate_of(one))
+        one.sae.gate = gate_of(one).with_line()
     one.validate(one.calibration_x, 0)
     assert gate_of_sae(one.finish()).lowest_on_support()[1] > 0
 
 
-def gate_of_sae(sae: SAE) -> RationalGate:
-    assert isinstance(sae.gate, RationalGate)
+def gate_of_sae(sae: SAE) -> HardGate:
+    assert isinstance(sae.gate, HardGate)
     return sae.gate

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from rational_sae.gates.gate import RationalGate
+from rational_sae.gates.rational import RationalGate
 from rational_sae.sae.match_l0 import CHUNK
 from rational_sae.support.digests import digest
 from rational_sae.support.safe_text import redact, redacted
@@ -130,8 +130,7 @@ def _gate(done: Upgrade) -> dict[str, Any]:
         total += len(sample)
 
     def curve(gate: RationalGate, threshold: torch.Tensor) -> list[float]:
-        value = gate.value(t)
-        return (value if gate.mode == "smooth" else torch.where(t > threshold, value, 0.0)).tolist()
+        return gate.on_line(t, threshold).tolist()
 
     return {
         "description": f"{gate.mode} gate; t = h / s_j, thresholds at their median",

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from torch import Tensor
 
-from rational_sae.gates.gate import LINEAR, RationalGate
-from rational_sae.kernels import rational_value
+from rational_sae.gates.rational import RationalGate
+from rational_sae.kernels import LINEAR, rational_value
 from rational_sae.sae.match_l0 import CHUNK
 from rational_sae.sae.model import SAE
 

@@ -12,7 +12,7 @@ import copy
 import torch
 from torch import Tensor
 
-from rational_sae.gates.gate import RationalGate
+from rational_sae.gates.rational import RationalGate
 from rational_sae.kernels import LINEAR, linear_basis
 from rational_sae.sae.model import SAE
 from rational_sae.sae.sparse import Entries
@@ -28,7 +28,7 @@ RIDGE = 1e-9
 def solve_shape_(gate: RationalGate, sae: SAE, x: Tensor) -> None:
     """Set a gate's linear coefficients to those with the least ‖x − x̂‖² under the SAE's weights. x: [n, d_in].
 
-    gate: hard or topk; its support, scales, gain and poles stay.
+    gate: one that lists its entries; its support, scales, gain and poles stay.
     """
     count = LINEAR + (gate.shape.numel() - LINEAR) // 2
     gram = torch.zeros(count, count, dtype=torch.float64, device=x.device)
@@ -52,13 +52,12 @@ def solve_shape_(gate: RationalGate, sae: SAE, x: Tensor) -> None:
 def _columns(gate: RationalGate, sae: SAE, x: Tensor) -> tuple[Tensor, Tensor]:
     """x̂ by each coefficient: [count, n, d_in], and what they should add up to: [n, d_in]."""
     state = sae.normalise(x)[1]
-    h, c = gate.in_token_units(sae.preactivations(x))
+    h = sae.preactivations(x)
     places = gate.places(h)
     value = h.flatten()[places]
     entries, value = Entries(places[value > 0], h.shape), value[value > 0]
     s = gate.scale[entries.latent]
-    unit = s if c is None else s * c[entries.row, 0]
-    weights = linear_basis(value / s, gate.shape) * (unit * gate.log_gain.exp())
+    weights = linear_basis(value / s, gate.shape) * (s * gate.log_gain.exp())
     columns = torch.stack([entries.product(one, sae.W_dec) for one in weights])
     columns = columns if state is None else columns * state.scale
     return columns, x - sae.decode(x.new_zeros(1, sae.d_sae), state)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from rational_sae.errors import SourceError
-from rational_sae.gates.gate import Mode, RationalGate, ReLUGate, ThresholdGate, TopKGate
-from rational_sae.gates.token_scale import fit_token_scale
+from rational_sae.gates.rational import RationalGate
+from rational_sae.gates.rational_topk import RationalTopKGate
 from rational_sae.gates.transition import Transition, rational_transition
-from rational_sae.rational import Fit, PartialFractions, cached_fit, target
-from rational_sae.sae.match_l0 import CHUNK, solve_shift
+from rational_sae.rational import Fit, cached_fit, target
+from rational_sae.sae.match_l0 import CHUNK
 from rational_sae.sae.model import SAE
 
 DOMAIN_COVERAGE = 0.8
@@ -35,8 +34,6 @@ RELATIVE_GAP = 0.2
 SHORTEST_ROW = 1e-3
 """Norm under which a decoder row counts as this long, relative to the median (heuristic). In SAELens' JumpReLU teachers
 rows of latents that die fall to 3e-7 of it."""
-
-_ZERO = np.zeros(1)
 
 
 @dataclass(frozen=True)
@@ -85,26 +82,28 @@ class Start:
     threshold: Tensor
     """[d_sae]: element-wise thresholds, the teacher's own or the one separating its top k on average."""
     transition: Transition
-    mode: Mode
-    """Of `init`."""
     out_of_range: float
     """Share of active pre-activations with t > 1."""
 
 
-def rational_start(teacher: SAE, x: Tensor, degrees: tuple[int, int], mode: Mode) -> Start:
-    """Design the gate of the row `init` for a teacher in canonical units. x: [n, d_in] calibration activations."""
-    h = torch.cat([_preactivation_sample(teacher, part) for part in x.split(CHUNK)])
+def rational_start(teacher: SAE, x: Tensor, degrees: tuple[int, int], kind: type[RationalGate]) -> Start:
+    """Design the gate of the row `init` for a teacher in canonical units. x: [n, d_in] calibration activations.
+
+    kind: of the registry; a TopK starts from its own quota, whatever the kind. Raises SourceError if the teacher is
+    rational, SettingsError if it cannot have that kind.
+    """
     gate = teacher.gate
-    if isinstance(gate, ThresholdGate):
-        return threshold_start(gate.threshold.detach(), teacher, x, degrees, mode)
-    if isinstance(gate, TopKGate):
-        return _relu_start(teacher, h, degrees, "topk", gate.k)
-    if isinstance(gate, ReLUGate):
-        return _relu_start(teacher, h, degrees, mode, None)
-    raise SourceError("this SAE is rational already", "give a ReLU, JumpReLU or TopK SAE")
+    if gate.family == "rational":
+        raise SourceError("this SAE is rational already", "give a ReLU, JumpReLU or TopK SAE")
+    if gate.has_threshold:
+        return threshold_start(gate.threshold.detach(), teacher, x, degrees, kind)
+    h = torch.cat([_preactivation_sample(teacher, part) for part in x.split(CHUNK)])
+    return _relu_start(teacher, h, degrees, kind if gate.k is None else RationalTopKGate, gate.k)
 
 
-def threshold_start(threshold: Tensor, teacher: SAE, x: Tensor, degrees: tuple[int, int], mode: Mode) -> Start:
+def threshold_start(
+    threshold: Tensor, teacher: SAE, x: Tensor, degrees: tuple[int, int], kind: type[RationalGate]
+) -> Start:
     """A JumpReLU's gate: s_j = θ_j/θ₀ carries the per-latent thresholds exactly with one shared shape.
 
     Under the hard gate the cut makes the jump, so the fitted one sits a gap to the left of it and r(t) ≈ t on the whole
@@ -115,14 +114,14 @@ def threshold_start(threshold: Tensor, teacher: SAE, x: Tensor, degrees: tuple[i
     ratios = _active_ratios(teacher, x, safe)
     theta = next((t for t in DESIGN_THRESHOLDS if float((ratios * t > 1).float().mean()) <= OUT_OF_RANGE), 0.05)
     gap = RELATIVE_GAP * theta
-    fit = cached_fit(target("jumprelu", threshold=theta - gap if mode == "hard" else theta, gap=gap), degrees)
+    fit = cached_fit(target("jumprelu", threshold=theta - gap if kind.has_threshold else theta, gap=gap), degrees)
     transition = _transition(RELATIVE_GAP * safe)
     assert fit.partial_fractions is not None
-    gate = RationalGate(fit.partial_fractions, safe / theta, threshold, mode=mode, transition=transition)
-    return Start(fit, gate, threshold, transition, mode, float((ratios * theta > 1).float().mean()))
+    gate = kind.designed(fit.partial_fractions, safe / theta, threshold, transition=transition, k=None)
+    return Start(fit, gate, threshold, transition, float((ratios * theta > 1).float().mean()))
 
 
-def _relu_start(teacher: SAE, h: Tensor, degrees: tuple[int, int], mode: Mode, k: int | None) -> Start:
+def _relu_start(teacher: SAE, h: Tensor, degrees: tuple[int, int], kind: type[RationalGate], k: int | None) -> Start:
     positive = h[h > 0]
     scale = float(positive.quantile(DOMAIN_COVERAGE))
     fit = cached_fit(target("relu"), degrees)
@@ -130,45 +129,10 @@ def _relu_start(teacher: SAE, h: Tensor, degrees: tuple[int, int], mode: Mode, k
     threshold = torch.zeros(d_sae, device=h.device)
     transition = _transition(torch.full_like(threshold, RELATIVE_GAP * float(positive.median())))
     assert fit.partial_fractions is not None
-    gate = RationalGate(
-        fit.partial_fractions,
-        torch.full_like(threshold, scale),
-        threshold,
-        mode=mode,
-        k=k,
-        transition=transition,
+    gate = kind.designed(
+        fit.partial_fractions, torch.full_like(threshold, scale), threshold, transition=transition, k=k
     )
-    return Start(fit, gate, threshold, transition, mode, float((positive > scale).float().mean()))
-
-
-@torch.no_grad()
-def with_token_scale(start: Start, sae: SAE, x: Tensor, power: float, target_l0: float) -> Start:
-    """A copy of a hard start whose gate has a scale for each token, thresholds moved so that L0 is the target again.
-
-    sae: the weights, in canonical units; x: [n, d_in] calibration activations.
-    """
-    gate = copy.deepcopy(start.init)
-    t = torch.cat([sae.preactivations(part) / gate.scale for part in x[: 4 * CHUNK].split(CHUNK)])
-    gate.token = fit_token_scale(t, round(target_l0), power)
-    gate.shift_(solve_shift(sae.with_gate(gate), x, target_l0))
-    return replace(start, init=gate)
-
-
-def identity_gate(gate: RationalGate) -> RationalGate:
-    """The same gate with r(t) = t, which no training changes: what the machinery gives without the rational."""
-    line = PartialFractions(0.0, 1.0, alpha=_ZERO, beta=_ZERO, x=_ZERO, eta=_ZERO)
-    same = RationalGate(
-        line,
-        gate.scale.detach(),
-        gate.threshold.detach(),
-        mode=gate.mode,
-        k=gate.k,
-        transition=gate.transition,
-        token=gate.token,
-    )
-    for fixed in (same.shape, same.log_gain, same.log_scale):
-        fixed.requires_grad_(False)
-    return same
+    return Start(fit, gate, threshold, transition, float((positive > scale).float().mean()))
 
 
 def _transition(half_width: Tensor) -> Transition:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from rational_sae.gates.gate import LOWEST_JUMP, RationalGate, ThresholdGate
 from rational_sae.sae.match_l0 import CHUNK
 from rational_sae.sae.model import SAE
 
@@ -53,70 +52,56 @@ def revive_(sae: SAE, dead: Tensor, x: Tensor, l0: float, seed: int) -> Tensor:
     share l0 / d_sae of the tokens a revived latent fires on.
     """
     gate = sae.gate
-    assert isinstance(gate, ThresholdGate | RationalGate)
+    transition = gate.transition
+    assert gate.has_threshold
+    assert transition is not None
     dead = dead[: len(x)]
     if not len(dead):
         return dead
-    centred, residual, c = _explained(sae, x)
+    centred, residual = _explained(sae, x)
     draw = torch.Generator().manual_seed(seed)
     # On the CPU whatever the device, so that all devices and processes draw alike.
     drawn = torch.multinomial(residual.pow(2).sum(-1).cpu(), len(dead), generator=draw).to(x.device)
     direction = normalize(residual[drawn], dim=-1)
     count = min(max(FEWEST, round(l0 / sae.d_sae * len(x))), len(x) - 1)
-    fitted = [_fit(part, centred, residual, c, count) for part in direction.split(AT_ONCE)]
+    fitted = [_fit(part, centred, residual, count) for part in direction.split(AT_ONCE)]
     gain, bias, threshold = (torch.cat(values) for values in zip(*fitted, strict=True))
     alive = torch.ones(sae.d_sae, dtype=torch.bool, device=x.device)
     alive[dead] = False
     sae.W_enc[:, dead] = (direction * gain[:, None]).T
     sae.b_enc[dead] = bias if sae.apply_b_dec_to_input else bias - gain * (direction @ sae.b_dec)
     sae.W_dec[dead] = direction
-    width = gate.transition.half_width.clone()
-    width[dead] = _like(width[alive], gate, alive, threshold)
-    if isinstance(gate, RationalGate):
-        gate.log_scale[dead] = _like(gate.scale[alive], gate, alive, threshold).log()
-    gate.transition = replace(gate.transition, half_width=width)
+    width = transition.half_width.clone()
+    width[dead] = gate.like_living(width[alive], alive, threshold)
+    gate.set_scales_(dead, gate.like_living(gate.scales()[alive], alive, threshold))
+    gate.transition = replace(transition, half_width=width)
     gate.threshold[dead] = threshold
     return dead
 
 
-def _like(living: Tensor, gate: ThresholdGate | RationalGate, alive: Tensor, threshold: Tensor) -> Tensor:
-    """What new latents have where living ones have `living`, [m]: in proportion to thresholds beside a jump, because
-    the shape has it just below them; the same for all where thresholds lie near t = 0."""
-    own = gate.threshold[alive]
-    if isinstance(gate, RationalGate) and float((own / gate.scale[alive]).median()) <= LOWEST_JUMP:
-        return living.median().expand_as(threshold)
-    return threshold * (living / own.clamp_min(1e-12)).median()
-
-
-def _explained(sae: SAE, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """What the encoder's columns read: [n, d_in], what is left of it: [n, d_in], and each token's scale: [n, 1]."""
-    centred, residual, scales = [], [], []
+def _explained(sae: SAE, x: Tensor) -> tuple[Tensor, Tensor]:
+    """What the encoder's columns read: [n, d_in], and what is left of it: [n, d_in]."""
+    centred, residual = [], []
     for part in x.split(CHUNK):
         normalised, state = sae.normalise(part)
         h = sae.preactivations(part)
         left = part - sae.decode(sae.gate(h)[0], state)
         centred.append(normalised - sae.b_dec)
         residual.append(left if state is None else left / state.scale)
-        scales.append(sae.gate.token_scale(h))
-    c = None if scales[0] is None else torch.cat(scales)
-    return torch.cat(centred), torch.cat(residual), c
+    return torch.cat(centred), torch.cat(residual)
 
 
-def _fit(
-    direction: Tensor, centred: Tensor, residual: Tensor, c: Tensor | None, count: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gain, bias and threshold of new latents, [m] each, which fire on the `count` tokens that point their way the most
-    (in token units). direction: [m, d_in].
+def _fit(direction: Tensor, centred: Tensor, residual: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Gain, bias and threshold of new latents, [m] each, which fire on the `count` tokens that point their way the
+    most. direction: [m, d_in].
 
     The bias takes off the mean along the direction: it may be large and negative, and a threshold must be positive.
     """
     along = centred @ direction.T
     mean = along.mean(0)
     along = along - mean
-    along = along if c is None else along / c
     top = along.topk(count + 1, dim=0)
     on, h = top.indices[:-1], top.values[:-1]
     missing = (residual @ direction.T).gather(0, on)
-    missing = missing if c is None else missing / c[on, 0]
     gain = ((h * missing).sum(0) / h.pow(2).sum(0).clamp_min(1e-12)).clamp(SMALLEST_GAIN, 1.0)
     return gain, -gain * mean, gain * (top.values[-2] + top.values[-1]) / 2

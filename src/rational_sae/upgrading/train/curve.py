@@ -1,0 +1,31 @@
+"""What is logged of one candidate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Curve:
+    """One entry for each step that was taken, and those that were not."""
+
+    step: list[int] = field(default_factory=list)
+    mse: list[float] = field(default_factory=list)
+    l0: list[float] = field(default_factory=list)
+    sparsity_weight: list[float] = field(default_factory=list)
+    skipped: list[int] = field(default_factory=list)
+    """Steps that were not taken."""
+    reason: list[str] = field(default_factory=list)
+    """What of each was NaN or infinite: activations, loss or gradients."""
+
+    def skip(self, number: int, reason: str) -> None:
+        """Note a step that was not taken."""
+        self.skipped.append(number)
+        self.reason.append(reason)
+
+    def add(self, number: int, error: float, l0: float, weight: float) -> None:
+        """Note a step. error: the mean ‖x − x̂‖²; weight: λ of the sparsity penalty."""
+        self.step.append(number)
+        self.mse.append(error)
+        self.l0.append(l0)
+        self.sparsity_weight.append(weight)
