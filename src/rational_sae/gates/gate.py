@@ -207,7 +207,7 @@ class ThresholdGate(Gate):
 
 
 class RationalGate(Gate):
-    """A trainable rational function on a support chosen by the pre-activation (DESIGN §2)."""
+    """A trainable rational function on a support chosen by the pre-activation (docs/method.md)."""
 
     architecture = "rational"
     family = "rational"
