@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from formats.test_save import D_IN, D_SAE, GATES, batch, make
 from safetensors import safe_open
-from test_export import D_IN, D_SAE, GATES, batch, make
 
 from rational_sae.errors import OutputError
 from rational_sae.formats.save import PLAIN, save, save_plain

@@ -30,6 +30,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import sae_lens
 
+    import rational_sae.saelens  # noqa: F401  # SAELens learns the architecture
+
 D_IN, D_SAE = 13, 37
 WAVY = PartialFractions(0.03, 0.9, alpha=[0.02, -0.03], beta=[0.04, 0.02], x=[0.2, 0.5], eta=[-1.5, -1.0])
 KINKED = SafePade([0.02, 0.6, 0.9, -0.4], [0.7, 1.5], 0.1)  # |S| is 0 at two points of [−1, 1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_export import KINKED, batch, make
+from formats.test_save import KINKED, batch, make
 from torch import Tensor
 
 from rational_sae.errors import FitError, SourceError

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from test_export import GATES, make
+from formats.test_save import GATES, make
 
 from rational_sae.publish.card import model_card
 from rational_sae.sae.model import Metadata
