@@ -42,6 +42,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     _tell_saelens()
+    if name != "fit":  # which knows of no SAE, and of no torch
+        importlib.import_module("rational_sae.publish")  # gives SAEs their way to files and the hub
     module, attribute = _HOMES[name]
     return getattr(importlib.import_module(module), attribute)
 
