@@ -22,16 +22,20 @@ if TYPE_CHECKING:
     from rational_sae.rational import fit
     from rational_sae.sae.model import SAE
     from rational_sae.upgrading.job import upgrade
+    from rational_sae.upgrading.on_tensors import calibrate, finetune, measure
 
 __version__ = "0.1.0"
 
-__all__ = ["SAE", "__version__", "evaluate", "fit", "load", "save", "upgrade"]
+__all__ = ["SAE", "__version__", "calibrate", "evaluate", "finetune", "fit", "load", "measure", "save", "upgrade"]
 
 _HOMES = {
     "SAE": ("rational_sae.sae.model", "SAE"),
+    "calibrate": ("rational_sae.upgrading.on_tensors", "calibrate"),
     "evaluate": ("rational_sae.evaluation", "evaluate"),
+    "finetune": ("rational_sae.upgrading.on_tensors", "finetune"),
     "fit": ("rational_sae.rational", "fit"),
     "load": ("rational_sae.formats", "load"),
+    "measure": ("rational_sae.upgrading.on_tensors", "measure"),
     "save": ("rational_sae.formats.save", "save"),
     "upgrade": ("rational_sae.upgrading.job", "upgrade"),
 }
