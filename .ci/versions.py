@@ -32,7 +32,7 @@ CORE = (
     "tests/formats/test_formats.py",
     "tests/formats/test_parity.py",  # every format beside its owner's code
     "tests/formats/test_save.py",
-    "tests/formats/test_saelens_class.py",
+    "tests/test_saelens.py",
     "tests/data/test_text.py",
     "tests/data/test_tokens.py",
     "tests/data/test_language_model.py",  # language models, GGUF among them

@@ -15,7 +15,7 @@ from sae_bench.evals.sparse_probing.eval_config import SparseProbingEvalConfig
 from sae_lens import SAE
 from transformer_lens.supported_models import OFFICIAL_MODEL_NAMES
 
-import rational_sae  # noqa: F401  # makes SAELens know the architecture "rational"
+import rational_sae.saelens  # noqa: F401  # makes SAELens know the architecture "rational"
 
 TASK = "fancyzhx/ag_news"
 

@@ -61,6 +61,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import sae_lens
 
+    import rational_sae.saelens  # noqa: F401  # SAELens learns the architecture
+
 SOURCE = Path(__file__).parents[1] / "src" / "rational_sae"
 FAMILIES = ("relu", "jumprelu", "topk")
 DEAD = 192

@@ -1,17 +1,18 @@
 """Rational sparse autoencoders.
 
-Importing this package is quick: everything loads on first use. It also makes SAELens able to load the
-architecture "rational", whichever of the two packages is imported first.
+>>> import rational_sae
+>>> sae = rational_sae.SAE.from_pretrained("path/to/sae")  # doctest: +SKIP
+
+Importing this package is quick: what is heavy is imported when a name is first asked for. SAELens learns the
+architecture "rational" by `import rational_sae.saelens`, in any order.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,16 +22,20 @@ if TYPE_CHECKING:
     from rational_sae.rational import fit
     from rational_sae.sae.model import SAE
     from rational_sae.upgrading.job import upgrade
+    from rational_sae.upgrading.on_tensors import calibrate, finetune, measure
 
 __version__ = "0.1.0"
 
-__all__ = ["SAE", "__version__", "evaluate", "fit", "load", "save", "upgrade"]
+__all__ = ["SAE", "__version__", "calibrate", "evaluate", "finetune", "fit", "load", "measure", "save", "upgrade"]
 
 _HOMES = {
     "SAE": ("rational_sae.sae.model", "SAE"),
+    "calibrate": ("rational_sae.upgrading.on_tensors", "calibrate"),
     "evaluate": ("rational_sae.evaluation", "evaluate"),
+    "finetune": ("rational_sae.upgrading.on_tensors", "finetune"),
     "fit": ("rational_sae.rational", "fit"),
     "load": ("rational_sae.formats", "load"),
+    "measure": ("rational_sae.upgrading.on_tensors", "measure"),
     "save": ("rational_sae.formats.save", "save"),
     "upgrade": ("rational_sae.upgrading.job", "upgrade"),
 }
@@ -38,50 +43,33 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        module, attribute = _HOMES[name]
-        return getattr(importlib.import_module(module), attribute)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _tell_saelens()
+    if name != "fit":  # which knows of no SAE, and of no torch
+        importlib.import_module("rational_sae.publish")  # gives SAEs their way to files and the hub
+    module, attribute = _HOMES[name]
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+def _tell_saelens() -> None:
+    """Spare `import rational_sae.saelens` where SAELens has been imported already."""
+    if "sae_lens" in sys.modules:
+        _register()
+
+
+@functools.cache
 def _register() -> None:
-    """Tell SAELens about the architecture. A failure must not break `import sae_lens`."""
+    """A failure is told once and stops nobody who came for something else."""
     try:
-        importlib.import_module("rational_sae.formats.saelens_class").register()
+        importlib.import_module("rational_sae.saelens")
     except Exception as error:
         line = str(error).partition("\n")[0]
         warnings.warn(f"SAELens cannot load rational SAEs: {line}", RuntimeWarning, stacklevel=2)
 
 
-class _AfterSAELens:
-    """A finder that finds sae_lens as the others would, and registers once it has been executed."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name != "sae_lens":
-            return None
-        others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
-        spec = next((spec for finder in others if (spec := finder.find_spec(name, path, target))), None)
-        if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
-
-        def execute_and_register(module: ModuleType) -> None:
-            execute(module)
-            if self in sys.meta_path:
-                sys.meta_path.remove(self)
-            _register()
-
-        spec.loader.exec_module = execute_and_register
-        return spec
-
-
-if "sae_lens" in sys.modules:
-    _register()
-else:
-    sys.meta_path.insert(0, _AfterSAELens())
+_tell_saelens()

@@ -217,3 +217,14 @@ def test_smollm2_hooks(host: Host) -> None:
     assert host.hook("blocks.12.hook_resid_pre").boundary == 12
     with pytest.raises(HostError):
         host.hook("model.layers.30")
+
+
+def test_a_token_without_a_row_in_the_embedding_is_named_before_the_model_meets_it(tiny: Host, ids: Tensor) -> None:
+    ids = ids.index_fill(1, torch.tensor([5]), len(TINY_VOCABULARY))
+    wanted = (
+        rf"gives token {len(TINY_VOCABULARY)} \(.*\), but its embedding has {len(TINY_VOCABULARY)} rows; give the model"
+    )
+    with pytest.raises(HostError, match=wanted):
+        tiny.residual(ids, at(1))
+    with pytest.raises(HostError, match=wanted):
+        tiny.logits_from(ids, at(1), torch.zeros(*ids.shape, TINY_WIDTH))

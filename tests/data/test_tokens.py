@@ -136,6 +136,7 @@ def test_too_few_tokens_are_refused_with_both_numbers(tokenizer: Any) -> None:
     text, tokeniser = train_text(3), Tokeniser(tokenizer, CONTEXT)
     require_tokens(5, 5, "test", text, tokeniser)
     wanted = r"gives 4 tokens for the test split, 5 are needed; .* than these 1 \(a .txt in a folder is one"
+    wanted += r".*, some 2 times as much text, or ask for fewer tokens \(--eval-tokens, --batch-tokens\)"
     with pytest.raises(TextError, match=wanted):
         require_tokens(4, 5, "test", text, tokeniser)
 

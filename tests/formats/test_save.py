@@ -29,6 +29,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import sae_lens
 
+    import rational_sae.saelens  # noqa: F401  # SAELens learns the architecture
+
 
 @torch.no_grad()
 def assert_same(ours: SAE, theirs: Any) -> None:

@@ -114,9 +114,13 @@ def hub() -> Iterator[Hub]:
 
 def rsae(hub_url: str, home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """The command with a token, a hub and a home of its own."""
+    return python(hub_url, home, "-m", "rational_sae", *arguments, **more)
+
+
+def python(hub_url: str, home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     names = {"HF_ENDPOINT": hub_url, "HF_TOKEN": TOKEN, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
     names |= {"HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_TELEMETRY": "1", **more}
-    command = [sys.executable, "-m", "rational_sae", *arguments]
+    command = [sys.executable, *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=200, env={**os.environ, **names}
     )
@@ -179,3 +183,19 @@ def test_offline_no_hub_and_a_broken_sae_are_refused_in_one_line(hub: Hub, tmp_p
     broken = rsae(hub.url, tmp_path, "push", str(out), REPO)
     assert (broken.returncode, hub.asked) == (1, [])
     assert "truncated" in broken.stderr
+
+
+def test_an_sae_in_memory_arrives_with_a_card(hub: Hub, tmp_path: Path) -> None:
+    code = f"import rational_sae\nsae = rational_sae.SAE.from_pretrained({str(TEACHER)!r})\n"
+    code += f"print(sae.push_to_hub({REPO!r}, private=True))"
+    run = python(hub.url, tmp_path / "home", "-c", code)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == f"{hub.url}/{REPO}/commit/abc"
+    assert hub.created.get("private") or hub.created.get("visibility") == "private"
+    _header, *files = hub.commit
+    assert {one["value"]["path"] for one in files} == {"README.md", "sae/cfg.json", "sae/sae_weights.safetensors"}
+    (stored,) = hub.large.values()
+    (tmp_path / "sae_weights.safetensors").write_bytes(stored)
+    (cfg,) = (one["value"]["content"] for one in files if one["value"]["path"] == "sae/cfg.json")
+    (tmp_path / "cfg.json").write_bytes(base64.b64decode(cfg))
+    assert load(tmp_path).state_dict().keys() == load(TEACHER).state_dict().keys()

@@ -111,7 +111,7 @@ def test_a_function_of_the_type_itself_is_fitted_to_rounding() -> None:
 
 @pytest.mark.parametrize("kappa", [0.25, 4.0, 64.0])
 def test_a_one_sided_weight_trades_the_root_of_kappa(kappa: float) -> None:
-    """NUMERICS §1: E√κ off the gate, E/√κ on it, to about 1 %."""
+    """E√κ off the gate, E/√κ on it, to about 1 % (docs/fits.md)."""
     plain, weighted = fit("jumprelu", (9, 8)), fit(target("jumprelu", kappa=kappa), (9, 8))
     assert weighted.status == "optimal"
     assert weighted.error == pytest.approx(plain.error * math.sqrt(kappa), rel=0.02)

@@ -1,4 +1,4 @@
-"""The other methods: never certified by accident, never better than the best, and as far off as NUMERICS §1 says."""
+"""The other methods: never certified by accident, never better than the best, and as far off as docs/fits.md says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Minimax fits against NUMERICS §1, closed forms, symmetry and scaling."""
+"""Minimax fits against known errors, closed forms, symmetry and scaling."""
 
 from __future__ import annotations
 

@@ -43,6 +43,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import sae_lens
 
+    import rational_sae.saelens  # noqa: F401  # SAELens learns the architecture
+
 HOOK = "blocks.1.hook_resid_post"
 SIZE = 30
 GATES: dict[str, Any] = {

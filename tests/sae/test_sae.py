@@ -66,8 +66,11 @@ def test_any_leading_shape_gives_what_flat_vectors_give(name: str, normalisation
         assert torch.equal(sae.decode(sae.encode(x)), sae(x))
     else:
         assert torch.equal(sae.decode(sae.encode(x), sae.normalise(x)[1]), sae(x))
-        with pytest.raises(ValueError, match="normalise"):
+        with pytest.raises(
+            ValueError, match=r"normalises .*; write sae\.decode\(z, sae\.normalise\(x\)\[1\]\)"
+        ) as refused:
             sae.decode(sae.encode(x))
+        assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", list(GATES))

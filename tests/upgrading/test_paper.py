@@ -35,6 +35,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import sae_lens
 
+    import rational_sae.saelens  # noqa: F401  # SAELens learns the architecture
+
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs" / "paper").glob("*.yaml"))
 HOSTS = {"gpt2": "gpt2", "pythia-160m": "gpt_neox", "gemma-2-2b": "gemma2"}

@@ -1,6 +1,6 @@
 """Verified loading: an SAE must explain real activations before anything is spent on it.
 
-A teacher read with the wrong formula looks like an easy win (ECOSYSTEM: the field's most common silent error).
+A teacher read with the wrong formula looks like an easy win (docs/formats.md has the usual confusions).
 """
 
 from __future__ import annotations

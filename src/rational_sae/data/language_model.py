@@ -149,7 +149,25 @@ class Host:
             handle.remove()
         return seen[0]
 
+    @functools.cached_property
+    def _vocabulary(self) -> int:
+        """Rows of the embedding."""
+        return self.model.get_input_embeddings().weight.shape[0]
+
+    def _require_known(self, input_ids: Tensor) -> None:
+        """Raise HostError if a token has no row in the embedding: the model would end in an IndexError, or on a GPU in
+        an assertion that ends the process's use of it."""
+        largest = int(input_ids.max())
+        if largest >= self._vocabulary:
+            token = self.tokenizer.convert_ids_to_tokens(largest)
+            raise HostError(
+                f"the tokenizer of {self.name} gives token {largest} ({token!r:.80}), "
+                f"but its embedding has {self._vocabulary} rows",
+                "give the model with the tokenizer that it was trained with",
+            )
+
     def _forward(self, input_ids: Tensor) -> Tensor:
+        self._require_known(input_ids)
         return self.model(input_ids=input_ids.to(self.device), use_cache=False).logits
 
     def _blocks(self) -> tuple[str, nn.ModuleList]:

@@ -154,9 +154,11 @@ def require_tokens(found: int, needed: int, split: Split, text: Text, tokeniser:
         require_words(tokeniser, text.name, text.documents(split))
         documents = text.kept()
         few = " (a .txt in a folder is one; by itself it is read in blocks)" if documents < FEW_DOCUMENTS else ""
+        more = f", some {-(-needed // found)} times as much text" if found else ""
         raise TextError(
             f"{text.name} gives {found} tokens for the {split} split, {needed} are needed",
-            f"give more or longer documents than these {documents}{few}, or ask for fewer tokens",
+            f"give more or longer documents than these {documents}{few}{more}, or ask for fewer tokens (--eval-tokens, "
+            "--batch-tokens)",
         )
 
 

@@ -1,4 +1,4 @@
-"""Per-document sums → the metrics of DESIGN §3, their bootstrap intervals and paired differences.
+"""Per-document sums → the metrics (docs/evaluation.md), their bootstrap intervals and paired differences.
 
 A bootstrap resample is a vector of document weights, and every metric is a function of weighted sums; so all resamples
 of all rows are computed at once, and a difference uses the same resamples on both sides (it is paired).

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rational_sae.errors import SourceError
 from rational_sae.formats.containers import one_line
 from rational_sae.formats.detect import read_path
 from rational_sae.formats.saelens import read_saelens
+from rational_sae.formats.save import save as _save
 from rational_sae.sae.model import SAE
+from rational_sae.sae.storage import offer
 
 __all__ = ["load", "read_saelens"]
 
 
-def load(name: str) -> SAE:
-    """The SAE of a file, a folder, `hub:OWNER/REPO[/PATH]` or `saelens:RELEASE/ID`.
+def load(name: str | Path) -> SAE:
+    """The SAE of a file, a folder, `hub:OWNER/REPO[/PATH]` or `saelens:RELEASE/ID`, on the CPU, in float32.
+
+    >>> sae = load("~/saes/layer-11")  # doctest: +SKIP
+    >>> sae = load("saelens:gpt2-small-res-jb/blocks.8.hook_resid_pre")  # doctest: +SKIP
 
     What format it has is decided by what its files hold. Raises SourceError if it is missing, damaged, of a kind that
     is not read, ambiguous, or cannot be read for a reason of the system (a disk error, no permission, a loop of links).
     """
+    name = str(name)
     try:
         sae = _load(name)
     except OSError as error:  # anywhere below: a file can fail at every touch
@@ -35,3 +43,7 @@ def _load(name: str) -> SAE:
 
         return load_release(name)
     return read_path(name)
+
+
+offer("from_pretrained", load)
+offer("save_pretrained", _save)

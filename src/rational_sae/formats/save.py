@@ -19,6 +19,7 @@ from rational_sae.sae.model import SAE
 from rational_sae.support.files import flush_file, write_whole
 from rational_sae.support.outputs import CARD, CARD_MARK, PLAIN, WEIGHTS_MARK, check_sae_folder, written
 from rational_sae.support.outputs import SAE as OUTPUT
+from rational_sae.support.paths import at_home
 
 SAELENS_VERSION = "6.20.0"
 """The oldest SAELens that reads what is written here; from 6 on it keeps custom metadata."""
@@ -27,15 +28,20 @@ SAELENS_VERSION = "6.20.0"
 PLAIN_FORMAT = "rational-sae"
 
 
-def save(sae: SAE, folder: Path, card: str | None = None) -> None:
-    """Write an SAE, and its card if there is one; an earlier SAE of ours in the folder is replaced, anything else
-    there is refused."""
+def save(sae: SAE, folder: str | Path, card: str | None = None) -> None:
+    """Write an SAE as a folder that SAELens 6 and `load` read, and its card (README.md, Markdown) if there is one.
+
+    All of it or nothing; an earlier SAE of ours in the folder is replaced. Raises OutputError if the folder holds
+    anything else or cannot be written, TrainingError if the SAE is not safe to save.
+
+    >>> save(sae, "~/saes/mine")  # doctest: +SKIP
+    """
     tensors, config = _contents(sae)
     texts = {CONFIG: json.dumps(config, indent=2) + "\n"} | ({CARD: f"{card}\n{CARD_MARK}\n"} if card else {})
     _write(folder, WEIGHTS, tensors, WEIGHTS_MARK, texts)
 
 
-def save_plain(sae: SAE, folder: Path) -> None:
+def save_plain(sae: SAE, folder: str | Path) -> None:
     """Write `sae.safetensors`: tensors in float32 and the config in the file's own header (docs/format.md). A centred
     SAE is of version 2, which a reader of version 1 refuses."""
     tensors, config = _contents(sae)
@@ -48,8 +54,11 @@ def save_plain(sae: SAE, folder: Path) -> None:
     _write(folder, PLAIN, kept, {"config": json.dumps(config)}, {})
 
 
-def _write(folder: Path, name: str, tensors: dict[str, Tensor], header: dict[str, str], texts: dict[str, str]) -> None:
+def _write(
+    where: str | Path, name: str, tensors: dict[str, Tensor], header: dict[str, str], texts: dict[str, str]
+) -> None:
     """A folder with one file of tensors and some of text, whole or not at all."""
+    folder = at_home(where)
     check_sae_folder(folder)
     try:
         with written(folder, OUTPUT) as partial:

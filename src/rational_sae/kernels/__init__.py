@@ -1,7 +1,7 @@
 """The trainable rational function and its gradients, behind one function with interchangeable back ends."""
 
 from rational_sae.kernels.function import BACKENDS, apply_rational, rational_value, value_slope_sums
-from rational_sae.kernels.reference import LINEAR, linear_basis, rational, shape_gradient
+from rational_sae.kernels.reference import LINEAR, linear_basis
 from rational_sae.kernels.safe_pade import apply_safe_pade
 
 __all__ = [
@@ -10,8 +10,6 @@ __all__ = [
     "apply_rational",
     "apply_safe_pade",
     "linear_basis",
-    "rational",
     "rational_value",
-    "shape_gradient",
     "value_slope_sums",
 ]

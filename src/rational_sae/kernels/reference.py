@@ -49,20 +49,6 @@ def from_sums(sums: Tensor, shape: Tensor) -> Tensor:
     return torch.cat([sums[:LINEAR], gwd, by_beta, 2 * gwfd - gw * alpha, by_beta * beta - 2 * gwf * y * y])
 
 
-def rational(t: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
-    """r(t) and r′(t).
-
-    t: [n] float32; shape: [LINEAR + 4K] float32. Returns two [n] float32 tensors.
-    """
-    r, slope, _ = value_slope_sums(t, torch.zeros_like(t), shape)
-    return r, slope
-
-
-def shape_gradient(t: Tensor, g: Tensor, shape: Tensor) -> Tensor:
-    """Σ_i g_i ∂r(t_i)/∂shape: [LINEAR + 4K]. Sums of up to millions of terms, so accumulated in float64."""
-    return value_slope_sums(t, g, shape)[2].to(shape.dtype)
-
-
 def linear_basis(t: Tensor, shape: Tensor) -> Tensor:
     """What each coefficient that r is linear in multiplies: [LINEAR + 2K, n] for [e₀, e₁, slope, α…, β…].
 

@@ -174,7 +174,11 @@ def _labels(sae: SAE) -> list[str]:
 
 
 def _use(sae: SAE) -> list[str]:
-    custom = "import rational_sae  # SAELens learns the architecture\n" if sae.gate.architecture == "rational" else ""
+    custom = (
+        "import rational_sae.saelens  # SAELens learns the architecture\n"
+        if sae.gate.architecture == "rational"
+        else ""
+    )
     return [
         "## Use",
         "",

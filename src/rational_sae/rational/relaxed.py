@@ -3,7 +3,8 @@
 What the paper fixes: a safe-Padé denominator 1 + |Σ_{j≥1} b_j t^j| about 0, a dense grid of 4001 points on [−1, 1], and
 a relaxed exchange. Our reading of "relaxed": each round solves the levelled equations once, linearised at the last
 level and denominator instead of to convergence, and moves the reference only part of the way to the new peaks. The best
-grid error met on the way is kept. NUMERICS §2 explains why the form cannot write a JumpReLU's optimum.
+grid error met on the way is kept. The form cannot write a JumpReLU's optimum
+(docs/fits.md).
 """
 
 from __future__ import annotations

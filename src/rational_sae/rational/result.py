@@ -59,7 +59,7 @@ class Fit:
     start: str
     """Which start led here: "sqrt", "warm", "continuation", "zolotarev", "wide" or "constant"; or the method."""
     conditioning: float
-    """Condition number of the column-scaled Jacobian of the stored coefficients on [−1, 1] (NUMERICS §2)."""
+    """Condition number of the column-scaled Jacobian of the stored coefficients on [−1, 1]."""
     expansion_error: float
     """Largest |P/Q − r| on the hull, P/Q in float64. 0 where P and Q are all there is; where it is not far
     below `error` (a narrow gap near ±1), use the partial fractions."""

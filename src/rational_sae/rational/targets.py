@@ -23,9 +23,9 @@ LINEAR_GROWTH = ("relu", "jumprelu", "leaky_relu")
 WITHOUT_GAP = ("relu", "leaky_relu")
 """Continuous gates; their kink is at 0."""
 DEFAULT_THRESHOLD = {"jumprelu": 0.1, "step": 0.1}
-"""Thresholds used when none is given, 0 elsewhere. θ = .1 is the middle row of NUMERICS §1."""
+"""Thresholds used when none is given, 0 elsewhere. θ = .1 is the middle one of docs/fits.md."""
 DEFAULT_GAP = {"jumprelu": 0.02, "step": 0.02, "sign": 0.02}
-"""Gap half-widths used when none is given. δ = .02 is the middle column of NUMERICS §1."""
+"""Gap half-widths used when none is given. δ = .02 is the middle one of docs/fits.md."""
 DEFAULT_SLOPE = 0.01
 """Slope of a leaky ReLU left of 0 when none is given, as in torch."""
 MAGNITUDE_POINTS = 1001

@@ -24,7 +24,7 @@ ALTERNATIVES = ("control_native", "control_jumprelu", "identity", "teacher_resca
 """Cheaper ways to a better SAE, which the rational has to beat."""
 NAMED = {"rsae": "the rational SAE", "teacher": "its teacher"}
 EQUAL_L0 = 0.01
-"""Relative difference of L0 above which figures at each row's own L0 are not like for like (DESIGN §1)."""
+"""Relative difference of L0 above which figures at each row's own L0 are not like for like."""
 
 RULE = (
     "A difference counts when its paired 95 % interval excludes 0. Yes: FVU or ΔCE is better and nothing listed is "

@@ -1,4 +1,4 @@
-"""The SAE: an affine encoder, a gate and a decoder. Nothing here knows about files.
+"""The SAE: an affine encoder, a gate and a decoder. Nothing here knows about files (see `storage.py`).
 
     z = sae.encode(x)          [..., d_sae], exactly 0 where a latent is inactive
     x_hat = sae.decode(z)      [..., d_in]; sae(x) does both
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,7 @@ from torch.nn.functional import linear
 
 from rational_sae.gates.base import Gate
 from rational_sae.sae.cfg import Config
+from rational_sae.sae.storage import offered
 
 Normalisation = Literal["none", "layer_norm", "constant_norm_rescale"]
 
@@ -62,6 +64,12 @@ class TokenState:
 class SAE(nn.Module):
     """A sparse autoencoder of any family.
 
+    >>> from rational_sae import SAE
+    >>> sae = SAE.from_pretrained("path/to/sae")  # doctest: +SKIP
+    >>> z = sae.encode(x)  # [..., d_in] → [..., d_sae]  # doctest: +SKIP
+    >>> x_hat = sae(x)  # [..., d_in]  # doctest: +SKIP
+    >>> sae.save_pretrained("path/to/copy")  # doctest: +SKIP
+
     Parameters are float32 until `.to(torch.bfloat16)`: then the two products are bfloat16, the gate and the input
     normalisation stay float32, and codes and reconstructions have the weights' dtype.
     """
@@ -94,6 +102,35 @@ class SAE(nn.Module):
         self.normalisation: Normalisation = normalisation
         self.centred = centred
         self.metadata = metadata or Metadata()
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> SAE:
+        """The SAE of a file, a folder, `hub:OWNER/REPO[/PATH]` or `saelens:RELEASE/ID`, on the CPU, in float32.
+
+        Raises SourceError if it is missing, damaged or of a kind that is not read. The same as `rational_sae.load`.
+
+        >>> sae = SAE.from_pretrained("hub:EleutherAI/sae-pythia-160m-32k/layers.6")  # doctest: +SKIP
+        """
+        return offered("from_pretrained")(name)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the SAE as a folder that SAELens 6 and `from_pretrained` read: all of it or nothing. An earlier SAE of
+        ours there is replaced. The same as `rational_sae.save`.
+
+        Raises OutputError if the folder holds anything else or cannot be written, TrainingError if the SAE is not safe
+        to save (NaN, or a gate that may be infinite).
+        """
+        offered("save_pretrained")(self, folder)
+
+    def push_to_hub(self, repo: str, *, private: bool = False) -> str:
+        """Upload the SAE and its model card to `OWNER/NAME`, made if it is not there; returns the commit's address.
+
+        The token is huggingface_hub's own business: `hf auth login`, or HF_TOKEN. Raises OutputError with a one-line
+        reason if the hub does not take it.
+
+        >>> sae.push_to_hub("me/my-sae", private=True)  # doctest: +SKIP
+        """
+        return offered("push_to_hub")(self, repo, private=private)
 
     @property
     def d_in(self) -> int:
@@ -150,16 +187,29 @@ class SAE(nn.Module):
         return self._affine(self.normalise(x.float())[0])
 
     def encode(self, x: Tensor) -> Tensor:
-        """z: [..., d_sae] of x: [..., d_in]."""
+        """z: [..., d_sae] of x: [..., d_in], in the weights' dtype; exactly 0 where a latent is inactive.
+
+        x: any leading shape and floating dtype, residual vectors as the model gives them.
+
+        >>> (sae.encode(x) != 0).sum(-1).float().mean()  # L0  # doctest: +SKIP
+        """
         return self._codes(self.preactivations(x))[0]
 
     def decode(self, z: Tensor, state: TokenState | None = None) -> Tensor:
-        """x̂: [..., d_in] of z: [..., d_sae].
+        """x̂: [..., d_in] of z: [..., d_sae], in the weights' dtype.
 
-        state: from `normalise`. Raises ValueError if the SAE normalises its input and there is none.
+        state: what the input normalisation took off each token, from `normalise`; None for an SAE without one
+        (`has_state` is False). Raises ValueError if the SAE needs it and there is none: SAELens keeps that of the
+        latest `encode`, which need not be the one of this z.
+
+        >>> x_hat = sae.decode(z.index_fill(-1, torch.tensor(42), 0.0))  # latent 42 off  # doctest: +SKIP
+        >>> x_hat = sae.decode(z, sae.normalise(x)[1])  # with an input normalisation  # doctest: +SKIP
         """
         if state is None and self.has_state:
-            raise ValueError("this SAE normalises its input; give decode the state that sae.normalise(x) returns")
+            raise ValueError(
+                f"this SAE normalises its input ({self.normalisation if self.normalisation != 'none' else 'centred'}), "
+                "so that z alone does not say its units; write sae.decode(z, sae.normalise(x)[1]), x being what z is of"
+            )
         return self.denormalise(z.to(self.dtype) @ self.W_dec + self.b_dec, state)
 
     @staticmethod
@@ -168,7 +218,10 @@ class SAE(nn.Module):
         return out if state is None else (out * state.scale + state.shift).to(out.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x̂: [..., d_in] of x: [..., d_in]."""
+        """x̂: [..., d_in] of x: [..., d_in], in the weights' dtype; differentiable in x and all parameters.
+
+        >>> fvu = (x - sae(x)).pow(2).sum() / (x - x.mean(0)).pow(2).sum()  # doctest: +SKIP
+        """
         return self.outputs(x)[0]
 
     def outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

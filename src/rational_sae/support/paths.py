@@ -1,4 +1,4 @@
-"""Where this package keeps what it can fetch or compute again, and what went wrong."""
+"""Paths as users write them, and where this package keeps what it can fetch or compute again, and what went wrong."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ import os
 from pathlib import Path
 
 import platformdirs
+
+
+def at_home(path: str | Path) -> Path:
+    """A path with `~` as the home folder; as it is where there is no such home.
+
+    >>> at_home("here/too") == Path("here", "too")
+    True
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # the home of nobody
+        return Path(path)
 
 
 def cache_dir() -> Path:

@@ -20,7 +20,7 @@ HISTOGRAM_BINS = 100
 
 
 def report_of(done: Upgrade) -> dict[str, Any]:
-    """report.json (DESIGN §4), schema 1."""
+    """report.json, schema 1 (`report/schema.py`)."""
     from rational_sae.report import SCHEMA, environment
 
     settings = done.settings

@@ -1,7 +1,7 @@
 """The best shape in closed form: with support, scales and poles fixed, x̂ is linear in the other coefficients.
 
-So the shape (e₀, e₁, right slope, α_k, β_k) that reconstructs best is a small least-squares problem on x itself
-(DESIGN, "beyond" point 5), solved in seconds. It bounds what magnitude alone can gain with these poles while encoder,
+So the shape (e₀, e₁, right slope, α_k, β_k) that reconstructs best is a small least-squares problem on x itself,
+solved in seconds. It bounds what magnitude alone can gain with these poles while encoder,
 decoder and support stay as they are; gains of selection lie outside it.
 """
 

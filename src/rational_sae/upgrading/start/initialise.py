@@ -20,7 +20,7 @@ DOMAIN_COVERAGE = 0.8
 """Share of active pre-activations that the scale of a ReLU gate keeps inside [−1, 1]. Measured at .999, .8 and .5 as
 for OUT_OF_RANGE: FVU .2327, .2310, .2305 on a ReLU (identity .2320)."""
 
-DESIGN_THRESHOLDS = (0.3, 0.2, 0.1, 0.05)
+DESIGNED_THRESHOLDS = (0.3, 0.2, 0.1, 0.05)
 """θ₀ of a JumpReLU design, in t; the largest that keeps all but OUT_OF_RANGE of the active entries below t = 1."""
 
 OUT_OF_RANGE = 0.2
@@ -112,7 +112,7 @@ def threshold_start(
     floor = 1e-3 * float(threshold.mean()) + 1e-6
     safe = threshold.clamp_min(floor)
     ratios = _active_ratios(teacher, x, safe)
-    theta = next((t for t in DESIGN_THRESHOLDS if float((ratios * t > 1).float().mean()) <= OUT_OF_RANGE), 0.05)
+    theta = next((t for t in DESIGNED_THRESHOLDS if float((ratios * t > 1).float().mean()) <= OUT_OF_RANGE), 0.05)
     gap = RELATIVE_GAP * theta
     fit = cached_fit(target("jumprelu", threshold=theta - gap if kind.has_threshold else theta, gap=gap), degrees)
     transition = _transition(RELATIVE_GAP * safe)

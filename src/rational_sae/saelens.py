@@ -1,4 +1,11 @@
-"""The architecture "rational" for SAELens. Importing this needs SAELens; `rational_sae` does it by itself.
+"""Importing this makes SAELens know the architecture "rational".
+
+>>> import rational_sae.saelens  # before or after sae_lens  # doctest: +SKIP
+>>> import sae_lens  # doctest: +SKIP
+>>> sae = sae_lens.SAE.load_from_disk("path/to/rsae")  # doctest: +SKIP
+
+It needs SAELens: MissingExtraError without it, OutputError if another package has taken the name. SAELens has no entry
+point that would let it find an architecture by itself.
 
 On disk: SAELens' four tensors, `threshold` and `scale` ([d_sae] each), and what bfloat16 rounds off these two
 (`residue.py`), because SAELens casts every tensor to the dtype that is asked for before we see it. The shape's
@@ -122,8 +129,7 @@ class RationalSAE(SAE[RationalSAEConfig]):
         return self
 
 
-def register() -> None:
-    """Make `sae_lens.SAE.load_from_disk` know the architecture. Calling it again does nothing."""
+def _register() -> None:
     known = SAE_CLASS_REGISTRY.get(ARCHITECTURE)
     if known is None:
         register_sae_class(ARCHITECTURE, RationalSAE, RationalSAEConfig)
@@ -132,3 +138,6 @@ def register() -> None:
             f"SAELens already has an architecture {ARCHITECTURE!r} ({known[0].__module__})",
             "unload that package",
         )
+
+
+_register()

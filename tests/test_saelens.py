@@ -26,6 +26,8 @@ with warnings.catch_warnings():
     from sae_lens import HookedSAETransformer
     from transformer_lens import HookedTransformerConfig
 
+    import rational_sae.saelens  # noqa: F401  # SAELens learns the architecture
+
 D_IN, D_SAE = 16, 40
 HOOK = "blocks.1.hook_resid_post"
 WAVY = PartialFractions(0.03, 0.9, alpha=[0.02, -0.03], beta=[0.04, 0.02], x=[0.2, 0.5], eta=[-1.5, -1.0])
@@ -57,13 +59,14 @@ IS_KNOWN = "from sae_lens.registry import SAE_CLASS_REGISTRY as known; print(kno
 @pytest.mark.parametrize(
     "imports",
     [
-        "import rational_sae, sae_lens",
+        "import rational_sae.saelens, sae_lens",
+        "import sae_lens, rational_sae.saelens",
         "import sae_lens, rational_sae",
-        "import rational_sae, importlib.util; importlib.util.find_spec('sae_lens'); from sae_lens.saes import sae",
+        "import rational_sae, sae_lens; rational_sae.save",
     ],
 )
 def test_registers_whichever_is_imported_first(imports: str) -> None:
-    assert python(f"{imports}; {IS_KNOWN}") == "rational_sae.formats.saelens_class"
+    assert python(f"{imports}; {IS_KNOWN}") == "rational_sae.saelens"
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
@@ -81,9 +84,16 @@ import warnings
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import rational_sae
+    rational_sae.fit
 print([str(one.message) for one in caught if one.category is RuntimeWarning])
+try:
+    import rational_sae.saelens
+except Exception as error:
+    print(error)
 """
-    assert "already has an architecture 'rational'" in python(code)
+    warned, refused = python(code).splitlines()
+    assert warned.count("already has an architecture 'rational'") == 1
+    assert refused.startswith("SAELens already has an architecture 'rational' (__main__); unload")
 
 
 def test_three_bfloat16_numbers_hold_a_float32_exactly() -> None:
