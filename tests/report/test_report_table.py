@@ -18,8 +18,8 @@ from rational_sae.report import (
     format_value,
     numbers,
     print_table,
+    rows,
     table_rows,
-    vocabulary,
 )
 from rational_sae.report.vocabulary import HEADLINE, KNOWN, METRICS
 
@@ -58,7 +58,7 @@ def printed(report: dict[str, Any], width: int) -> str:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("module", [numbers, vocabulary])
+@pytest.mark.parametrize("module", [numbers, rows])
 def test_examples(module: Any) -> None:
     assert doctest.testmod(module).failed == 0
 

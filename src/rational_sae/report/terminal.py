@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rational_sae.report.decision import Decision, Fact, decisions
 from rational_sae.report.sweep_table import sweep_sheets
-from rational_sae.report.table import Cell, Row, difference_rows, having, table_rows
+from rational_sae.report.table import Cell, Line, difference_rows, having, table_rows
 from rational_sae.report.vocabulary import HEADLINE, PROBES, metric
 from rational_sae.support.safe_text import name_of, printable
 
@@ -75,7 +75,7 @@ def _written(fact: Fact) -> str:
     return f"{fact.label} {fact.change} ({fact.difference} {fact.interval}{share})"
 
 
-def _print(rows: list[Row], console: Console, title: str, *, intervals: bool) -> None:
+def _print(rows: list[Line], console: Console, title: str, *, intervals: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -106,12 +106,12 @@ def _cell(cell: Cell, intervals: bool) -> Text:
     return text
 
 
-def _width(rows: list[Row], abreast: int, intervals: bool) -> int:
+def _width(rows: list[Line], abreast: int, intervals: bool) -> int:
     """Characters that so many rows take side by side; rich pads every column by one on each side."""
     return LABEL_WIDTH + 2 + abreast * (_cell_width(rows, intervals) + 2)
 
 
-def _cell_width(rows: list[Row], intervals: bool) -> int:
+def _cell_width(rows: list[Line], intervals: bool) -> int:
     """The longest of what is in a cell and of the words in the headings; a path may be folded."""
     words = [min(len(word), LONGEST_WORD) for row in rows for word in row.label.split()]
     cells = [cell for row in rows for key, cell in row.cells.items() if key in KEYS]

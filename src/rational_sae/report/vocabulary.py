@@ -1,8 +1,7 @@
-"""The words of a report: what each metric and each row is, and the order in which they are shown."""
+"""The words of a report: what each metric is, and the order in which they are shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -134,54 +133,7 @@ ABSORPTION: dict[str, Metric] = {
 
 KNOWN = METRICS | LATENT | ABSORPTION
 
-STATUSES: dict[str, str] = {
-    "kept": "active in both",
-    "newly_alive": "active in the RSAE only",
-    "newly_dead": "active in the teacher only",
-    "dead": "active in neither",
-}
-"""What became of a latent on the tokens that were looked at."""
-
-ROWS: dict[str, str] = {
-    "teacher": "The SAE as it was given.",
-    "teacher_rescaled": (
-        "The teacher with the best output scale, in closed form. It undoes shrinkage, "
-        "which is not the rational's merit."
-    ),
-    "init": "The rational SAE before fine-tuning: the teacher's weights, the fitted and calibrated rational.",
-    "init_hard": "The same initialisation under the hard gate: exact zeros below the threshold.",
-    "rsae": "The rational SAE, fine-tuned, at the step that validation kept.",
-    "identity": (
-        "The same gate, scales, band and controller with r(t) = t: what the machinery gives without the rational."
-    ),
-    "control_native": "The teacher with its own gate, fine-tuned on the same tokens for the same steps.",
-    "control_jumprelu": (
-        "The teacher with JumpReLU thresholds trained by straight-through gradients, on the same tokens."
-    ),
-    "activations": "The residual vectors themselves, without any SAE: a reference for probing.",
-}
-"""Row by row in the order of display."""
-
-
-def in_order(names: Iterable[str], order: Iterable[str]) -> list[str]:
-    """Known names in their own order, then the unknown ones as they came.
-
-    >>> in_order(["mine", "rsae", "teacher"], ROWS)
-    ['teacher', 'rsae', 'mine']
-    """
-    names, order = list(names), list(order)
-    return [name for name in order if name in names] + [name for name in names if name not in order]
-
 
 def metric(key: str) -> Metric:
     """What is known of a key; an unknown one is shown under its own name."""
     return KNOWN.get(key) or Metric(key, "", decimals=None)
-
-
-def row_label(name: str) -> str:
-    """A row's name, or a difference's, as people read it; an unknown one, say a path, as it is.
-
-    >>> row_label("rsae - control_native"), row_label("runs/my_sae")
-    ('rsae − control native', 'runs/my_sae')
-    """
-    return " − ".join(part.replace("_", " ") if part in ROWS else part for part in name.split(" - "))
