@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from rational_sae.metrics import METRICS, named
 from rational_sae.report import (
     difference_rows,
     format_difference,
@@ -21,7 +22,6 @@ from rational_sae.report import (
     rows,
     table_rows,
 )
-from rational_sae.report.vocabulary import HEADLINE, KNOWN, METRICS
 
 DESIGN_KEYS = [
     "mse",
@@ -64,8 +64,8 @@ def test_examples(module: Any) -> None:
 
 
 def test_every_key_of_the_design_has_a_definition() -> None:
-    assert sorted(METRICS) == sorted(DESIGN_KEYS)
-    assert all(metric.definition for metric in KNOWN.values())
+    assert sorted(named("headline", "further", "probing")) == sorted(DESIGN_KEYS)
+    assert all(metric.words for metric in METRICS.values())
 
 
 @pytest.mark.parametrize(
@@ -133,10 +133,10 @@ def test_the_terminal_shows_whole_numbers_at_any_width(full: dict[str, Any], wid
     full["rows"]["runs/a/very/long/path/to/some/sae"] = {"fvu": 0.1}
     shown = printed(full, width)
     for row in table_rows(full):
-        for key in HEADLINE:
+        for key in named("headline"):
             assert row.cells[key].text in shown
     for row in difference_rows(full):
-        for key in HEADLINE:
+        for key in named("headline"):
             assert row.cells[key].text in shown
             assert row.cells[key].interval in shown
     if width >= 60:

@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import altair as alt
 
+from rational_sae.metrics import metric
 from rational_sae.report.numbers import format_value
 from rational_sae.report.rows import ROWS, RSAE, TEACHER, in_order, row_label, strokes
 from rational_sae.report.strokes import Stroke
 from rational_sae.report.table import table_rows
-from rational_sae.report.vocabulary import METRICS
 
 MOST_POINTS = 250
 """Longer curves are averaged in blocks: more points than pixels only make the page heavy."""
@@ -163,8 +163,8 @@ def comparison_group(report: Mapping[str, Any]) -> Group | None:
                 points.append({"line": row.label, "value": cell.value, "low": low, "high": high, "text": text})
         if len(points) > 1:
             teacher = next((row.cells[key].value for row in rows if row.name == TEACHER), None)
-            chart = _error_bars(points, METRICS[key].label, styles, teacher)
-            panels.append(Panel(f"comparison-{key}", METRICS[key].label, chart))
+            chart = _error_bars(points, metric(key).label, styles, teacher)
+            panels.append(Panel(f"comparison-{key}", metric(key).label, chart))
     return Group("comparison", panels, styles) if panels else None
 
 

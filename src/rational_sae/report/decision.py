@@ -6,21 +6,18 @@ measured is listed as open, never counted as fine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rational_sae.metrics import METRICS, metric, named
 from rational_sae.report.numbers import format_share, format_value
 from rational_sae.report.rows import ROWS, RSAE, TEACHER, against, row_label
 from rational_sae.report.table import Cell, Line, difference_rows
-from rational_sae.report.vocabulary import PROBES, metric
 
 QUALITY = ("fvu", "delta_ce")
 """A gain in one of these is a reason to replace."""
 AT_L0 = "_at_l0"
-OTHERS = ("loss_recovered", "kl", "top1_agreement", *PROBES)
-RELATIVE = ("fvu", "fvu_at_l0", "delta_ce", "delta_ce_at_l0", "kl")
-"""Shares of the base mean something here: these are ≥ 0, and 0 is perfect."""
 EQUAL_L0 = 0.01
 """Relative difference of L0 above which figures at each row's own L0 are not like for like (DESIGN §1)."""
 
@@ -80,7 +77,8 @@ def _pairs(report: Mapping[str, Any], rows: Mapping[str, Line]) -> Iterator[tupl
 def _decide(report: Mapping[str, Any], rows: Mapping[str, Line], row: str, base: str) -> Decision | None:
     quality = _quality(rows[f"{row} - {base}"])
     matched = quality != QUALITY
-    facts = _facts(report, rows[f"{row} - {base}"], base, (*quality, *OTHERS))
+    weighed = [key for key, one in METRICS.items() if one.weighed]
+    facts = _facts(report, rows[f"{row} - {base}"], base, [*quality, *weighed])
     if not facts:
         return None
     better, worse, unclear = ([f for f in facts if f.outcome == kind] for kind in ("better", "worse", "unclear"))
@@ -147,7 +145,7 @@ def _apart(ours: float | None, theirs: float | None, better: bool, worse: bool) 
     return ""
 
 
-def _facts(report: Mapping[str, Any], row: Line, base: str, keys: tuple[str, ...]) -> list[Fact]:
+def _facts(report: Mapping[str, Any], row: Line, base: str, keys: Sequence[str]) -> list[Fact]:
     return [_fact(report, row.name, base, row.cells[key]) for key in keys if _known(row, key)]
 
 
@@ -155,7 +153,7 @@ def _fact(report: Mapping[str, Any], name: str, base: str, cell: Cell) -> Fact:
     before = report["rows"][base].get(cell.key)
     after = report["rows"][name.removesuffix(f" - {base}")].get(cell.key)
     share = ""
-    if cell.key in RELATIVE and before and before > 0 and cell.value is not None:
+    if metric(cell.key).relative and before and before > 0 and cell.value is not None:
         share = format_share(cell.value / before)
     change = f"{format_value(cell.key, before)} → {format_value(cell.key, after)}"
     return Fact(metric(cell.key).label, change, cell.text, cell.interval, share, cell.outcome)
@@ -175,7 +173,7 @@ def _cautions(report: Mapping[str, Any], row: str, base: str, *, matched: bool) 
             f"({format_share(ours / theirs - 1)}).{held}"
         )
     found = (report.get("differences") or {}).get(f"{row} - {base}") or {}
-    if not any(key in found for key in PROBES):
+    if not any(key in found for key in named("probing")):
         yield "Sparse probing was not measured: whether latents mean as much as before is open."
 
 

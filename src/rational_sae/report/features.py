@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rational_sae.metrics import metric
 from rational_sae.report.numbers import format_value
 from rational_sae.report.rows import row_label
 from rational_sae.report.statuses import STATUSES
-from rational_sae.report.vocabulary import metric
 
 SHOWN = ("change", "cos_decoder", "cos_encoder", "correlation")
 """Of each latent, in this order."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import altair as alt
 
+from rational_sae.metrics import metric
 from rational_sae.report.charts import Group, Layers, Panel, shape_of
 from rational_sae.report.numbers import format_value
 from rational_sae.report.statuses import STATUSES
-from rational_sae.report.vocabulary import metric
 
 QUANTITIES = ("cos_decoder", "correlation")
 

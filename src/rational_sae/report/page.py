@@ -10,6 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from rational_sae.metrics import METRICS, metric, named
 from rational_sae.report.decision import RULE, decisions
 from rational_sae.report.features import ORDERS, browser_data, filters, summary_facts
 from rational_sae.report.numbers import format_value
@@ -17,7 +18,6 @@ from rational_sae.report.rows import ROWS, RSAE, in_order, row_label
 from rational_sae.report.schema import check_report, to_plain
 from rational_sae.report.sweep_table import sweep_sheets
 from rational_sae.report.table import Line, absorption_rows, difference_rows, having, probing_rows, table_rows
-from rational_sae.report.vocabulary import HEADLINE, KNOWN, LATENT, PROBES, metric
 from rational_sae.support.safe_text import all_printable
 
 if TYPE_CHECKING:
@@ -182,9 +182,9 @@ def _tables(rows: list[Line]) -> dict[str, Table]:
     """Keys and rows of the main table, of the probes, and of what remains; those that have something."""
     present = list(dict.fromkeys(key for row in rows for key in row.cells))
     split = {
-        "main": [key for key in HEADLINE if key in present],
-        "probing": [key for key in PROBES if key in present],
-        "further": [key for key in present if key not in HEADLINE and key not in PROBES],
+        "main": [key for key in named("headline") if key in present],
+        "probing": [key for key in named("probing") if key in present],
+        "further": [key for key in present if key not in named("headline", "probing")],
     }
     return {which: (keys, found) for which, keys in split.items() if (found := having(rows, keys))}
 
@@ -231,5 +231,5 @@ def _row_meanings(rows: Iterable[Line]) -> list[tuple[str, str]]:
 def _glossary(rows: Iterable[Line], *, latents: bool) -> list[tuple[str, str, str]]:
     """(label, key, definition) of every metric that the page shows."""
     shown = {key for row in rows for key in row.cells}
-    shown |= set(LATENT) if latents else set()
-    return [(m.label, key, m.definition) for key, m in KNOWN.items() if key in shown]
+    shown |= set(named("latent")) if latents else set()
+    return [(m.label, key, m.words) for key, m in METRICS.items() if key in shown]

@@ -8,11 +8,11 @@ from typing import Any
 
 import altair as alt
 
+from rational_sae.metrics import metric
 from rational_sae.report.charts import Group, Layers, Panel, lines_of, shape_of
 from rational_sae.report.numbers import format_interval, format_value
 from rational_sae.report.rows import in_order, row_label, shown_in_sweep, strokes
 from rational_sae.report.strokes import Stroke
-from rational_sae.report.vocabulary import metric
 
 QUANTITIES = ("fvu", "delta_ce")
 

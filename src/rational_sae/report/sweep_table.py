@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rational_sae.metrics import metric
 from rational_sae.report.numbers import ABSENT, format_interval, format_value
 from rational_sae.report.rows import TEACHER, row_label, shown_in_sweep
-from rational_sae.report.vocabulary import metric
 
 SHOWN = ("fvu_at_l0", "delta_ce_at_l0", "loss_recovered", "l0", "alive_fraction")
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rational_sae.metrics import METRICS, metric
 from rational_sae.report.numbers import format_difference, format_interval, format_value
 from rational_sae.report.rows import in_order, row_label
-from rational_sae.report.vocabulary import KNOWN, metric
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _measured_rows(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[
 
 
 def _keys(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    return in_order(dict.fromkeys(key for row in rows for key in row), KNOWN)
+    return in_order(dict.fromkeys(key for row in rows for key in row), METRICS)
 
 
 def _outcome(key: str, interval: tuple[float, float]) -> str:
