@@ -129,10 +129,10 @@ def _groups(plain: Mapping[str, Any]) -> dict[str, Group]:
     drawn = (
         charts.comparison_group(plain),
         pareto_group(plain),
-        latent_group(plain),
         charts.gate_group(plain),
         charts.training_group(plain),
         charts.firing_group(plain),
+        latent_group(plain),
     )
     return {group.name: group for group in drawn if group}
 
