@@ -71,8 +71,8 @@ def compared(sums: Measurements) -> dict[str, Any]:
     weights = np.vstack([np.ones(documents), weights.astype(np.float64)])
     teacher, rows = sums.rows["teacher"], [sums.rows[f"rsae {move}"] for move in MOVES]
     tokens = weights @ sums.tokens.numpy()
-    l0 = np.stack([weights @ row.l0.numpy() / tokens for row in rows])
-    target = weights @ teacher.l0.numpy() / tokens
+    l0 = np.stack([weights @ row.columns["l0"].numpy() / tokens for row in rows])
+    target = weights @ teacher.columns["l0"].numpy() / tokens
     assert (l0[0] < target).all()
     assert (target < l0[-1]).all()
     middle = MOVES.index(1.0)
@@ -96,12 +96,12 @@ def fvu(sums: Measurements, row: RowSums, weights: Array) -> Array:
     """[1 + RESAMPLES], as in a report."""
     centre = weights @ sums.x.numpy()
     variance = weights @ sums.x_squared.numpy() - (centre**2).sum(-1) / (weights @ sums.tokens.numpy())
-    return weights @ row.squared_error.numpy() / variance
+    return weights @ row.columns["squared_error"].numpy() / variance
 
 
 def delta_ce(sums: Measurements, row: RowSums, weights: Array) -> Array:
     """[1 + RESAMPLES], as in a report."""
-    return weights @ (row.ce - sums.ce["clean"]).numpy() / (weights @ sums.predictions.numpy())
+    return weights @ (row.columns["ce"] - sums.ce["clean"]).numpy() / (weights @ sums.predictions.numpy())
 
 
 def interval(values: Array) -> list[float]:

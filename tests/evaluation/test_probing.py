@@ -15,9 +15,10 @@ from rational_sae.data.text import Text
 from rational_sae.data.tokens import Tokeniser
 from rational_sae.errors import TextError
 from rational_sae.evaluation.pooling import pooled
-from rational_sae.evaluation.probing import KEYS, Protocol, interval, probe
+from rational_sae.evaluation.probing import Protocol, interval, probe
 from rational_sae.evaluation.tasks import Task
 from rational_sae.gates.relu import ReLUGate
+from rational_sae.metrics.probes import LATENTS_OF
 from rational_sae.sae.model import SAE
 
 D = 32
@@ -76,7 +77,7 @@ def test_classes_of_different_words_are_told_apart_and_an_sae_that_is_silent_tel
         assert one.scores[row]["probe_k20"].mean() > one.scores[row]["probe_k1"].mean() - 0.05
     assert one.scores["empty"]["probe_dense"].tolist() == [0.5] * 5
     report = found.report()["tasks"]["tiny"]
-    assert list(report["rows"]["perfect"]) == list(KEYS)
+    assert list(report["rows"]["perfect"]) == list(LATENTS_OF)
     low, high = report["rows"]["perfect"]["probe_k1"]["interval"]
     assert 0 <= low <= report["rows"]["perfect"]["probe_k1"]["value"] <= high <= 1
 

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from rational_sae import cli
 from rational_sae.formats.save import save
 from rational_sae.gates.relu import ReLUGate
+from rational_sae.metrics import named
 from rational_sae.report import decisions, difference_rows, read_report, table_rows
-from rational_sae.report.vocabulary import HEADLINE
 from rational_sae.sae.model import SAE
 
 HOOK = "model.layers.1"
@@ -76,7 +76,7 @@ def test_json_page_and_terminal_show_the_same_numbers(
         for key, cell in row.cells.items():
             assert cell.text in page
             assert cell.interval in page
-            if key in HEADLINE:
+            if key in named("headline"):
                 assert cell.text in terminal
     (decision,) = decisions(report)
     assert "better than" in decision.answer

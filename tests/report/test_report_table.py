@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from rational_sae.metrics import METRICS, named
 from rational_sae.report import (
     difference_rows,
     format_difference,
@@ -18,10 +19,9 @@ from rational_sae.report import (
     format_value,
     numbers,
     print_table,
+    rows,
     table_rows,
-    vocabulary,
 )
-from rational_sae.report.vocabulary import HEADLINE, KNOWN, METRICS
 
 KEYS = [
     "mse",
@@ -58,14 +58,14 @@ def printed(report: dict[str, Any], width: int) -> str:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("module", [numbers, vocabulary])
+@pytest.mark.parametrize("module", [numbers, rows])
 def test_examples(module: Any) -> None:
     assert doctest.testmod(module).failed == 0
 
 
 def test_every_key_has_a_definition() -> None:
-    assert sorted(METRICS) == sorted(KEYS)
-    assert all(metric.definition for metric in KNOWN.values())
+    assert sorted(named("headline", "further", "probing")) == sorted(KEYS)
+    assert all(metric.words for metric in METRICS.values())
 
 
 @pytest.mark.parametrize(
@@ -133,10 +133,10 @@ def test_the_terminal_shows_whole_numbers_at_any_width(full: dict[str, Any], wid
     full["rows"]["runs/a/very/long/path/to/some/sae"] = {"fvu": 0.1}
     shown = printed(full, width)
     for row in table_rows(full):
-        for key in HEADLINE:
+        for key in named("headline"):
             assert row.cells[key].text in shown
     for row in difference_rows(full):
-        for key in HEADLINE:
+        for key in named("headline"):
             assert row.cells[key].text in shown
             assert row.cells[key].interval in shown
     if width >= 60:

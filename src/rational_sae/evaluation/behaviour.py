@@ -6,25 +6,16 @@ stream them through memory, and take a good part of the time of the model itself
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rational_sae.metrics import Guesses, PredictionColumn
+
 AT_ONCE, AT_ONCE_ACCELERATOR = 32, 512
 """Positions worked on at once: [AT_ONCE, vocabulary] float32 stays in a CPU's cache; elsewhere only memory counts."""
-
-
-class Compared(NamedTuple):
-    """How other predictions differ from the clean ones, position by position: [m] float32 each."""
-
-    ce: Tensor
-    """Cross-entropy of the other predictions."""
-    kl: Tensor
-    """KL(clean ‖ other)."""
-    agreed: Tensor
-    """1 where both find the same token likeliest, else 0."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +42,20 @@ class Predictions:
         """Of the clean predictions: [m]."""
         return -self.log_p.gather(-1, self.labels[:, None])[:, 0]
 
-    def compared(self, logits: Tensor) -> Compared:
-        """Other logits at the same positions."""
-        ce, kl, agreed = (torch.zeros(len(self.labels)) for _ in range(3))
+    def compared(self, logits: Tensor, columns: Mapping[str, PredictionColumn]) -> dict[str, Tensor]:
+        """How other predictions at the same positions differ from these: column → [m] float32 on the CPU.
+
+        logits: [batch, context, vocabulary].
+        """
+        found = {name: torch.zeros(len(self.labels)) for name in columns}
         step = _at_once(logits)
         for i in range(0, len(self.labels), step):
             rows = slice(i, i + step)
-            log_p, log_q = self.log_p[rows], _log_softmax(logits, self.positions[rows])
-            ce[rows] = -log_q.gather(-1, self.labels[rows, None])[:, 0].cpu()
-            kl[rows] = (log_p.exp() * (log_p - log_q)).sum(-1).cpu()
-            own = log_q.gather(-1, self.likeliest[rows, None])[:, 0]
-            agreed[rows] = (own == log_q.amax(-1)).float().cpu()  # amax is many times quicker than argmax on a CPU
-        return Compared(ce, kl, agreed)
+            log_q = _log_softmax(logits, self.positions[rows])
+            guesses = Guesses(self.log_p[rows], log_q, self.likeliest[rows], self.labels[rows])
+            for name, column in columns.items():
+                found[name][rows] = column.of(guesses).cpu()
+        return found
 
 
 def cross_entropy(logits: Tensor, positions: Tensor, labels: Tensor) -> Tensor:

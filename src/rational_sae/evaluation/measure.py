@@ -7,7 +7,7 @@ and every difference can be bootstrapped over documents afterwards.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from rational_sae.data.activations import Reader
 from rational_sae.data.text import Split
 from rational_sae.data.tokens import Sequences, require_tokens
 from rational_sae.evaluation.behaviour import Predictions, cross_entropy
+from rational_sae.metrics import Tokens, prediction_columns, token_columns
 from rational_sae.sae.match_l0 import can_match, shifted, solve_shift
 from rational_sae.sae.model import SAE
 
@@ -26,31 +27,36 @@ EQUAL_L0 = 1e-3
 """Relative difference of L0 below which a row is taken to be at the teacher's L0 as it is."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class RowSums:
-    """Per-document sums of one row. Every list holds one float64 tensor per batch, indexed by document."""
+    """Sums of one row, float64, by document; filled batch by batch."""
 
-    squared_error: Tensor
-    l0: Tensor
-    l0_eps: Tensor
-    ce: Tensor
-    kl: Tensor
-    agreed: Tensor
-    """Predictions whose likeliest token is the clean model's."""
+    columns: dict[str, Tensor]
+    """Column of a metric → [documents]."""
     ce_everywhere: Tensor
-    """Cross-entropy with x̂ in place of x at every position of the sequence; 0 in `at_l0`, where nobody asks for it."""
+    """[documents] cross-entropy with x̂ in place of x at every position of the sequence; 0 in `at_l0`, where nobody
+    asks for it."""
     fired: Tensor
     """[d_sae] int64: tokens on which each latent was active."""
 
     @classmethod
     def zeros(cls, documents: int, d_sae: int) -> RowSums:
-        column = [torch.zeros(documents, dtype=torch.float64) for _ in range(7)]
-        return cls(*column, fired=torch.zeros(d_sae, dtype=torch.int64))
+        columns = {name: _column(documents) for name in (*token_columns(), *prediction_columns())}
+        return cls(columns, _column(documents), torch.zeros(d_sae, dtype=torch.int64))
+
+    def of(self, documents: Tensor) -> RowSums:
+        """The sums of some documents. documents: [documents] bool."""
+        columns = {name: column[documents] for name, column in self.columns.items()}
+        return RowSums(columns, self.ce_everywhere[documents], self.fired)
 
 
-@dataclass
+def _column(documents: int) -> Tensor:
+    return torch.zeros(documents, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
 class Measurements:
-    """Per-document sums of a whole evaluation; `metrics.py` turns them into figures."""
+    """Per-document sums of a whole evaluation, filled batch by batch; `metrics.py` turns them into figures."""
 
     tokens: Tensor
     """[documents] kept positions."""
@@ -129,17 +135,14 @@ def mean_l0(sae: SAE, x: Tensor) -> float:
 
 
 def _empty(saes: dict[str, SAE], shifts: dict[str, float], documents: int, d_in: int, reference: str) -> Measurements:
-    def column() -> Tensor:
-        return torch.zeros(documents, dtype=torch.float64)
-
     return Measurements(
-        tokens=column(),
-        predictions=column(),
+        tokens=_column(documents),
+        predictions=_column(documents),
         x=torch.zeros(documents, d_in, dtype=torch.float64),
-        x_squared=column(),
-        x_mean_squared=column(),
-        ce={name: column() for name in ("clean", "zero", "mean")},
-        everywhere={name: column() for name in ("predictions", "clean", "zero")},
+        x_squared=_column(documents),
+        x_mean_squared=_column(documents),
+        ce={name: _column(documents) for name in ("clean", "zero", "mean")},
+        everywhere={name: _column(documents) for name in ("predictions", "clean", "zero")},
         rows={name: RowSums.zeros(documents, sae.d_sae) for name, sae in saes.items()},
         at_l0={name: RowSums.zeros(documents, saes[name].d_sae) for name in shifts},
         reference=reference,
@@ -203,19 +206,17 @@ def _measure_batch(
     add_everywhere(sums.everywhere["clean"], untouched)
     add_everywhere(sums.everywhere["zero"], logits(torch.zeros_like(x), torch.zeros_like(left_out)))
     for name, ablated in {"zero": torch.zeros_like(x), "mean": mean.to(x).expand_as(x)}.items():
-        _add(sums.ce[name], predicted, clean.compared(logits(ablated)).ce)
+        _add(sums.ce[name], predicted, cross_entropy(logits(ablated), clean.positions, labels))
 
     def run(sae: SAE, row: RowSums) -> Tensor:
         x_hat, z, _ = sae.outputs(x)
         active = z != 0
-        row.fired += active.sum(0).cpu()
-        _add(row.squared_error, document, (x - x_hat).double().pow(2).sum(-1))
-        _add(row.l0, document, active.sum(-1))
-        _add(row.l0_eps, document, _above_epsilon(sae, z))
-        found = clean.compared(logits(x_hat))
-        _add(row.ce, predicted, found.ce)
-        _add(row.kl, predicted, found.kl)
-        _add(row.agreed, predicted, found.agreed)
+        row.fired.add_(active.sum(0).cpu())
+        seen = Tokens(x, x_hat, z, active, _above_epsilon(sae, z))
+        for name, column in token_columns().items():
+            _add(row.columns[name], document, column.of(seen))
+        for name, values in clean.compared(logits(x_hat), prediction_columns()).items():
+            _add(row.columns[name], predicted, values)
         return x_hat
 
     for name, sae in saes.items():
@@ -244,11 +245,15 @@ def _add(column: Tensor, document: Tensor, values: Tensor) -> None:
 def _only_measured(sums: Measurements) -> Measurements:
     """Drop documents without a kept position, so that the bootstrap resamples real ones only."""
     real = sums.tokens > 0
-    for row in [*sums.rows.values(), *sums.at_l0.values()]:
-        for name in ("squared_error", "l0", "l0_eps", "ce", "kl", "agreed", "ce_everywhere"):
-            setattr(row, name, getattr(row, name)[real])
-    sums.ce = {name: column[real] for name, column in sums.ce.items()}
-    sums.everywhere = {name: column[real] for name, column in sums.everywhere.items()}
-    sums.x, sums.x_squared, sums.x_mean_squared = sums.x[real], sums.x_squared[real], sums.x_mean_squared[real]
-    sums.tokens, sums.predictions = sums.tokens[real], sums.predictions[real]
-    return sums
+    return replace(
+        sums,
+        tokens=sums.tokens[real],
+        predictions=sums.predictions[real],
+        x=sums.x[real],
+        x_squared=sums.x_squared[real],
+        x_mean_squared=sums.x_mean_squared[real],
+        ce={name: column[real] for name, column in sums.ce.items()},
+        everywhere={name: column[real] for name, column in sums.everywhere.items()},
+        rows={name: row.of(real) for name, row in sums.rows.items()},
+        at_l0={name: row.of(real) for name, row in sums.at_l0.items()},
+    )

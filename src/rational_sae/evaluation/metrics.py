@@ -1,4 +1,4 @@
-"""Per-document sums → the metrics (docs/evaluation.md), their bootstrap intervals and paired differences.
+"""Per-document sums → the values of all metrics, their bootstrap intervals and paired differences.
 
 A bootstrap resample is a vector of document weights, and every metric is a function of weighted sums; so all resamples
 of all rows are computed at once, and a difference uses the same resamples on both sides (it is paired).
@@ -6,7 +6,7 @@ of all rows are computed at once, and a difference uses the same resamples on bo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rational_sae.evaluation.firing import firing
 from rational_sae.evaluation.measure import Measurements, RowSums
+from rational_sae.metrics import METRICS, Sums
 
 RESAMPLES = 2000
 COVERAGE = 0.95
@@ -53,18 +54,14 @@ def results(sums: Measurements, compare: list[tuple[str, str]], *, seed: int = 0
         [np.ones(documents), resampled.astype(np.float64)]
     )  # [1 + RESAMPLES, documents]; the first is the sample itself
     figures = {name: _figures(sums, name, weights) for name in sums.rows}
-    alive = {name: float((row.fired > 0).double().mean()) for name, row in sums.rows.items()}
     return Results(
-        {
-            name: {key: float(v[0]) for key, v in row.items()} | {"alive_fraction": alive[name]}
-            for name, row in figures.items()
-        },
-        {name: {key: _interval(v) for key, v in row.items()} for name, row in figures.items()},
+        {name: {key: float(v.flat[0]) for key, v in row.items()} for name, row in figures.items()},
+        {name: {key: _interval(v) for key, v in row.items() if v.ndim} for name, row in figures.items()},
         {
             f"{row} - {base}": {
                 key: {"value": float(d[0]), "interval": _interval(d)}
                 for key in figures[row]
-                if key in figures[base]
+                if key in figures[base] and figures[row][key].ndim
                 for d in [figures[row][key] - figures[base][key]]
             }
             for row, base in compare
@@ -75,50 +72,45 @@ def results(sums: Measurements, compare: list[tuple[str, str]], *, seed: int = 0
 
 
 def _figures(sums: Measurements, name: str, weights: NDArray[np.float64]) -> Figures:
-    """Every metric of one row: [1 + RESAMPLES] each."""
+    """Every metric that a row has: [1 + RESAMPLES] each, or one number."""
+    of_row = _sums(sums, name, weights)
+    found = ((key, one.of(of_row)) for key, one in METRICS.items() if one.of)
+    return {key: np.asarray(values) for key, values in found if values is not None}
+
+
+def _sums(sums: Measurements, name: str, weights: NDArray[np.float64]) -> Sums:
+    """One row's sums over documents, resampled. weights: [1 + RESAMPLES, documents]."""
     row = sums.rows[name]
     tokens = weights @ sums.tokens.numpy()
     predictions = weights @ sums.predictions.numpy()
     centre, squared = weights @ sums.x.numpy(), weights @ sums.x_squared.numpy()
     if name in sums.centred:
         centre, squared = centre - centre.mean(-1, keepdims=True), squared - weights @ sums.x_mean_squared.numpy()
-    variance = squared - (centre**2).sum(-1) / tokens
-    ce = {kind: weights @ column.numpy() / predictions for kind, column in sums.ce.items()}
+    everywhere = {**sums.everywhere, "sae": row.ce_everywhere}
+    own = Sums(
+        tokens=tokens,
+        predictions=predictions,
+        variance=squared - (centre**2).sum(-1) / tokens,
+        ce={kind: weights @ column.numpy() / predictions for kind, column in sums.ce.items()},
+        everywhere={kind: weights @ column.numpy() for kind, column in everywhere.items()},
+        columns=_weighted(row, weights),
+        fired=row.fired.numpy(),
+    )
+    if name in sums.at_l0:
+        return replace(own, at_l0=replace(own, columns=_weighted(sums.at_l0[name], weights)))
+    return replace(own, at_l0=own) if _has_reference_l0(sums, name) else own
 
-    everywhere = {kind: weights @ column.numpy() for kind, column in sums.everywhere.items()}
-    ce_everywhere = weights @ row.ce_everywhere.numpy()
 
-    def reconstruction(part: RowSums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return weights @ part.squared_error.numpy() / variance, weights @ part.ce.numpy() / predictions
-
-    fvu, ce_sae = reconstruction(row)
-    figures = {
-        "mse": weights @ row.squared_error.numpy() / tokens,
-        "fvu": fvu,
-        "explained_variance": 1 - fvu,
-        "l0": weights @ row.l0.numpy() / tokens,
-        "l0_eps": weights @ row.l0_eps.numpy() / tokens,
-        "ce_clean": ce["clean"],
-        "ce_sae": ce_sae,
-        "ce_zero": ce["zero"],
-        "ce_mean": ce["mean"],
-        "delta_ce": ce_sae - ce["clean"],
-        "loss_recovered": (ce["zero"] - ce_sae) / (ce["zero"] - ce["clean"]),
-        "loss_recovered_mean": (ce["mean"] - ce_sae) / (ce["mean"] - ce["clean"]),
-        "ce_loss_score": (everywhere["zero"] - ce_everywhere) / (everywhere["zero"] - everywhere["clean"]),
-        "kl": weights @ row.kl.numpy() / predictions,
-        "top1_agreement": weights @ row.agreed.numpy() / predictions,
-    }
-    if name in sums.at_l0 or _has_reference_l0(sums, name):
-        fvu_at_l0, ce_at_l0 = reconstruction(sums.at_l0.get(name, row))
-        figures |= {"fvu_at_l0": fvu_at_l0, "delta_ce_at_l0": ce_at_l0 - ce["clean"]}
-    return figures
+def _weighted(row: RowSums, weights: NDArray[np.float64]) -> Figures:
+    return {name: weights @ column.numpy() for name, column in row.columns.items()}
 
 
 def _has_reference_l0(sums: Measurements, name: str) -> bool:
     """Whether a row that was not moved can stand for itself at the reference's L0."""
-    reference = sums.rows.get(sums.reference)
-    return reference is not None and abs(float(sums.rows[name].l0.sum() / reference.l0.sum()) - 1) <= SAME_L0
+    if sums.reference not in sums.rows:
+        return False
+    own, reference = (sums.rows[one].columns["l0"].sum() for one in (name, sums.reference))
+    return abs(float(own / reference) - 1) <= SAME_L0
 
 
 def _interval(values: NDArray[np.float64]) -> list[float]:

@@ -13,10 +13,8 @@ from scipy import sparse
 from torch import Tensor
 
 from rational_sae.data.activations import Reader
+from rational_sae.report.rows import ACTIVATIONS
 from rational_sae.sae.model import SAE
-
-ACTIVATIONS = "activations"
-"""The row that probes the raw residual vectors."""
 
 
 @dataclass(frozen=True)

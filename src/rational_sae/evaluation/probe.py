@@ -15,11 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rational_sae.metrics.probes import ALL
+
 MAX_ITERATIONS = 1000
 """SAEBench's."""
-
-ALL = 0
-"""As a k: every latent."""
 
 
 def balanced(

@@ -19,8 +19,9 @@ from rational_sae.data.activations import Reader
 from rational_sae.data.tokens import require_words
 from rational_sae.errors import SettingsError, TextError
 from rational_sae.evaluation.pooling import Pooled, pooled
-from rational_sae.evaluation.probe import ALL, accuracy, balanced
+from rational_sae.evaluation.probe import accuracy, balanced
 from rational_sae.evaluation.tasks import Task
+from rational_sae.metrics.probes import LATENTS_OF
 from rational_sae.sae.model import SAE
 from rational_sae.support.progress import Progress, Silent
 
@@ -29,9 +30,6 @@ FEWEST_PER_CLASS = 100
 
 FEWEST_PROBE_TEXTS, MOST_PROBE_TEXTS = 40, 10**7
 """Training texts of one probe: fewer leave 5 of a class to test on; there are no tasks with more."""
-
-KEYS = {"probe_k1": 1, "probe_k2": 2, "probe_k5": 5, "probe_k20": 20, "probe_dense": ALL}
-"""SAEBench's k and a larger one; every latent."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ class Probing:
     def means(self) -> dict[str, dict[str, NDArray[np.float64]]]:
         """Row, then key → [seeds] mean accuracy over tasks."""
         scores = [task.scores for task in self.tasks.values()]
-        return {row: {key: np.mean([s[row][key] for s in scores], axis=0) for key in KEYS} for row in scores[0]}
+        return {row: {key: np.mean([s[row][key] for s in scores], axis=0) for key in LATENTS_OF} for row in scores[0]}
 
     def add_to(
         self,
@@ -124,7 +122,7 @@ class Probing:
         for name, found in differences.items():
             row, _, base = name.rpartition(" - ")
             if row in means and base in means:
-                for key in KEYS:
+                for key in LATENTS_OF:
                     change = means[row][key] - means[base][key]
                     found[key] = {"value": float(change.mean()), "interval": interval(change)}
 
@@ -188,7 +186,7 @@ def _scores(
     test = min(fewest // 5, protocol.per_class[1])
     train = min(fewest - test, protocol.per_class[0])
     positives = task.classes if len(task.classes) > 2 else task.classes[:1]
-    scores = {row: {key: np.zeros(len(protocol.seeds)) for key in KEYS} for row in codes.rows}
+    scores = {row: {key: np.zeros(len(protocol.seeds)) for key in LATENTS_OF} for row in codes.rows}
     not_converged = 0
     for number, seed in enumerate(protocol.seeds):
         generator = torch.Generator().manual_seed(seed)
@@ -205,7 +203,7 @@ def _scores(
             for positive in positives
         ]
         for row, z in codes.rows.items():
-            for key, k in KEYS.items():
+            for key, k in LATENTS_OF.items():
                 results = [accuracy(z[a], a_labels, z[b], b_labels, k) for a, a_labels, b, b_labels in draws]
                 scores[row][key][number] = np.mean([value for value, _ in results])
                 not_converged += sum(not converged for _, converged in results)

@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 import altair as alt
 
+from rational_sae.metrics import metric
 from rational_sae.report.numbers import format_value
-from rational_sae.report.palette import GATES, Stroke, strokes
+from rational_sae.report.rows import ROWS, RSAE, TEACHER, in_order, row_label, strokes
+from rational_sae.report.strokes import Stroke
 from rational_sae.report.table import table_rows
-from rational_sae.report.vocabulary import METRICS, ROWS, in_order, row_label
 
 MOST_POINTS = 250
 """Longer curves are averaged in blocks: more points than pixels only make the page heavy."""
@@ -26,6 +27,13 @@ INK = "#808080"
 """Rules and bars that belong to no row: legible on white and on black."""
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.split(".")[:2])
 """The version of Vega-Lite that the installed Altair writes, as vl-convert names it."""
+
+GATES: dict[str, Stroke] = {
+    "teacher": ROWS[TEACHER].stroke,
+    "initial": ROWS["init"].stroke,
+    "fine-tuned": ROWS[RSAE].stroke,
+}
+"""The curves of the gate plot."""
 
 Layers = alt.LayerChart | alt.FacetChart
 """What Altair's types say of layered charts; none here is faceted."""
@@ -90,7 +98,7 @@ def training_group(report: Mapping[str, Any]) -> Group | None:
     """What was minimised, the sparsity it was held to, and what validation said."""
     curves = report.get("curves") or {}
     train, validation = curves.get("train") or {}, curves.get("validation") or {}
-    styles = strokes(in_order([*train, *(name for name in validation if name not in train)], ROWS))
+    styles = strokes(in_order([*train, *(name for name in validation if name not in train)]))
     if not styles:
         return None
     panels = []
@@ -117,7 +125,7 @@ def firing_group(report: Mapping[str, Any]) -> Group | None:
     firing = report.get("firing")
     if not firing or not firing["counts"]:
         return None
-    styles = strokes(in_order(firing["counts"], ROWS))
+    styles = strokes(in_order(firing["counts"]))
     edges = [10.0**edge for edge in firing["edges_log10"]]
     points = [
         {"frequency": edge, "line": row_label(name), "latents": count}
@@ -154,9 +162,9 @@ def comparison_group(report: Mapping[str, Any]) -> Group | None:
                 text = f"{cell.text} {cell.interval}".strip()
                 points.append({"line": row.label, "value": cell.value, "low": low, "high": high, "text": text})
         if len(points) > 1:
-            teacher = next((row.cells[key].value for row in rows if row.name == "teacher"), None)
-            chart = _error_bars(points, METRICS[key].label, styles, teacher)
-            panels.append(Panel(f"comparison-{key}", METRICS[key].label, chart))
+            teacher = next((row.cells[key].value for row in rows if row.name == TEACHER), None)
+            chart = _error_bars(points, metric(key).label, styles, teacher)
+            panels.append(Panel(f"comparison-{key}", metric(key).label, chart))
     return Group("comparison", panels, styles) if panels else None
 
 
@@ -176,7 +184,7 @@ def _validation_panel(validation: Mapping[str, Any], styles: Mapping[str, Stroke
 
 def _curve_points(curves: Mapping[str, Any], key: str) -> tuple[list[dict[str, Any]], int]:
     """Every row's points, averaged in blocks of the size also returned."""
-    curves = {name: curves[name] for name in in_order(curves, ROWS) if curves[name].get(key)}
+    curves = {name: curves[name] for name in in_order(curves) if curves[name].get(key)}
     block = max((math.ceil(len(curve["step"]) / MOST_POINTS) for curve in curves.values()), default=1)
     points = []
     for name, curve in curves.items():

@@ -6,23 +6,18 @@ measured is listed as open, never counted as fine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rational_sae.metrics import METRICS, metric, named
 from rational_sae.report.numbers import format_share, format_value
-from rational_sae.report.table import Cell, Row, difference_rows
-from rational_sae.report.vocabulary import PROBES, metric, row_label
+from rational_sae.report.rows import ROWS, RSAE, TEACHER, against, row_label
+from rational_sae.report.table import Cell, Line, difference_rows
 
 QUALITY = ("fvu", "delta_ce")
 """A gain in one of these is a reason to replace."""
 AT_L0 = "_at_l0"
-OTHERS = ("loss_recovered", "kl", "top1_agreement", *PROBES)
-RELATIVE = ("fvu", "fvu_at_l0", "delta_ce", "delta_ce_at_l0", "kl")
-"""Shares of the base mean something here: these are ≥ 0, and 0 is perfect."""
-ALTERNATIVES = ("control_native", "control_jumprelu", "identity", "teacher_rescaled")
-"""Cheaper ways to a better SAE, which the rational has to beat."""
-NAMED = {"rsae": "the rational SAE", "teacher": "its teacher"}
 EQUAL_L0 = 0.01
 """Relative difference of L0 above which figures at each row's own L0 are not like for like."""
 
@@ -58,7 +53,7 @@ class Decision:
     worse: list[Fact]
     unclear: list[Fact]
     alternatives: list[tuple[str, list[Fact]]]
-    """What the row gains over each cheaper alternative."""
+    """What the row gains over each cheaper way to a better SAE."""
     cautions: list[str]
 
 
@@ -66,11 +61,11 @@ def decisions(report: Mapping[str, Any]) -> list[Decision]:
     """The rational SAE against its teacher; without one, every row that is compared with another."""
     rows = {row.name: row for row in difference_rows(report)}
     pairs = list(_pairs(report, rows))
-    wanted = [pair for pair in pairs if pair == ("rsae", "teacher")] or pairs
+    wanted = [pair for pair in pairs if pair == (RSAE, TEACHER)] or pairs
     return [one for row, base in wanted if (one := _decide(report, rows, row, base))]
 
 
-def _pairs(report: Mapping[str, Any], rows: Mapping[str, Row]) -> Iterator[tuple[str, str]]:
+def _pairs(report: Mapping[str, Any], rows: Mapping[str, Line]) -> Iterator[tuple[str, str]]:
     """Differences whose two sides are rows; a row's name may itself hold " - "."""
     for name in rows:
         for row in report["rows"]:
@@ -79,17 +74,18 @@ def _pairs(report: Mapping[str, Any], rows: Mapping[str, Row]) -> Iterator[tuple
                 yield row, base
 
 
-def _decide(report: Mapping[str, Any], rows: Mapping[str, Row], row: str, base: str) -> Decision | None:
+def _decide(report: Mapping[str, Any], rows: Mapping[str, Line], row: str, base: str) -> Decision | None:
     quality = _quality(rows[f"{row} - {base}"])
     matched = quality != QUALITY
-    facts = _facts(report, rows[f"{row} - {base}"], base, (*quality, *OTHERS))
+    weighed = [key for key, one in METRICS.items() if one.weighed]
+    facts = _facts(report, rows[f"{row} - {base}"], base, [*quality, *weighed])
     if not facts:
         return None
     better, worse, unclear = ([f for f in facts if f.outcome == kind] for kind in ("better", "worse", "unclear"))
     gained = {fact.label for fact in better} & {metric(key).label for key in quality}
     ours, theirs = (report["rows"][name].get("l0") for name in (row, base))
     apart = "" if matched else _apart(ours, theirs, bool(better), bool(worse))
-    subject, teacher = (NAMED.get(name) or row_label(name) for name in (row, base))
+    subject, teacher = (_called(name) for name in (row, base))
     return Decision(
         f"May {subject} replace {teacher}?",
         _answer(teacher, bool(gained), [f.label for f in better], [f.label for f in worse], apart),
@@ -97,21 +93,25 @@ def _decide(report: Mapping[str, Any], rows: Mapping[str, Row], row: str, base: 
         worse,
         unclear,
         [
-            (row_label(other), found)
-            for other in ALTERNATIVES
-            if other != base and (name := f"{row} - {other}") in rows
-            if (found := _facts(report, rows[name], other, _quality(rows[name])))
+            (row_label(other.name), found)
+            for other in against()[1:]
+            if other.name != base and (name := f"{row} - {other.name}") in rows
+            if (found := _facts(report, rows[name], other.name, _quality(rows[name])))
         ],
         list(_cautions(report, row, base, matched=matched)),
     )
 
 
-def _quality(row: Row) -> tuple[str, ...]:
+def _called(name: str) -> str:
+    return (ROWS[name].called if name in ROWS else "") or row_label(name)
+
+
+def _quality(row: Line) -> tuple[str, ...]:
     """FVU and ΔCE at equal L0 where that was measured, else at each row's own."""
     return tuple(f"{key}{AT_L0}" if _known(row, f"{key}{AT_L0}") else key for key in QUALITY)
 
 
-def _known(row: Row, key: str) -> bool:
+def _known(row: Line, key: str) -> bool:
     """Whether the difference has an interval."""
     return key in row.cells and bool(row.cells[key].outcome)
 
@@ -145,7 +145,7 @@ def _apart(ours: float | None, theirs: float | None, better: bool, worse: bool) 
     return ""
 
 
-def _facts(report: Mapping[str, Any], row: Row, base: str, keys: tuple[str, ...]) -> list[Fact]:
+def _facts(report: Mapping[str, Any], row: Line, base: str, keys: Sequence[str]) -> list[Fact]:
     return [_fact(report, row.name, base, row.cells[key]) for key in keys if _known(row, key)]
 
 
@@ -153,7 +153,7 @@ def _fact(report: Mapping[str, Any], name: str, base: str, cell: Cell) -> Fact:
     before = report["rows"][base].get(cell.key)
     after = report["rows"][name.removesuffix(f" - {base}")].get(cell.key)
     share = ""
-    if cell.key in RELATIVE and before and before > 0 and cell.value is not None:
+    if metric(cell.key).relative and before and before > 0 and cell.value is not None:
         share = format_share(cell.value / before)
     change = f"{format_value(cell.key, before)} → {format_value(cell.key, after)}"
     return Fact(metric(cell.key).label, change, cell.text, cell.interval, share, cell.outcome)
@@ -173,7 +173,7 @@ def _cautions(report: Mapping[str, Any], row: str, base: str, *, matched: bool) 
             f"({format_share(ours / theirs - 1)}).{held}"
         )
     found = (report.get("differences") or {}).get(f"{row} - {base}") or {}
-    if not any(key in found for key in PROBES):
+    if not any(key in found for key in named("probing")):
         yield "Sparse probing was not measured: whether latents mean as much as before is open."
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rational_sae.metrics import metric
 from rational_sae.report.numbers import format_value
-from rational_sae.report.vocabulary import STATUSES, metric, row_label
+from rational_sae.report.rows import row_label
+from rational_sae.report.statuses import STATUSES
 
 SHOWN = ("change", "cos_decoder", "cos_encoder", "correlation")
 """Of each latent, in this order."""
@@ -53,7 +55,7 @@ def filters(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(status, words with their count) of the statuses that occur."""
     latents = (report.get("features") or {}).get("latents") or []
     found = [latent["status"] for latent in latents]
-    named = [(status, words, found.count(status)) for status, words in STATUSES.items()]
+    named = [(key, status.words, found.count(key)) for key, status in STATUSES.items()]
     return [(status, f"{words} ({count})") for status, words, count in named if count]
 
 
@@ -62,7 +64,7 @@ def _latent(latent: Mapping[str, Any], rows: list[str]) -> dict[str, Any]:
     return {
         "latent": latent["latent"],
         "status": latent["status"],
-        "words": STATUSES[latent["status"]],
+        "words": STATUSES[latent["status"]].words,
         "facts": [[metric(key).label, format_value(key, latent[key])] for key in SHOWN if key in latent],
         "density": [format_value("density", density.get(row)) for row in rows],
         "sort": {

@@ -13,7 +13,7 @@ from rational_sae.errors import OutputError
 from rational_sae.rational import Fit
 from rational_sae.rational.grids import clustered_pieces
 from rational_sae.report.charts import Layers
-from rational_sae.report.palette import STROKES
+from rational_sae.report.rows import ROWS, RSAE, TEACHER
 from rational_sae.support.outputs import check_file, write_file
 
 WIDTH, HEIGHT = 640, 240
@@ -69,7 +69,7 @@ def fit_chart(fit: Fit) -> alt.VConcatChart:
 
 
 def _curves(rows: list[dict[str, object]]) -> alt.Chart:
-    scale = alt.Scale(domain=["target", "fit"], range=[STROKES["teacher"].colour, STROKES["rsae"].colour])
+    scale = alt.Scale(domain=["target", "fit"], range=[ROWS[TEACHER].stroke.colour, ROWS[RSAE].stroke.colour])
     return (
         alt.Chart(alt.Data(values=rows))
         .mark_line(clip=True)
@@ -103,7 +103,7 @@ def _axis(fit: Fit, kink: float | None) -> alt.X:
 def _errors(rows: list[dict[str, object]], points: list[dict[str, float]], error: float, x: alt.X) -> Layers:
     scale = alt.Scale(domain=[-1.15 * error, 1.15 * error]) if np.isfinite(error) and error > 0 else alt.Scale()
     y = alt.Y("error:Q", title="error, weighted", scale=scale, axis=alt.Axis(format=".1e"))
-    line = alt.Chart(alt.Data(values=rows)).mark_line(color=STROKES["rsae"].colour, strokeWidth=1, clip=True)
+    line = alt.Chart(alt.Data(values=rows)).mark_line(color=ROWS[RSAE].stroke.colour, strokeWidth=1, clip=True)
     marks = alt.Chart(alt.Data(values=points)).mark_point(color="#2f86d6", filled=True, size=36, opacity=1)
     levels = alt.Chart(alt.Data(values=[{"error": error}, {"error": -error}])).mark_rule(
         color="#808080", strokeDash=[2, 3]

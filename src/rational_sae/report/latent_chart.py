@@ -7,10 +7,10 @@ from typing import Any
 
 import altair as alt
 
+from rational_sae.metrics import metric
 from rational_sae.report.charts import Group, Layers, Panel, shape_of
 from rational_sae.report.numbers import format_value
-from rational_sae.report.palette import STATUS
-from rational_sae.report.vocabulary import STATUSES, metric
+from rational_sae.report.statuses import STATUSES
 
 QUANTITIES = ("cos_decoder", "correlation")
 
@@ -19,14 +19,14 @@ def latent_group(report: Mapping[str, Any]) -> Group | None:
     """A point a latent; a latent that never fires has no place on the axis and is left out."""
     features = report.get("features") or {}
     found = [latent for latent in features.get("latents") or [] if _share(latent)]
-    statuses = [status for status in STATUSES if any(latent["status"] == status for latent in found)]
-    styles = {STATUSES[status]: STATUS[status] for status in statuses}
+    statuses = [status for key, status in STATUSES.items() if any(latent["status"] == key for latent in found)]
+    styles = {status.words: status.stroke for status in statuses}
     panels = []
     for key in QUANTITIES:
         points = [
             {
                 "latent": latent["latent"],
-                "status": STATUSES[latent["status"]],
+                "status": STATUSES[latent["status"]].words,
                 "share": _share(latent),
                 "value": latent[key],
                 "text": format_value(key, latent[key]),

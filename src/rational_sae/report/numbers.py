@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rational_sae.report.vocabulary import KNOWN
+from rational_sae.metrics import METRICS
 
 ABSENT = "–"
 
@@ -29,7 +29,7 @@ def format_value(key: str, value: Any) -> str:
         return str(value)
     if not math.isfinite(value):
         return ABSENT
-    known = KNOWN.get(key)
+    known = METRICS.get(key)
     if known is None:
         return str(value) if isinstance(value, int) else f"{value:.6g}"
     decimals = known.decimals

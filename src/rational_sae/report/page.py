@@ -10,13 +10,14 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from rational_sae.metrics import METRICS, metric, named
 from rational_sae.report.decision import RULE, decisions
 from rational_sae.report.features import ORDERS, browser_data, filters, summary_facts
 from rational_sae.report.numbers import format_value
+from rational_sae.report.rows import ROWS, RSAE, in_order, row_label
 from rational_sae.report.schema import check_report, to_plain
 from rational_sae.report.sweep_table import sweep_sheets
-from rational_sae.report.table import Row, absorption_rows, difference_rows, having, probing_rows, table_rows
-from rational_sae.report.vocabulary import HEADLINE, KNOWN, LATENT, PROBES, ROWS, in_order, metric, row_label
+from rational_sae.report.table import Line, absorption_rows, difference_rows, having, probing_rows, table_rows
 from rational_sae.support.safe_text import all_printable
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ DETAILS = (
 )
 
 
-Table = tuple[list[str], list[Row]]
+Table = tuple[list[str], list[Line]]
 """Keys and rows."""
 
 
@@ -113,6 +114,7 @@ def _page(name: str, title: str, drawn: Iterable[Group], **context: Any) -> str:
             specs=specs,
             embedded=embedded,
             metric=metric,
+            subject=RSAE,
             **context,
         )
     )
@@ -127,10 +129,10 @@ def _groups(plain: Mapping[str, Any]) -> dict[str, Group]:
     drawn = (
         charts.comparison_group(plain),
         pareto_group(plain),
-        latent_group(plain),
         charts.gate_group(plain),
         charts.training_group(plain),
         charts.firing_group(plain),
+        latent_group(plain),
     )
     return {group.name: group for group in drawn if group}
 
@@ -176,13 +178,13 @@ def _spec(chart: Any) -> dict[str, Any]:
     return sized.configure(font=FONT, legend={"disable": True}, view={"stroke": None}, axis=axis).to_dict()
 
 
-def _tables(rows: list[Row]) -> dict[str, Table]:
+def _tables(rows: list[Line]) -> dict[str, Table]:
     """Keys and rows of the main table, of the probes, and of what remains; those that have something."""
     present = list(dict.fromkeys(key for row in rows for key in row.cells))
     split = {
-        "main": [key for key in HEADLINE if key in present],
-        "probing": [key for key in PROBES if key in present],
-        "further": [key for key in present if key not in HEADLINE and key not in PROBES],
+        "main": [key for key in named("headline") if key in present],
+        "probing": [key for key in named("probing") if key in present],
+        "further": [key for key in present if key not in named("headline", "probing")],
     }
     return {which: (keys, found) for which, keys in split.items() if (found := having(rows, keys))}
 
@@ -217,17 +219,17 @@ def _facts(section: Mapping[str, Any] | None, key: str = "", prefix: str = "") -
 
 def _dead(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     dead = (report.get("firing") or {}).get("dead") or {}
-    return [(row_label(name), format_value("dead", dead[name])) for name in in_order(dead, ROWS)]
+    return [(row_label(name), format_value("dead", dead[name])) for name in in_order(dead)]
 
 
-def _row_meanings(rows: Iterable[Row]) -> list[tuple[str, str]]:
+def _row_meanings(rows: Iterable[Line]) -> list[tuple[str, str]]:
     """(label, meaning) of every known row that the page shows."""
     shown = {row.name for row in rows}
-    return [(row_label(name), meaning) for name, meaning in ROWS.items() if name in shown]
+    return [(row_label(name), row.words) for name, row in ROWS.items() if name in shown]
 
 
-def _glossary(rows: Iterable[Row], *, latents: bool) -> list[tuple[str, str, str]]:
+def _glossary(rows: Iterable[Line], *, latents: bool) -> list[tuple[str, str, str]]:
     """(label, key, definition) of every metric that the page shows."""
     shown = {key for row in rows for key in row.cells}
-    shown |= set(LATENT) if latents else set()
-    return [(m.label, key, m.definition) for key, m in KNOWN.items() if key in shown]
+    shown |= set(named("latent")) if latents else set()
+    return [(m.label, key, m.words) for key, m in METRICS.items() if key in shown]

@@ -8,11 +8,11 @@ from typing import Any
 
 import altair as alt
 
+from rational_sae.metrics import metric
 from rational_sae.report.charts import Group, Layers, Panel, lines_of, shape_of
 from rational_sae.report.numbers import format_interval, format_value
-from rational_sae.report.palette import Stroke, strokes
-from rational_sae.report.sweep_table import HIDDEN
-from rational_sae.report.vocabulary import ROWS, in_order, metric, row_label
+from rational_sae.report.rows import in_order, row_label, shown_in_sweep, strokes
+from rational_sae.report.strokes import Stroke
 
 QUANTITIES = ("fvu", "delta_ce")
 
@@ -43,7 +43,7 @@ def pareto_groups(found: Mapping[str, Any]) -> list[Group]:
 
 def _group(key: tuple[str, str, str], cells: Mapping[str, Mapping[str, Any]], number: int) -> Group:
     model, hook, family = key
-    rows = [row for row in _rows(cells.values()) if row not in HIDDEN]
+    rows = shown_in_sweep(_rows(cells.values()))
     styles = _styles(rows)
     panels = []
     for quantity in QUANTITIES:
@@ -58,7 +58,7 @@ def _group(key: tuple[str, str, str], cells: Mapping[str, Mapping[str, Any]], nu
 def _rows(holders: Iterable[Mapping[str, Any]]) -> list[str]:
     """Names of the rows that any of the holders has an L0 for, in the order of display."""
     found = (name for holder in holders for name, row in holder["rows"].items() if row.get("l0") is not None)
-    return in_order(dict.fromkeys(found), ROWS)
+    return in_order(dict.fromkeys(found))
 
 
 def _styles(rows: Iterable[str]) -> dict[str, Stroke]:

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rational_sae.metrics import metric
 from rational_sae.report.numbers import ABSENT, format_interval, format_value
-from rational_sae.report.vocabulary import ROWS, in_order, metric, row_label
+from rational_sae.report.rows import TEACHER, row_label, shown_in_sweep
 
 SHOWN = ("fvu_at_l0", "delta_ce_at_l0", "loss_recovered", "l0", "alive_fraction")
-HIDDEN = ("teacher_rescaled", "init_hard")
-"""Rows that only a cell's own report shows."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,11 @@ def sweep_sheets(found: Mapping[str, Any]) -> list[Sheet]:
 
 def _metric(found: Mapping[str, Any], key: str) -> Sheet:
     cells = found["cells"]
-    rows = [r for r in in_order(dict.fromkeys(r for c in cells.values() for r in c["rows"]), ROWS) if r not in HIDDEN]
+    rows = shown_in_sweep(dict.fromkeys(row for cell in cells.values() for row in cell["rows"]))
     lines = []
     for name, cell in cells.items():
         mark = " (development)" if cell["development"] else ""
-        start = [Field(name + mark), _field(cell, "teacher", "l0")]
+        start = [Field(name + mark), _field(cell, TEACHER, "l0")]
         lines.append(start + [_field(cell, row, key) for row in rows])
     return Sheet(metric(key).label, ["cell", "L0", *map(row_label, rows)], lines)
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rational_sae.metrics import METRICS, metric
 from rational_sae.report.numbers import format_difference, format_interval, format_value
-from rational_sae.report.vocabulary import KNOWN, ROWS, in_order, metric, row_label
+from rational_sae.report.rows import in_order, row_label
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class Line:
     """One line: an SAE with its metrics, or a comparison with its differences."""
 
     name: str
@@ -32,7 +33,7 @@ class Row:
     cells: dict[str, Cell]
 
 
-def table_rows(report: Mapping[str, Any]) -> list[Row]:
+def table_rows(report: Mapping[str, Any]) -> list[Line]:
     """One row an SAE, in the order of display; every row has a cell for every key that any row has."""
     rows: Mapping[str, Mapping[str, float | None]] = report["rows"]
     intervals = report.get("intervals") or {}
@@ -43,10 +44,10 @@ def table_rows(report: Mapping[str, Any]) -> list[Row]:
         interval = format_interval(key, (intervals.get(name) or {}).get(key))
         return Cell(key, value, format_value(key, value), interval)
 
-    return [Row(name, row_label(name), {key: cell(name, key) for key in keys}) for name in in_order(rows, ROWS)]
+    return [Line(name, row_label(name), {key: cell(name, key) for key in keys}) for name in in_order(rows)]
 
 
-def difference_rows(report: Mapping[str, Any]) -> list[Row]:
+def difference_rows(report: Mapping[str, Any]) -> list[Line]:
     """One row a comparison, as they come; a difference whose interval holds 0 is marked unclear."""
     differences: Mapping[str, Mapping[str, Any]] = report.get("differences") or {}
     keys = _keys(differences.values())
@@ -59,22 +60,22 @@ def difference_rows(report: Mapping[str, Any]) -> list[Row]:
             key, value, format_difference(key, value), text, _outcome(key, interval) if text and interval else ""
         )
 
-    return [Row(name, row_label(name), {key: cell(name, key) for key in keys}) for name in differences]
+    return [Line(name, row_label(name), {key: cell(name, key) for key in keys}) for name in differences]
 
 
-def having(rows: Iterable[Row], keys: Iterable[str]) -> list[Row]:
+def having(rows: Iterable[Line], keys: Iterable[str]) -> list[Line]:
     """The rows that have a number for any of the keys: raw activations, say, have only probes."""
     keys = list(keys)
     return [row for row in rows if any(key in row.cells and row.cells[key].value is not None for key in keys)]
 
 
-def probing_rows(report: Mapping[str, Any]) -> dict[str, list[Row]]:
+def probing_rows(report: Mapping[str, Any]) -> dict[str, list[Line]]:
     """Task → its table: one row an SAE."""
     tasks = (report.get("probing") or {}).get("tasks") or {}
     return {name: _measured_rows(task["rows"]) for name, task in tasks.items()}
 
 
-def absorption_rows(report: Mapping[str, Any]) -> list[Row]:
+def absorption_rows(report: Mapping[str, Any]) -> list[Line]:
     """One row an SAE with the numbers of the first-letter task; what is no number is left to report.json."""
     rows: Mapping[str, Mapping[str, Any]] = report.get("absorption") or {}
     return _measured_rows(
@@ -88,7 +89,7 @@ def _as_measured(value: Any) -> Mapping[str, Any] | None:
     return {"value": value} if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def _measured_rows(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Row]:
+def _measured_rows(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Line]:
     keys = _keys(rows.values())
 
     def cell(name: str, key: str) -> Cell:
@@ -96,11 +97,11 @@ def _measured_rows(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[
         value = found.get("value")
         return Cell(key, value, format_value(key, value), format_interval(key, found.get("interval")))
 
-    return [Row(name, row_label(name), {key: cell(name, key) for key in keys}) for name in in_order(rows, ROWS)]
+    return [Line(name, row_label(name), {key: cell(name, key) for key in keys}) for name in in_order(rows)]
 
 
 def _keys(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    return in_order(dict.fromkeys(key for row in rows for key in row), KNOWN)
+    return in_order(dict.fromkeys(key for row in rows for key in row), METRICS)
 
 
 def _outcome(key: str, interval: tuple[float, float]) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rational_sae.metrics import metric, named
 from rational_sae.report.decision import Decision, Fact, decisions
 from rational_sae.report.sweep_table import sweep_sheets
-from rational_sae.report.table import Cell, Row, difference_rows, having, table_rows
-from rational_sae.report.vocabulary import HEADLINE, PROBES, metric
+from rational_sae.report.table import Cell, Line, difference_rows, having, table_rows
 from rational_sae.support.safe_text import name_of, printable
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 STYLES = {"better": "green", "worse": "red", "differs": "yellow", "unclear": "dim"}
-KEYS = (*HEADLINE, *PROBES)
-LABEL_WIDTH = max(len(metric(key).label) for key in KEYS)
 LONGEST_WORD = 20
 
 
@@ -26,7 +24,7 @@ def print_table(report: Mapping[str, Any], console: Console) -> None:
 
     A table wider than the console is first shown without intervals, then split into several.
     """
-    rows, differences = having(table_rows(report), KEYS), having(difference_rows(report), KEYS)
+    rows, differences = having(table_rows(report), _keys()), having(difference_rows(report), _keys())
     if rows:
         given = any(cell.interval for row in rows for cell in row.cells.values())
         intervals = given and _width(rows, len(rows), True) <= console.width
@@ -75,18 +73,18 @@ def _written(fact: Fact) -> str:
     return f"{fact.label} {fact.change} ({fact.difference} {fact.interval}{share})"
 
 
-def _print(rows: list[Row], console: Console, title: str, *, intervals: bool) -> None:
+def _print(rows: list[Line], console: Console, title: str, *, intervals: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    keys = [key for key in KEYS if key in rows[0].cells]
+    keys = [key for key in _keys() if key in rows[0].cells]
     abreast = next((n for n in range(len(rows), 1, -1) if _width(rows, n, intervals) <= console.width), 1)
     for start in range(0, len(rows), abreast):
         block = rows[start : start + abreast]
         # A width of its own: a very narrow console wraps the lines, and loses nothing.
         width = _width(rows, len(block), intervals)
         table = Table(title=Text(title), title_justify="left", title_style="italic", box=None, width=width)
-        table.add_column("", width=LABEL_WIDTH, no_wrap=True)
+        table.add_column("", width=_label_width(), no_wrap=True)
         for row in block:
             table.add_column(
                 Text(name_of(row.label)), justify="right", width=_cell_width(rows, intervals), overflow="fold"
@@ -95,6 +93,15 @@ def _print(rows: list[Row], console: Console, title: str, *, intervals: bool) ->
             table.add_row(Text(metric(key).label), *(_cell(row.cells[key], intervals) for row in block))
         console.print(table, crop=False)
         console.print()
+
+
+def _keys() -> list[str]:
+    """Metrics that a terminal has room for."""
+    return named("headline", "probing")
+
+
+def _label_width() -> int:
+    return max(len(metric(key).label) for key in _keys())
 
 
 def _cell(cell: Cell, intervals: bool) -> Text:
@@ -106,14 +113,15 @@ def _cell(cell: Cell, intervals: bool) -> Text:
     return text
 
 
-def _width(rows: list[Row], abreast: int, intervals: bool) -> int:
+def _width(rows: list[Line], abreast: int, intervals: bool) -> int:
     """Characters that so many rows take side by side; rich pads every column by one on each side."""
-    return LABEL_WIDTH + 2 + abreast * (_cell_width(rows, intervals) + 2)
+    return _label_width() + 2 + abreast * (_cell_width(rows, intervals) + 2)
 
 
-def _cell_width(rows: list[Row], intervals: bool) -> int:
+def _cell_width(rows: list[Line], intervals: bool) -> int:
     """The longest of what is in a cell and of the words in the headings; a path may be folded."""
     words = [min(len(word), LONGEST_WORD) for row in rows for word in row.label.split()]
-    cells = [cell for row in rows for key, cell in row.cells.items() if key in KEYS]
+    keys = _keys()
+    cells = [cell for row in rows for key, cell in row.cells.items() if key in keys]
     texts = [len(f"{cell.text} {cell.outcome}".strip()) for cell in cells]
     return max([*words, *texts, *(len(cell.interval) for cell in cells if intervals)], default=1)

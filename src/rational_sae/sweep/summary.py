@@ -6,10 +6,11 @@ import math
 from typing import Any
 
 from rational_sae.report import SCHEMA
+from rational_sae.report.rows import RSAE, TEACHER, against
 from rational_sae.sweep.plan import Plan
 
 AT_L0 = ("fvu_at_l0", "delta_ce_at_l0")
-RATIOS = {"teacher": (*AT_L0, "l0"), "control_native": AT_L0, "control_jumprelu": AT_L0, "identity": AT_L0}
+RATIOS = {base.name: (*AT_L0, "l0") if base.name == TEACHER else AT_L0 for base in against() if base.as_base}
 """What is compared with each row, as ratios: below 1 is a gain."""
 
 
@@ -51,7 +52,7 @@ def ratios(cells: dict[str, dict[str, Any]]) -> dict[str, dict[str, dict[str, An
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for base, keys in RATIOS.items():
         for key in keys:
-            having = {name: cell for name, cell in cells.items() if _has(cell, base, key) and _has(cell, "rsae", key)}
+            having = {name: cell for name, cell in cells.items() if _has(cell, base, key) and _has(cell, RSAE, key)}
             if having:
                 found.setdefault(base, {})[key] = _ratio(having, base, key)
     return found
@@ -63,8 +64,8 @@ def _has(cell: dict[str, Any], row: str, key: str) -> bool:
 
 
 def _ratio(cells: dict[str, dict[str, Any]], base: str, key: str) -> dict[str, Any]:
-    each = {name: cell["rows"]["rsae"][key] / cell["rows"][base][key] for name, cell in cells.items()}
-    intervals = [cell["differences"][f"rsae - {base}"][key]["interval"] for cell in cells.values()]
+    each = {name: cell["rows"][RSAE][key] / cell["rows"][base][key] for name, cell in cells.items()}
+    intervals = [cell["differences"][f"{RSAE} - {base}"][key]["interval"] for cell in cells.values()]
     worst = max(each, key=lambda name: each[name])
     positive = all(ratio > 0 for ratio in each.values())
     return {

@@ -22,15 +22,13 @@ from torch import Tensor
 from rational_sae.check.verify import reconstruction
 from rational_sae.errors import SettingsError
 from rational_sae.gates.hard import SUPPORT_POINTS
-from rational_sae.gates.? import Mode
-from rational_sae.gates.rational import RationalGate
 from rational_sae.gates.transition import rectangle
 from rational_sae.rational import Fit
 from rational_sae.sae.match_l0 import can_match, can_shift, shifted, solve_shift
 from rational_sae.sae.model import SAE
-from rational_sae.upgrading.job import _starts as design
 from rational_sae.upgrading.settings import DEFAULT_TYPE, Settings
 from rational_sae.upgrading.start.initialise import RELATIVE_GAP, canonical
+from rational_sae.upgrading.start.rows import design
 from rational_sae.upgrading.train.candidate import Candidate
 from rational_sae.upgrading.train.finetune import finetune as train
 
@@ -80,7 +78,7 @@ class Figures(NamedTuple):
 
 
 def calibrate(
-    teacher: SAE, x: Tensor, *, degrees: tuple[int, int] = DEFAULT_TYPE, gate: Mode = "hard", seed: int = 0
+    teacher: SAE, x: Tensor, *, degrees: tuple[int, int] = DEFAULT_TYPE, gate: str = "hard", seed: int = 0
 ) -> Calibrated:
     """Give a ReLU, JumpReLU or TopK SAE a rational gate fitted to its own, and refit the shape on its pre-activations.
 
@@ -141,8 +139,7 @@ def finetune(
     trained = candidate.finish()
     if can_shift(trained):
         trained.gate.shift_(solve_shift(trained, seen, held))
-    if isinstance(trained.gate, RationalGate):
-        trained.gate.project_(SUPPORT_POINTS)
+    trained.gate.project_(SUPPORT_POINTS)
     curve: Any = candidate.validation
     return Finetuned(units.undo_(trained), candidate.kept_step, list(curve["step"]), list(curve["fvu"]))
 

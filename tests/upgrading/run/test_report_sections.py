@@ -91,7 +91,7 @@ def test_a_smooth_gate_is_compared_at_the_teachers_l0_by_as_many_of_its_codes(se
     row = report["rows"]["rsae"]
     assert row["l0"] == done.saes["rsae"].d_sae, "nothing of the finished gate is cut"
     at_l0, teacher = done.sums.at_l0["rsae"], done.sums.rows["teacher"]
-    assert float(at_l0.l0.sum()) == pytest.approx(float(teacher.l0.sum()), rel=1e-3)
+    assert float(at_l0.columns["l0"].sum()) == pytest.approx(float(teacher.columns["l0"].sum()), rel=1e-3)
     assert row["fvu_at_l0"] > row["fvu"]
     assert any("as many codes" in warning for warning in report["warnings"])
     assert "probing" not in report

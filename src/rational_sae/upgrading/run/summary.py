@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from rational_sae.gates.rational import RationalGate
+from rational_sae.report.rows import RSAE, against
 from rational_sae.sae.match_l0 import CHUNK
 from rational_sae.support.digests import digest
 from rational_sae.support.safe_text import redact, redacted
@@ -86,23 +87,17 @@ def _hashes(done: Upgrade) -> dict[str, str]:
 
 def verdict(rows: dict[str, dict[str, float]], differences: dict[str, Any]) -> str:
     """One plain sentence: what was gained over the teacher and over every control at the teacher's L0, or nothing."""
-    names = {
-        "teacher": "the teacher",
-        "control_native": "the teacher fine-tuned the same way with its own gate",
-        "control_jumprelu": "JumpReLU fine-tuning",
-        "identity": "the same machinery without the rational",
-    }
     parts = []
-    for base, words in names.items():
-        found = differences.get(f"rsae - {base}", {}).get("fvu_at_l0")
-        if found is None:
+    for base in against():
+        found = differences.get(f"{RSAE} - {base.name}", {}).get("fvu_at_l0")
+        if found is None or not base.as_base:
             continue
-        relative = found["value"] / rows[base]["fvu_at_l0"]
+        relative = found["value"] / rows[base.name]["fvu_at_l0"]
         low, high = found["interval"]
         if low <= 0 <= high:
-            parts.append(f"no clear difference from {words} ({relative:+.1%})")
+            parts.append(f"no clear difference from {base.as_base} ({relative:+.1%})")
         else:
-            parts.append(f"{abs(relative):.1%} {'lower' if relative < 0 else 'higher'} than {words}")
+            parts.append(f"{abs(relative):.1%} {'lower' if relative < 0 else 'higher'} than {base.as_base}")
     if not parts:
         return (
             f"The rational SAE's L0 of {rows['rsae']['l0']:.1f} cannot be moved to the teacher's "

@@ -1,0 +1,160 @@
+"""The rows of a report, in the order of display: one table of their names, words and strokes, and of what each is
+compared with.
+
+A new row is one entry of `ROWS`; every table, chart, sentence and glossary reads it from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rational_sae.report.strokes import DIAMOND, DOWN, SQUARE, UP, Stroke
+
+TEACHER, RSAE, ACTIVATIONS = "teacher", "rsae", "activations"
+"""Names of the rows that views single out."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of SAE in a report."""
+
+    name: str
+    """Its key in report.json."""
+    words: str
+    """What it is, in the glossary."""
+    stroke: Stroke
+    called: str = ""
+    """In the question and the answer at the top, where its label would not do."""
+    as_base: str = ""
+    """In the verdict, as what another is compared with; "" keeps it out of the verdict, and of a sweep's ratios."""
+    compared_with: tuple[str, ...] = ()
+    """Rows that it has to beat, the one that it replaces first."""
+    in_sweep: bool = True
+    """Whether a sweep's tables and charts show it, or a cell's own report alone."""
+
+
+_ALL = (
+    Row(
+        TEACHER,
+        "The SAE as it was given.",
+        Stroke("#808080"),
+        called="its teacher",
+        as_base="the teacher",
+    ),
+    Row(
+        "teacher_rescaled",
+        "The teacher with the best output scale, in closed form. It undoes shrinkage, "
+        "which is not the rational's merit.",
+        Stroke("#808080", (2, 3), SQUARE),
+        in_sweep=False,
+    ),
+    Row(
+        "shape",
+        "The teacher with the best shared shape of magnitudes, in closed form, on the same support.",
+        Stroke("#c2478f", (4, 2), SQUARE),
+        in_sweep=False,
+    ),
+    Row(
+        "init",
+        "The rational SAE before fine-tuning: the teacher's weights, the fitted and calibrated rational.",
+        Stroke("#a06cc8", (6, 3), DIAMOND),
+    ),
+    Row(
+        "init_hard",
+        "The same initialisation under the hard gate: exact zeros below the threshold.",
+        Stroke("#a06cc8", (2, 3), DOWN),
+        in_sweep=False,
+    ),
+    Row(
+        RSAE,
+        "The rational SAE, fine-tuned, at the step that validation kept.",
+        Stroke("#e0561b"),
+        called="the rational SAE",
+        compared_with=(TEACHER, "control_native", "control_jumprelu", "identity", "teacher_rescaled"),
+    ),
+    Row(
+        "identity",
+        "The same gate, scales, band and controller with r(t) = t: what the machinery gives without the rational.",
+        Stroke("#2e9b5b", (8, 3), DIAMOND),
+        as_base="the same machinery without the rational",
+    ),
+    Row(
+        "control_native",
+        "The teacher with its own gate, fine-tuned on the same tokens for the same steps.",
+        Stroke("#2f86d6", (4, 2), SQUARE),
+        as_base="the teacher fine-tuned the same way with its own gate",
+    ),
+    Row(
+        "control_jumprelu",
+        "The teacher with JumpReLU thresholds trained by straight-through gradients, on the same tokens.",
+        Stroke("#b98a14", (8, 3, 2, 3), UP),
+        as_base="JumpReLU fine-tuning",
+    ),
+    Row(
+        ACTIVATIONS,
+        "The residual vectors themselves, without any SAE: a reference for probing.",
+        Stroke("#6b7fd7", (2, 2), DOWN),
+    ),
+)
+
+ROWS: dict[str, Row] = {row.name: row for row in _ALL}
+
+OTHERS = (
+    Stroke("#c2478f"),
+    Stroke("#2a9d9d", shape=SQUARE),
+    Stroke("#7a8b2a", (4, 2), DIAMOND),
+    Stroke("#6b7fd7", (2, 2), UP),
+    Stroke("#b98a14", (8, 3), DOWN),
+)
+"""Of rows that are not in the table, say folders that were evaluated, in turn."""
+
+
+def in_order(names: Iterable[str], order: Iterable[str] | None = None) -> list[str]:
+    """Known names in their own order, by default that of the rows, then the unknown ones as they came.
+
+    >>> in_order(["mine", "rsae", "teacher"])
+    ['teacher', 'rsae', 'mine']
+    """
+    names, order = list(names), list(ROWS if order is None else order)
+    return [name for name in order if name in names] + [name for name in names if name not in order]
+
+
+def row_label(name: str) -> str:
+    """A row's name, or a difference's, as people read it; an unknown one, say a path, as it is.
+
+    >>> row_label("rsae - control_native"), row_label("runs/my_sae")
+    ('rsae − control native', 'runs/my_sae')
+    """
+    return " − ".join(part.replace("_", " ") if part in ROWS else part for part in name.split(" - "))
+
+
+def strokes(names: Iterable[str]) -> dict[str, Stroke]:
+    """A stroke for every row; a known row looks the same in every chart of every report."""
+    unknown = 0
+    chosen: dict[str, Stroke] = {}
+    for name in names:
+        if name in ROWS:
+            chosen[name] = ROWS[name].stroke
+        else:
+            chosen[name] = OTHERS[unknown % len(OTHERS)]
+            unknown += 1
+    return chosen
+
+
+def against(row: str = RSAE) -> list[Row]:
+    """What a row has to beat, in the order of the verdict; nothing for an unknown one.
+
+    >>> [base.name for base in against()][:2]
+    ['teacher', 'control_native']
+    """
+    return [ROWS[name] for name in (ROWS[row].compared_with if row in ROWS else ())]
+
+
+def shown_in_sweep(names: Iterable[str]) -> list[str]:
+    """Rows that a sweep's tables and charts show, in the order of display.
+
+    >>> shown_in_sweep(["rsae", "init_hard", "teacher"])
+    ['teacher', 'rsae']
+    """
+    return [name for name in in_order(names) if name not in ROWS or ROWS[name].in_sweep]
