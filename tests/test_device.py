@@ -191,8 +191,8 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "the paper's recipe": ("relu", {"recipe": "paper", "steps": 6}),
     "a smooth gate, with probes": ("relu", {"gate": "smooth", "probes": ("task.jsonl",), "probe_train": 160}),
     "a gate of k, decoders fitted again": ("topk", {"gate": "topk", "refit_decoder": True}),
-    "a scale for each token": ("topk", {"token_scale": 0.3, "calibrate": "reconstruction"}),
-    "closed-form shapes": ("jumprelu", {"solve_every": 2, "band": "above", "scales": "one", "penalty": "l1"}),
+    "calibrated to x": ("topk", {"calibrate": "reconstruction"}),
+    "the penalty of a ReLU": ("jumprelu", {"penalty": "l1"}),
     "a model in bfloat16": ("jumprelu", {"precision": "bfloat16", "sink": "keep", "steps": 4}),
     "several windows": ("relu", {"train_tokens": None, "calibrate": "none"}),
 }

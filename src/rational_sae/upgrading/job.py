@@ -47,7 +47,6 @@ from rational_sae.upgrading.start.initialise import (
     identity_gate,
     rational_start,
     threshold_start,
-    with_token_scale,
 )
 from rational_sae.upgrading.train.candidate import Candidate
 from rational_sae.upgrading.train.finetune import finetune
@@ -369,36 +368,22 @@ def _revivals(candidates: dict[str, Candidate]) -> list[str]:
 
 
 def _starts(sae: SAE, x: Tensor, settings: Settings) -> tuple[Start, Start, Calibration]:
-    """The row `init`, and the start that is trained: under the default gate with a scale for each token, and
-    element-wise for a TopK."""
+    """The row `init`, and the start that is trained: element-wise for a TopK."""
     mode, degrees = settings.gate, settings.type or DEFAULT_TYPE
     l0 = settings.target_l0 or reconstruction(sae, x)[1]
-    start = _with_options(rational_start(sae, x, degrees, mode), settings)
+    start = rational_start(sae, x, degrees, mode)
     hard, element_wise = start, sae
     if isinstance(sae.gate, TopKGate) and mode != "topk":
         threshold = torch.full((sae.d_sae,), solve_shift(sae.with_gate(ReLUGate()), x, l0), device=x.device)
         element_wise = sae.with_gate(ThresholdGate(threshold))
-        hard = _with_options(threshold_start(threshold, element_wise, x, degrees, mode), settings)
+        hard = threshold_start(threshold, element_wise, x, degrees, mode)
     calibration = calibrate(hard.init, element_wise, x, seed=settings.seed, apply=settings.calibrate != "none")
-    if mode == "hard" and settings.token_scale:
-        hard = with_token_scale(hard, sae, x, settings.token_scale, l0)
     if mode != "smooth" and settings.calibrate == "reconstruction":
         solve_shape_(hard.init, sae, x)
     if settings.form == "safe_pade":
         converted = replace(hard, init=SafePadeGate.of(hard.init))
         start, hard = (converted if start is hard else start), converted
     return start, hard, calibration
-
-
-def _with_options(start: Start, settings: Settings) -> Start:
-    """The start with one scale for all latents and a one-sided band, where the settings say so."""
-    gate = start.init
-    if settings.scales == "one":
-        with torch.no_grad():
-            gate.log_scale.fill_(float(gate.log_scale.median()))
-    if settings.band == "above":
-        gate.transition = start.transition.above()
-    return replace(start, transition=gate.transition)
 
 
 def starting_saes(prepared: Prepared, settings: Settings) -> dict[str, SAE]:

@@ -45,7 +45,7 @@ def gates(x: Tensor) -> dict[str, Gate]:
 
 
 def candidate(x: Tensor, gate: str = "rational") -> Candidate:
-    settings = Settings(teacher="synthetic", controls=(), type=(3, 2), solve_every=3)
+    settings = Settings(teacher="synthetic", controls=(), type=(3, 2))
     return Candidate("rsae", made(gates(x)[gate]), settings, x, 4.0)
 
 

@@ -59,15 +59,6 @@ def trained(one: Candidate, steps: int = 4) -> RationalGate:
     return gate_of(one)
 
 
-def test_one_scale_stays_one_scale_and_moves(x: Tensor) -> None:
-    one = candidate(x, scales="one", lr_threshold=1e-2)
-    before = gate_of(one).scale.detach().clone()
-    assert float(before.max() - before.min()) == 0.0
-    after = trained(one).scale.detach()
-    assert float(after.max() - after.min()) == 0.0
-    assert float(after[0]) != float(before[0])
-
-
 def test_scales_of_latents_start_in_proportion_to_thresholds_and_part(x: Tensor) -> None:
     one = candidate(x, lr_threshold=1e-2)
     before = gate_of(one)
@@ -82,23 +73,10 @@ def test_without_calibration_the_designed_shape_is_kept(x: Tensor) -> None:
     assert not torch.equal(designed.shape, fitted.shape)
 
 
-def test_a_shape_that_adam_leaves_alone_is_solved_at_the_steps_asked_for(x: Tensor) -> None:
-    one = candidate(x, lr_shape=0.0, solve_every=3)
+def test_a_shape_of_rate_0_is_left_alone(x: Tensor) -> None:
+    one = candidate(x, lr_shape=0.0)
     start = gate_of(one).shape.detach().clone()
-    assert torch.equal(trained(one, 2).shape.detach(), start)
-    one.step(one.calibration_x, 1.0, 3)
-    assert not torch.equal(gate_of(one).shape.detach(), start)
-
-
-def test_a_band_above_the_threshold_gives_the_entries_below_it_nothing(x: Tensor) -> None:
-    gate = gate_of(candidate(x, band="above"))
-    latent = torch.zeros(2, dtype=torch.long)
-    threshold, width = gate.threshold[0].detach(), gate.transition.half_width[0]
-    below, above = gate.transition.kernel(
-        torch.stack([threshold - width / 2, threshold + width / 8]), threshold, latent
-    )
-    assert float(below) == 0.0
-    assert float(above) > 0.0
+    assert torch.equal(trained(one, 3).shape.detach(), start)
 
 
 def test_a_one_sided_kernel_still_integrates_to_1() -> None:

@@ -22,7 +22,6 @@ from rational_sae.sae.refit_decoder import refit_decoder_
 from rational_sae.sae.sparse import Reconstruction, reconstruct, sparse_pays
 from rational_sae.support import distributed
 from rational_sae.upgrading.settings import Settings
-from rational_sae.upgrading.start.closed_form import solve_shape_
 from rational_sae.upgrading.train.controller import SparsityController
 from rational_sae.upgrading.train.revive import LATEST, revive_, revive_every
 
@@ -112,8 +111,6 @@ class Candidate:
             self.W_enc.grad, self.sae.W_enc.grad = self.sae.W_enc.grad.T, None
         distributed.add_gradients_(self._parameters())
         gate = self.sae.gate
-        if isinstance(gate, RationalGate) and self.settings.scales == "one" and gate.log_scale.grad is not None:
-            gate.log_scale.grad.fill_(float(gate.log_scale.grad.mean()))
         if not self._clip():
             return self._skip(number, "gradients")
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
@@ -122,8 +119,6 @@ class Candidate:
         self.optimizer.zero_grad(set_to_none=True)  # not held while the other candidates step
         if isinstance(gate, RationalGate):
             gate.project_()
-            if self.settings.solve_every and number % self.settings.solve_every == 0 and gate.exact_zeros:
-                solve_shape_(gate, self.sae, self.calibration_x)
         if self.controller.update(l0) and can_shift(self.sae) and self.settings.hold_l0:
             self._meet_l0(x)
         if self.revive_every and fired is not None:
