@@ -36,8 +36,6 @@ ARMS: dict[str, dict[str, Any]] = {
     "default": {},
     "frozen shape": {"lr_shape": 0.0},
     "free shape, lr 1e-3": {"lr_shape": 1e-3},
-    "least-squares shape every 25 steps": {"lr_shape": 0.0, "solve_every": 25},
-    "one scale for all latents": {"scales": "one"},
     "type (3,2)": {"type": (3, 2)},
     "type (7,6)": {"type": (7, 6)},
     "type (9,8)": {"type": (9, 8)},
@@ -47,9 +45,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "no calibration": {"calibrate": "none"},
     "calibrated to reconstruction": {"calibrate": "reconstruction"},
     "no L0 controller": {"hold_l0": False},
-    "band above only": {"band": "above"},
     "dead latents stay dead": {"revive": False},
-    "token scale 0.4": {"token_scale": 0.4},
 }
 REVIVED_CONTROL = "control_jumprelu with revived latents"
 CONTROLS = ("identity", "control_native", "control_jumprelu", REVIVED_CONTROL)

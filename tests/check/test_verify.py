@@ -105,8 +105,9 @@ def test_a_topk_read_as_relu_is_named(x: Tensor, known: bool) -> None:
     wrong.b_enc.data += 3.0
     if known:
         wrong.metadata.extra["k"] = K
-    with pytest.raises(ImplausibleSAEError, match=r"the formula may be wrong; likely: (TopK|a threshold)"):
+    with pytest.raises(ImplausibleSAEError, match=r"the formula may be wrong; likely: (TopK|a threshold)") as caught:
         verify(wrong, x)
+    assert "--accept" not in str(caught.value), "headroom and export have no option to go on"
     likely = verify(wrong, x, accept_implausible=True).likely
     assert likely is not None
     assert "guess" in likely.changes[0] or known

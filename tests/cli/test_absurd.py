@@ -38,7 +38,6 @@ UPGRADE = {
     "--recipe": WORDS,
     "--type": [*WORDS, "0,0", "1,0", "5", "5,4,3", "-5,-4", "999,998", "9" * 30 + "," + "9" * 30, "nan,inf", "4,4"],
     "--calibrate": WORDS,
-    "--token-scale": [*NUMBERS, "1.01"],
     "--steps": COUNTS,
     "--batch-tokens": [*COUNTS, "1"],
     "--train-tokens": [*COUNTS, "1"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,23 @@ def test_a_context_beyond_the_models_positions_is_refused(
 ) -> None:
     """The tiny models have 64: GPT-2 would end in an index error, the rotary ones would run on."""
     folder = tiny_folders[family]
-    for options, config in (({"context": 65}, {}), ({}, {"context_size": 65})):
+    for config in ({}, {"context_size": 65}):
         with pytest.raises(HostError, match=f"context of 65 tokens is beyond the 64 positions of {folder}"):
-            reading(folder, text, **options).open(any_sae(**config))
+            reading(folder, text, context=65).open(any_sae(**config))
     assert reading(folder, text, context=64).open(any_sae()).tokeniser.context == 64
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_the_default_context_is_within_the_models_positions(
+    tiny_folders: dict[str, Path], text: Path, family: str
+) -> None:
+    for config, context in (({}, 64), ({"context_size": 65}, 64), ({"context_size": 63}, 63)):
+        assert reading(tiny_folders[family], text).open(any_sae(**config)).tokeniser.context == context
+    longer = shutil.copytree(tiny_folders[family], text.parent / "longer")
+    config = (longer / "config.json").read_text()
+    (longer / "config.json").write_text(re.sub(r'("(?:n_positions|max_position_embeddings)": )64', r"\g<1>200", config))
+    assert reading(longer, text).resolved(any_sae()).context == 128
+    assert reading(text.parent / "nowhere", text).resolved(any_sae()).context == 128  # refused where it is loaded
 
 
 def test_bos_that_the_tokenizer_lacks_is_refused(tiny_folders: dict[str, Path], text: Path, tmp_path: Path) -> None:

@@ -142,6 +142,10 @@ def test_of_equal_rates_the_one_nearest_to_1_is_chosen() -> None:
         ("cells: {a: {teacher: x, settings: {stepz: 3}}}", "stepz"),
         ("cells: {a: {teacher: x}}\nrates: [0]", "rates"),
         ("cells: [", "YAML"),
+        (
+            "cells: {x: {teacher: t, pilot: true}, x.json: {teacher: t, pilot: true}}",
+            "the pilots x and x.json would write one file; rename one of them",
+        ),
     ],
 )
 def test_a_wrong_plan_is_refused_with_the_place(text: str, words: str, tmp_path: Path) -> None:

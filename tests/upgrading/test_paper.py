@@ -97,8 +97,8 @@ def asked_by(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Settings:
     """The settings that a command line comes to."""
     found: list[Settings] = []
     command = importlib.import_module("rational_sae.cli.upgrade")
-    monkeypatch.setattr(command, "_upgrade", lambda settings, *_a, **_o: found.append(settings))
-    monkeypatch.setattr(command, "_folder", lambda *_a, **_o: None)
+    monkeypatch.setattr(command, "run", lambda settings, *_a, **_o: found.append(settings))
+    monkeypatch.setattr(command, "folder_of", lambda *_a, **_o: None)
     run = CliRunner().invoke(app, ["upgrade", *arguments])
     assert run.exit_code == 0, run.output
     return found[0]

@@ -47,8 +47,7 @@ def verify(sae: SAE, x: Tensor, *, accept_implausible: bool = False) -> Verifica
     if problem and not accept_implausible:
         raise ImplausibleSAEError(
             f"this SAE does not explain the activations it is given: {problem}",
-            (f"the formula may be wrong; likely: {likely}" if likely else CHECK)
-            + "; --accept-implausible goes on all the same",
+            f"the formula may be wrong; likely: {likely}" if likely else CHECK,
         )
     warnings = [problem] if problem else []
     if likely:

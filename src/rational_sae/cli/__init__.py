@@ -9,6 +9,8 @@ import typer
 
 from rational_sae.cli import failures, terminal
 from rational_sae.cli.bench import bench
+from rational_sae.cli.commands import Commands, add
+from rational_sae.cli.demo import demo
 from rational_sae.cli.evaluate import evaluate
 from rational_sae.cli.export import export
 from rational_sae.cli.fit import fit
@@ -19,19 +21,20 @@ from rational_sae.cli.report import report
 from rational_sae.cli.status import status
 from rational_sae.cli.sweep import sweep
 from rational_sae.cli.theory import theory
-from rational_sae.cli.upgrade import demo, upgrade
+from rational_sae.cli.upgrade import upgrade
 from rational_sae.support.interrupt import end_like_ctrl_c
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_show_locals=False,  # they could hold access tokens
 )
 for _command in (demo, upgrade, evaluate, headroom, fit, inspect, export, push, report, sweep, status, theory, bench):
-    app.command()(_command)
+    add(app, _command)
 
 
 DEBUG = False
@@ -53,7 +56,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        terminal.say("interrupted; nothing was written, run the same command again")
+        terminal.say("interrupted; run the same command again")
         code = 130
     except Exception as error:
         code = failures.end(error, debug=DEBUG)

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import PATH, Bos, Device, HookName, Json, Model, checked
+from rational_sae.cli.options import PATH, READING, Json, checked, takes
 
 
+@takes(
+    *(*READING, "eval_tokens"),
+    says={
+        "text": "jumprelu: activations to fit on, as for evaluate.",
+        "eval_tokens": "jumprelu: test tokens, and as many to fit on.",
+    },
+)
 def export(
     sae: Annotated[str, typer.Argument(help="An SAE folder.")],
     form: Annotated[Literal["saelens", "jumprelu", "safetensors"], typer.Option("--as", help="What to write.")],
     out: Annotated[Path, typer.Option(**PATH, help="Where it goes.")],
-    text: Annotated[str | None, typer.Option(help="jumprelu: activations to fit on, as for evaluate.")] = None,
-    model: Model = None,
-    hook: HookName = None,
-    eval_tokens: Annotated[int, typer.Option(help="jumprelu: test tokens, and as many to fit on.")] = 16384,
-    context: Annotated[int | None, typer.Option()] = None,
-    bos: Bos = "auto",
-    device: Device = "auto",
     json_file: Json = None,
+    **options: Any,
 ) -> None:
     """Write an SAE for other tools.
 
@@ -40,20 +41,14 @@ def export(
     from rational_sae.support.outputs import SAE_NAMES, check_elsewhere, check_sae_folder
 
     written, results = load(sae), None
-    if form == "jumprelu" and text is None and exactly(written) is None:
+    eval_tokens = options.pop("eval_tokens")
+    if form == "jumprelu" and options["text"] is None and exactly(written) is None:
         raise typer.BadParameter("--as jumprelu fits this gate on activations: give --text")
     check_sae_folder(out)
     check_elsewhere(sae, out, SAE_NAMES)
     if form == "jumprelu":
-        reading = checked(
-            Reading,
-            text="news" if text is None else text,
-            model=model,
-            hook=hook,
-            context=context,
-            bos=bos,
-            device=device,
-        )
+        given = {name: value for name, value in options.items() if value is not None}
+        reading = checked(Reading, **given)
         with terminal.bars() as bars:
             found = distil(sae, reading, eval_tokens=eval_tokens, progress=bars)
         written, results = found.sae, found.results

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import Bos, Device, HookName, Json, Model, TextName, TrustRemoteCode, checked
+from rational_sae.cli.options import READING, Json, checked, takes
 
 
+@takes(
+    *(*READING, "trust_remote_code", "eval_tokens"),
+    needs=("text",),
+    says={"eval_tokens": "Test tokens, and as many to fit on."},
+)
 def headroom(
     sae: Annotated[str, typer.Argument(help="A ReLU, JumpReLU or TopK SAE.")],
-    text: TextName,
-    model: Model = None,
-    hook: HookName = None,
-    eval_tokens: Annotated[int, typer.Option(help="Test tokens, and as many to fit on.")] = 16384,
-    context: Annotated[int | None, typer.Option()] = None,
-    bos: Bos = "auto",
-    device: Device = "auto",
-    trust_remote_code: TrustRemoteCode = False,
     json_file: Json = None,
+    **options: Any,
 ) -> None:
     """What a better magnitude alone can gain, in closed form, before any training.
 
@@ -32,16 +30,8 @@ def headroom(
     from rational_sae.report import relative_difference
     from rational_sae.upgrading.headroom import headroom as run
 
-    reading = checked(
-        Reading,
-        text=text,
-        model=model,
-        hook=hook,
-        context=context,
-        bos=bos,
-        device=device,
-        trust_remote_code=trust_remote_code,
-    )
+    eval_tokens = options.pop("eval_tokens")
+    reading = checked(Reading, **options)
     with terminal.bars() as bars:
         found = run(sae, reading, eval_tokens=eval_tokens, progress=bars)
     report = terminal.show_results(found, json_file)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import Bos, Device, HookName, Json, Model, checked
+from rational_sae.cli.options import READING, Json, checked, takes
 
 
+@takes(*READING, says={"text": "Measure it on this text: {}"})
 def inspect(
     sae: Annotated[str, typer.Argument(help="File, folder, hub:OWNER/REPO[/PATH] or saelens:RELEASE/ID.")],
-    text: Annotated[str | None, typer.Option(help="Measure it on this text: .txt, .jsonl[.gz], …, or news.")] = None,
-    model: Model = None,
-    hook: HookName = None,
-    context: Annotated[int | None, typer.Option()] = None,
-    bos: Bos = "auto",
-    device: Device = "auto",
     json_file: Json = None,
+    **options: Any,
 ) -> None:
     """What an SAE is: family, formula, shapes, scaling, model, hook, training; with --text, whether the formula holds.
 
@@ -27,8 +23,7 @@ def inspect(
     from rational_sae.check.inspection import inspect_sae
     from rational_sae.data.reading import Reading
 
-    options = {"model": model, "hook": hook, "context": context, "bos": bos, "device": device}
-    reading = checked(Reading, text=text, **options) if text is not None else None
+    reading = checked(Reading, **options) if options["text"] is not None else None
     with terminal.bars() as bars:
         facts = inspect_sae(sae, reading, progress=bars)
     terminal.emit(facts, json_file)

@@ -1,11 +1,16 @@
-"""Options that several commands have, and how they are read."""
+"""Options of several commands, and how a command says which fields of the settings it takes as options.
+
+Those of the settings are made by `from_settings.py`, when a command is used: the class of settings loads torch, which
+`rsae --help` must not.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -13,6 +18,51 @@ from rational_sae.support.outputs import check_file
 from rational_sae.support.safe_text import name_of
 
 Checked = TypeVar("Checked")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+RUNNING = "Running"
+
+PANELS: dict[str, tuple[str, ...]] = {
+    "Input": ("text", "model", "hook", "context", "bos", "trust_remote_code"),
+    "Gate and training": (
+        *("recipe", "gate", "type", "calibrate", "revive", "refit_decoder", "controls", "target_l0"),
+        *("steps", "batch_tokens", "train_tokens"),
+    ),
+    "Evaluation": ("eval_tokens", "probes", "probe_train"),
+    RUNNING: ("seed", "device", "cache", "cache_gb", "checkpoint_steps", "checkpoint_seconds"),
+}
+"""The fields of the settings that are options, in the order and under the headings of `--help`."""
+
+EVERY = tuple(name for names in PANELS.values() for name in names)
+READING = ("text", "model", "hook", "context", "bos", "device")
+CHECKPOINTS = ("checkpoint_steps", "checkpoint_seconds")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Fields of the settings that a command takes, as keyword arguments."""
+
+    names: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    """Of these, what must be given."""
+    says: Mapping[str, str] = field(default_factory=dict)
+    """Other help for a field that means something else here; {} stands for its own."""
+
+
+TAKEN: dict[str, Taken] = {}
+"""By the name of the command."""
+
+
+def takes(
+    *names: str, needs: tuple[str, ...] = (), says: Mapping[str, str] | None = None
+) -> Callable[[Function], Function]:
+    """Mark a command that has fields of the settings as options; it gets them as **options."""
+
+    def mark(function: Function) -> Function:
+        TAKEN[function.__name__] = Taken(names, needs, says or {})
+        return function
+
+    return mark
 
 
 def path_of(given: str | Path) -> Path:
@@ -34,6 +84,14 @@ PATH: dict[str, Any] = {"parser": path_of, "metavar": "PATH"}
 """For options that are paths."""
 
 
+def degrees_of(value: str) -> tuple[int, int]:
+    """Degrees P,Q of a rational function."""
+    parts = value.split(",")
+    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
+        raise typer.BadParameter(f"{value!r} is not P,Q, such as 9,8", param_hint="--type")
+    return int(parts[0]), int(parts[1])
+
+
 def checked(kind: Callable[..., Checked], **values: Any) -> Checked:
     """Options as a class of settings; what it refuses is a wrong use of the command."""
     from pydantic import ValidationError
@@ -41,8 +99,10 @@ def checked(kind: Callable[..., Checked], **values: Any) -> Checked:
     try:
         return kind(**values)
     except ValidationError as error:
+        from rational_sae.cli.from_settings import flag_of
+
         first = error.errors(include_url=False)[0]
-        option = "--" + ".".join(map(str, first["loc"][:1])).replace("_", "-") if first["loc"] else "options"
+        option = flag_of(str(first["loc"][0])) if first["loc"] else "options"
         raise typer.BadParameter(f"{option}: {first['msg']}") from None
 
 
@@ -53,52 +113,28 @@ def _writable(value: str | None) -> str | None:
     return value
 
 
-Json = Annotated[str | None, typer.Option("--json", help="Write JSON to this file; - for stdout.", callback=_writable)]
+Json = Annotated[
+    str | None,
+    typer.Option("--json", help="Write JSON to this file; - for stdout.", callback=_writable, rich_help_panel=RUNNING),
+]
 AcceptImplausible = Annotated[
-    bool, typer.Option("--accept-implausible", help="Go on with an SAE that does not explain the activations.")
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace the result or job in --out; other files there stay.")
-]
-Model = Annotated[str | None, typer.Option(help="Hub id, folder, .gguf, smollm2 or gemma3-270m. [default: the SAE's]")]
-HookName = Annotated[
-    str | None, typer.Option(help="model.layers.11 or blocks.11.hook_resid_post. [default: the SAE's]")
-]
-TextName = Annotated[str, typer.Option(help=".txt, .jsonl[.gz], a folder, hf:NAME[/CONFIG][:SPLIT], or news.")]
-Probe = Annotated[
-    list[str] | None,
+    bool,
     typer.Option(
-        help="Task to probe on, any number: a .jsonl[.gz] with text and label, hf:NAME[/CONFIG][:SPLIT], "
-        "question-type, movie-sentiment, sms-spam, language, or first-letter (absorption)."
+        "--accept-implausible",
+        help="Go on with an SAE that does not explain the activations.",
+        rich_help_panel=RUNNING,
     ),
 ]
-ProbeTrain = Annotated[int, typer.Option(help="Most training texts of a probe; fewer are quicker.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where a job into --out stopped, to the same bits.")]
-TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. Read it first.")
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace the result or job in --out; other files there stay.", rich_help_panel=RUNNING
+    ),
 ]
-Cache = Annotated[
-    Path | None,
-    typer.Option(**PATH, help="Folder that keeps the model's activations for other jobs."),
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on where a job into --out stopped, to the same bits.", rich_help_panel=RUNNING),
 ]
-CacheGb = Annotated[
-    float, typer.Option("--cache-gb", min=0.001, max=1e6, help="Largest size of --cache, in 1e9 bytes.")
-]
-CheckpointSteps = Annotated[int, typer.Option(min=1, help="Steps between checkpoints, at most.")]
-CheckpointSeconds = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints, at most.")]
-Device = Annotated[
-    str, typer.Option(help="auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, or another with float64.")
-]
-EvalTokens = Annotated[int, typer.Option(help="Test tokens.")]
-Seed = Annotated[int, typer.Option(min=0, max=(1 << 32) - 1, help="Of the data order, calibration and bootstrap.")]
-Bos = Annotated[Literal["auto", "yes", "no"], typer.Option(help="Start sequences with BOS.")]
-
-
-def degrees_of(value: str) -> tuple[int, int]:
-    parts = value.split(",")
-    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
-        raise typer.BadParameter(f"--type {value!r} is not P,Q, such as 9,8")
-    return int(parts[0]), int(parts[1])
 
 
 def is_given(ctx: typer.Context, name: str) -> bool:
@@ -115,8 +151,3 @@ def given_options(ctx: typer.Context, names: Iterable[str]) -> list[str]:
             value = ctx.params[parameter.name]
             found += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
     return found
-
-
-def not_stored(trust_remote_code: bool, cache: Path | None, cache_gb: float) -> dict[str, Any]:
-    """Options that no file may hold: only who runs a job says them, and they change no result."""
-    return {"trust_remote_code": trust_remote_code, "cache": cache, "cache_gb": cache_gb}

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import (
-    PATH,
-    Cache,
-    CacheGb,
-    CheckpointSeconds,
-    CheckpointSteps,
-    Resume,
-    TrustRemoteCode,
-    given_options,
-    not_stored,
-    path_of,
-)
+from rational_sae.cli.options import CHECKPOINTS, PATH, Resume, given_options, path_of, takes
 
-REPEATED = ("engine", "workers", "cache", "cache_gb", "checkpoint_seconds", "checkpoint_steps", "trust_remote_code")
+UNSTORED = ("cache", "cache_gb", "trust_remote_code")
 
 
+@takes(*UNSTORED, *CHECKPOINTS)
 def sweep(
     ctx: typer.Context,
     grid: Annotated[
@@ -36,11 +26,7 @@ def sweep(
     ] = "local",
     workers: Annotated[int, typer.Option(min=1, help="Cells at once on this machine.")] = 1,
     resume: Resume = False,
-    checkpoint_steps: CheckpointSteps = 1000,
-    checkpoint_seconds: CheckpointSeconds = 120.0,
-    cache: Cache = None,
-    cache_gb: CacheGb = 50.0,
-    trust_remote_code: TrustRemoteCode = False,
+    **options: Any,
 ) -> None:
     """Many upgrades into one table; learning rates of every row are chosen in pilot cells.
 
@@ -55,8 +41,8 @@ def sweep(
     from rational_sae.upgrading.run.folder import Interval
 
     plan = read_plan(grid)
-    plan.defaults |= not_stored(trust_remote_code, cache, cache_gb)
-    interval = Interval(checkpoint_steps, checkpoint_seconds)
+    interval = Interval(*(options.pop(name) for name in CHECKPOINTS))
+    plan.defaults |= options
     try:
         with terminal.bars() as bars:
             found = run(
@@ -69,7 +55,8 @@ def sweep(
                 tell=terminal.say,
             )
     except KeyboardInterrupt:
-        again = ["rsae", "sweep", str(grid), "--out", str(out), "--resume", *given_options(ctx, REPEATED)]
+        repeated = ("engine", "workers", *CHECKPOINTS, *UNSTORED)
+        again = ["rsae", "sweep", str(grid), "--out", str(out), "--resume", *given_options(ctx, repeated)]
         terminal.say(f"interrupted; what was done is kept, go on with: {shlex.join(again)}")
         raise typer.Exit(130) from None
     print_sweep(found, terminal.console)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from rational_sae.data.embedded import MODELS, embedded_path
 from rational_sae.data.hook_names import boundary
 from rational_sae.data.model_names import hub_id
-from rational_sae.errors import HostError
+from rational_sae.errors import HostError, RationalSAEError
 from rational_sae.support.paths import cache_dir
 
 LOAD_ERRORS = (OSError, ValueError, KeyError, IndexError, struct.error, SafetensorError)
@@ -260,12 +260,31 @@ def _tokenizer(name: str, folder: str, *, trust_remote_code: bool) -> Any:
 def require_positions(host: Host, context: int) -> None:
     """Raise HostError if sequences are longer than the model's config says that it was made for: some models then read
     past a table of positions, others (rotary ones) run on, far from what they were trained on."""
-    positions = getattr(host.model.config.get_text_config(), "max_position_embeddings", None)  # n_positions of GPT-2
-    if isinstance(positions, int) and context > positions:
+    positions = _positions(host.model.config)
+    if positions is not None and context > positions:
         raise HostError(
             f"a context of {context} tokens is beyond the {positions} positions of {host.name}",
             f"give --context {positions} or less",
         )
+
+
+def stated_positions(name: str, *, trust_remote_code: bool = False) -> int | None:
+    """How many positions the config of a model, named as for `load_host`, says that it was made for.
+
+    None if it says nothing of them, or if there is no such config: why, `load_host` tells.
+    """
+    from transformers import AutoConfig
+
+    try:
+        with _quiet():
+            return _positions(AutoConfig.from_pretrained(_local_folder(name), trust_remote_code=trust_remote_code))
+    except (*LOAD_ERRORS, RationalSAEError):
+        return None
+
+
+def _positions(config: Any) -> int | None:
+    found = getattr(config.get_text_config(), "max_position_embeddings", None)  # n_positions of GPT-2
+    return found if isinstance(found, int) else None
 
 
 def wants_bos(host: Host, setting: Literal["auto", "yes", "no"]) -> bool:

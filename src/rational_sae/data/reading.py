@@ -12,14 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from rational_sae.data.activations import Reader
 from rational_sae.data.cache import MAX_GB, ActivationCache
 from rational_sae.data.hook_names import refuse_elsewhere
-from rational_sae.data.language_model import Host, load_host, require_positions, wants_bos
+from rational_sae.data.language_model import Host, load_host, require_positions, stated_positions, wants_bos
 from rational_sae.data.text import open_text
 from rational_sae.data.tokens import Sink, Tokeniser
 from rational_sae.errors import HostError, SettingsError, SourceError
 from rational_sae.sae.model import SAE, Metadata
 
 MAX_DEFAULT_CONTEXT = 128
-"""Default sequence length where the SAE's config says more."""
+"""Default sequence length where neither the SAE's config nor the model's says less."""
 
 
 LONGEST_CONTEXT = 1 << 20
@@ -31,40 +31,51 @@ MOST_TOKENS = 10**13
 FEWEST_EVAL_TOKENS, MOST_EVAL_TOKENS = 32, 10**9
 """Test tokens. With fewer, half as many for calibration do not fix a handful of coefficients (heuristic)."""
 
+SMALLEST_CACHE_GB, LARGEST_CACHE_GB = 0.001, 1e6
+"""A megabyte holds nothing, and no disk is larger than a petabyte."""
+
 Named = Annotated[str, Field(min_length=1, max_length=4096)]
 """A path or a name. Systems take paths of at most 4 096 bytes."""
 
 
 class Reading(BaseModel):
-    """Options that decide which activations an SAE sees."""
+    """Options that decide which activations an SAE sees.
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    The first paragraph under a field is its help on the command line, too.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     text: Named = "news"
-    """.txt, .jsonl[.gz], a folder of them, hf:NAME[/CONFIG][:SPLIT], or an embedded name."""
+    """.txt, .jsonl[.gz], a folder of them, hf:NAME[/CONFIG][:SPLIT], or news."""
     model: Named | None = None
-    """Hub id, folder, .gguf file or embedded name; default: what the SAE's config says."""
+    """Hub id, folder, .gguf, smollm2 or gemma3-270m. [default: the SAE's]"""
     hook: Named | None = None
-    """Where the SAE reads; default: what its config says."""
+    """Where the SAE reads: model.layers.11 or blocks.11.hook_resid_post. [default: the SAE's]"""
     context: int | None = Field(default=None, ge=2, le=LONGEST_CONTEXT)
-    """Sequence length; default: what the SAE's config says, at most 128."""
+    """Sequence length. [default: the SAE's, at most 128 and the model's positions]"""
     bos: Literal["auto", "yes", "no"] = "auto"
-    """Whether sequences start with BOS."""
+    """Start sequences with BOS."""
     sink: Sink = "exclude"
     """Whether attention sinks (the first position, and later ones by norm) stay out of training and metrics."""
     positions: tuple[int, int, int] | None = None
     """First, end and step of the positions of a sequence that count; default: what the SAE's config says."""
     device: str = "auto"
-    """Where the model and SAEs compute: auto (CUDA where torch finds it, else the CPU), cpu, cuda, cuda:1 or any other
-    device of torch that has float64. Apple's MPS has not."""
+    """auto (CUDA where there is one, else the CPU), cpu, cuda, cuda:1, or another with float64.
+
+    Where the model and SAEs compute. Apple's MPS has no float64."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the language model computes in; residual vectors are float32 afterwards, and SAEs always."""
     trust_remote_code: bool = Field(default=False, exclude=True)
-    """Whether code that comes with the model may run. Never stored, and refused in files: who runs a job says it."""
+    """Run Python code that comes with the model. Read it first.
+
+    Never stored, and refused in files: who runs a job says it."""
     cache: Path | None = Field(default=None, exclude=True)
-    """Folder that keeps residual streams. It changes no bit of a result: never stored, and refused in files."""
-    cache_gb: float = Field(default=MAX_GB, gt=0, exclude=True)
-    """Size of that folder at most, in 1e9 bytes; what was not used for longest goes."""
+    """Folder that keeps the model's activations for other jobs.
+
+    It changes no bit of a result: never stored, and refused in files."""
+    cache_gb: float = Field(default=MAX_GB, ge=SMALLEST_CACHE_GB, le=LARGEST_CACHE_GB, exclude=True)
+    """Largest size of --cache, in 1e9 bytes; what was not used for longest goes."""
 
     @field_validator("device")
     @classmethod
@@ -98,9 +109,15 @@ class Reading(BaseModel):
         if bos == "auto" and meta.prepend_bos is not None:
             bos = "yes" if meta.prepend_bos else "no"
         device = usable_device(self.device)
-        context = self.context or min(meta.context_size or MAX_DEFAULT_CONTEXT, MAX_DEFAULT_CONTEXT)
+        assert model is not None
+        context = self.context or self._usual_context(meta, model)
         update = {"model": model, "hook": hook, "context": context, "bos": bos, "device": device}
         return self.model_copy(update=update | {"positions": self.positions or _positions(meta, context)})
+
+    def _usual_context(self, meta: Metadata, model: str) -> int:
+        """The SAE's, within the model's positions and MAX_DEFAULT_CONTEXT."""
+        known = (meta.context_size, stated_positions(model, trust_remote_code=self.trust_remote_code))
+        return min([MAX_DEFAULT_CONTEXT, *(one for one in known if one)])
 
     def open(self, sae: SAE) -> Reader:
         """Load the model and open the text, and move the SAE beside the model.

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from rational_sae.data.reading import refuse_trust
 from rational_sae.errors import OutputError
 from rational_sae.support.files import read_yaml
-from rational_sae.upgrading.settings import Settings
+from rational_sae.upgrading.settings import Settings, without_removed
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """A cell's name is a folder's too."""
@@ -50,6 +50,16 @@ class Plan(BaseModel):
             raise ValueError("a teacher belongs to a cell")
         return value
 
+    @field_validator("cells")
+    @classmethod
+    def _pilots_apart(cls, value: dict[str, Cell]) -> dict[str, Cell]:
+        """What the pilot NAME chose lies in NAME.json, beside its folder NAME."""
+        for name, cell in value.items():
+            other = value.get(f"{name}.json")
+            if cell.pilot and other is not None and other.pilot:
+                raise ValueError(f"the pilots {name} and {name}.json would write one file; rename one of them")
+        return value
+
     def settings(self, name: str) -> Settings:
         """Settings of one cell, before its learning rates are known."""
         cell = self.cells[name]
@@ -57,12 +67,16 @@ class Plan(BaseModel):
 
 
 def read_plan(path: Path) -> Plan:
-    """Read GRID.yaml, and check the settings of every cell. Raises OutputError with the place that is wrong."""
+    """Read GRID.yaml, and check the settings of every cell. Raises OutputError with the place that is wrong, or
+    SettingsError if it holds an option that was removed."""
     remedy = "see configs/grid.yaml for an example"
     content = read_yaml(path, OutputError, remedy)
     try:
         refuse_trust(content, str(path))
         plan = Plan.model_validate(content)
+        plan.defaults = without_removed(plan.defaults, f"{path}: defaults")
+        for name, cell in plan.cells.items():
+            cell.settings = without_removed(cell.settings, f"{path}: cell {name}")
         for name in plan.cells:
             plan.settings(name)
     except RecursionError as error:

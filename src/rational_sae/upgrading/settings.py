@@ -52,57 +52,84 @@ LARGEST_SEED = (1 << 32) - 1
 HIGHEST_RATE = 10.0
 """Adam moves a weight by about its rate at each step; weights are of the order of 1 and less."""
 
+REMOVED: dict[str, Any] = {"token_scale": 0.0, "band": "both", "solve_every": None, "scales": "latent"}
+"""Options of earlier versions, with the value that is what is done now. What they gave is in dev/log/."""
+
+
+def without_removed(given: Any, where: str = "settings") -> Any:
+    """Settings without options that earlier versions had. Raises SettingsError if one is not at its default."""
+    if not isinstance(given, dict):
+        return given
+    for name in REMOVED.keys() & given.keys():
+        if given[name] != REMOVED[name]:
+            raise SettingsError(
+                f"{where}: {name} is {given[name]!r}, an option that was removed because it was worth nothing "
+                "(docs/results.md, ablation)",
+                "remove that line",
+            )
+    return {name: value for name, value in given.items() if name not in REMOVED}
+
 
 class Settings(Reading):
-    """Everything that decides the result of an upgrade."""
+    """Everything that decides the result of an upgrade.
+
+    The first paragraph under a field is its help on the command line, too, where the option is offered there.
+    """
 
     teacher: Named
-    """An SAE's folder."""
+    """File, folder, hub:OWNER/REPO[/PATH] or saelens:RELEASE/ID."""
     recipe: Recipe = "default"
-    """Whose defaults the options have that were not given: ours, or the paper's (docs/paper.md)."""
+    """Whose defaults options have that are not given. paper: smooth safe-Padé gate, 3,2 for a ReLU, ‖z‖₁ of fixed
+    weight, one learning rate, 22000 steps.
+
+    See docs/paper.md, and PAPER."""
     gate: str = "hard"
-    """Which gate is trained: hard, smooth or topk, or another of `rational_sae.gates.registry`."""
+    """Support of the gate.
+
+    One of `rational_sae.gates.registry`."""
     type: tuple[int, int] | None = None
-    """Degrees (p, q) of the rational function, (q + 1, q) with q even; default: DEFAULT_TYPE, and the paper's
-    in its recipe."""
+    """Degrees P,Q of the rational: Q even, P = Q + 1.
+
+    Default: DEFAULT_TYPE, and the paper's in its recipe."""
     form: Form = "partial_fractions"
     """How r is written while it is trained; the paper's safe-Padé is for the smooth gate alone."""
     calibrate: Literal["teacher", "reconstruction", "none"] = "teacher"
-    """What the first shape is fitted to: the teacher's gate, x itself (in closed form; `init` then no longer
-    reproduces the teacher), or nothing beyond the design."""
-    scales: Literal["latent", "one"] = "latent"
-    """Whether each latent has its own s_j, or all share one."""
-    token_scale: float = Field(default=0.0, ge=0, le=1)
-    """ρ of the hard gate's scale for each token, 0 for none. Worth .4 % of FVU on a TopK that is trained at a third of
-    these learning rates, and nothing at theirs (docs/method.md)."""
+    """Fit the first shape to the teacher's gate, to x, or to nothing beyond the design.
+
+    To x: in closed form; `init` then no longer reproduces the teacher."""
     penalty: Literal["l0", "l1"] = "l0"
     """What is penalised where the gate lets thresholds move: the surrogate of L0, or ‖z‖₁ weighted by decoder norms."""
-    band: Literal["both", "above"] = "both"
-    """Sides of a threshold on which entries pass gradient to it."""
     hold_l0: bool = True
     """Whether a controller holds L0 during training; if not, the penalty keeps its first weight."""
     revive: bool = True
-    """Whether latents that do not fire early in training get a new direction (rows with a hard rational gate)."""
+    """Give latents that do not fire early in training a new direction.
+
+    In rows with a hard rational gate."""
     refit_decoder: bool = False
-    """Whether every row's decoder is fitted again by least squares after training; for gates with exact zeros."""
-    solve_every: int | None = Field(default=None, ge=1, le=MOST_STEPS)
-    """Steps between closed-form solutions of the shape (variable projection); default: Adam alone moves it."""
+    """Fit every row's decoder again by least squares at the end; for gates with exact zeros."""
     controls: tuple[Control, ...] = ("native", "identity")
-    """What the upgrade is compared with, beside the teacher."""
+    """Compare with these beside the teacher: native, jumprelu, identity, all or none; commas join."""
     steps: int = Field(default=600, ge=1, le=MOST_STEPS)
     """Fine-tuning steps."""
     batch_tokens: int = Field(default=1024, ge=FEWEST_TOKENS, le=LARGEST_BATCH)
     """Tokens of one step."""
     train_tokens: int | None = Field(default=None, ge=FEWEST_TOKENS, le=MOST_TOKENS)
-    """Distinct training tokens; default steps × batch_tokens. Fewer are reused in new orders."""
+    """Distinct tokens; fewer are used again, in new orders, and are worth less. [default: steps × batch]"""
     eval_tokens: int = Field(default=16384, ge=FEWEST_EVAL_TOKENS, le=MOST_EVAL_TOKENS)
-    """Test tokens; calibration and validation use half as many each."""
+    """Test tokens.
+
+    Calibration and validation use half as many each."""
     target_l0: float | None = Field(default=None, gt=0)
-    """L0 to hold; default: the teacher's on validation, less one standard error (job.py: TOKEN_SPREAD)."""
+    """L0 to hold: teacher, or a number.
+
+    The teacher's is that on validation, less one standard error (job.py: TOKEN_SPREAD)."""
     probes: tuple[Named, ...] = ()
-    """Tasks to probe on: files, embedded names, hf:NAME[/CONFIG][:SPLIT], or first-letter."""
+    """Task to probe on, any number: a .jsonl[.gz] with text and label, hf:NAME[/CONFIG][:SPLIT], question-type,
+    movie-sentiment, sms-spam, language, or first-letter (absorption)."""
     probe_train: int = Field(default=4000, ge=FEWEST_PROBE_TEXTS, le=MOST_PROBE_TEXTS)
-    """Most training texts of one probe; the test part is a quarter of it."""
+    """Most training texts of a probe; fewer are quicker.
+
+    The test part is a quarter of it."""
     lr: float = Field(default=6e-4, gt=0, le=HIGHEST_RATE)
     """Adam's learning rate of the weights."""
     lr_threshold: float = Field(default=3e-3, gt=0, le=HIGHEST_RATE)
@@ -114,6 +141,11 @@ class Settings(Reading):
     pilot chose one; default 1."""
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     """Of the data order, calibration and bootstrap."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _removed(cls, given: Any) -> Any:
+        return without_removed(given)
 
     def to_store(self) -> dict[str, Any]:
         """What settings.yaml and report.json say, in JSON's own types; access tokens are hidden."""
@@ -180,14 +212,19 @@ class Settings(Reading):
         return value
 
 
+NEVER_STORED = tuple(name for name, field in Settings.model_fields.items() if field.exclude)
+"""Options that only who runs a job says; they change no result."""
+
 RECIPE_OPTIONS = (*PAPER, "type", "form", "lr_threshold", "lr_shape")
 """Options that a recipe sets."""
 
 
 def completed(stored: dict[str, Any]) -> dict[str, Any]:
-    """Stored settings with options that are newer than they are: each at its default, which is what was done then."""
+    """Stored settings with options that are newer than they are, each at its default, which is what was done then; and
+    without options that are gone, where they were at theirs."""
     newer = {name: Settings.model_fields[name].default for name in ("recipe", "form", "refit_decoder", "positions")}
-    return newer | stored if stored else stored
+    kept = {name: value for name, value in stored.items() if name not in REMOVED or value != REMOVED[name]}
+    return newer | kept if stored else stored
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -196,7 +233,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     found = read_yaml(path, SettingsError, remedy)
     try:
         refuse_trust(found, str(path))
-        return Settings.model_validate(found).model_dump(mode="json")
+        return Settings.model_validate(without_removed(found, str(path))).model_dump(mode="json")
     except RecursionError as error:
         raise SettingsError(f"{path} holds itself", remedy) from error
     except ValidationError as error:

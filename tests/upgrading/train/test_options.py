@@ -81,6 +81,12 @@ def test_without_calibration_the_designed_shape_is_kept(x: Tensor) -> None:
     assert not torch.equal(designed.shape, fitted.shape)
 
 
+def test_a_shape_of_rate_0_is_left_alone(x: Tensor) -> None:
+    one = candidate(x, lr_shape=0.0)
+    start = gate_of(one).shape.detach().clone()
+    assert torch.equal(trained(one, 3).shape.detach(), start)
+
+
 def test_without_the_controller_the_penalty_keeps_its_first_weight(x: Tensor) -> None:
     one = candidate(x, hold_l0=False, lr=1e-2)
     trained(one, 6)

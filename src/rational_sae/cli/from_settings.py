@@ -1,0 +1,113 @@
+"""Options of the command line out of the settings: name, type, bounds, default and help are those of the field.
+
+Loads torch, as the settings do: `commands.py` imports it when a command is used, not when it is listed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import click
+import typer
+from pydantic.fields import FieldInfo
+
+from rational_sae.cli.options import PANELS, PATH, RUNNING, Taken, degrees_of
+from rational_sae.gates.registry import TRAINED
+from rational_sae.upgrading.run.folder import EVERY_SECONDS, EVERY_STEPS
+from rational_sae.upgrading.settings import DEFAULT_TYPE, Control, Settings
+
+NAMED_CONTROLS = get_args(Control)
+
+
+def controls_of(value: str) -> tuple[str, ...]:
+    if value in ("all", "none"):
+        return NAMED_CONTROLS if value == "all" else ()
+    chosen = tuple(part.strip() for part in value.split(","))
+    for one in chosen:
+        if one not in NAMED_CONTROLS:
+            raise typer.BadParameter(f"{one!r}: choose from {', '.join(NAMED_CONTROLS)}, all, none")
+    return chosen
+
+
+def target_of(value: str) -> float | None:
+    if value == "teacher":
+        return None
+    try:
+        return float(value)
+    except ValueError as error:
+        raise typer.BadParameter(f"{value!r} is neither teacher nor a number") from error
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How an option is written where that is not as the field is."""
+
+    flag: str = ""
+    read: dict[str, Any] | None = None
+    """`parser` and `metavar`; the option is then text."""
+    default: Callable[[Any], Any] = lambda default: default
+    """What is shown, of the field's default."""
+
+
+SPELLED = {
+    "text": Spelling(default=lambda _news: None),  # said by whoever runs a job, never assumed
+    "gate": Spelling(read={"click_type": click.Choice(list(TRAINED))}),
+    "type": Spelling(
+        read={"parser": degrees_of, "metavar": "P,Q"}, default=lambda _none: ",".join(map(str, DEFAULT_TYPE))
+    ),
+    "controls": Spelling("--control", {"parser": controls_of, "metavar": "NAMES"}, ",".join),
+    "target_l0": Spelling(read={"parser": target_of, "metavar": "teacher|NUMBER"}, default=lambda _none: "teacher"),
+    "probes": Spelling("--probe", default=lambda _empty: None),
+    "cache": Spelling(read=PATH),
+}
+
+OTHERS: dict[str, tuple[type, Any, dict[str, Any]]] = {
+    "checkpoint_steps": (int, EVERY_STEPS, {"min": 1, "help": "Steps between checkpoints, at most."}),
+    "checkpoint_seconds": (float, EVERY_SECONDS, {"min": 0, "help": "Seconds between checkpoints, at most."}),
+}
+"""Options that decide no result, and so are no settings: type, default, what typer is told."""
+
+
+def parameter(name: str, taken: Taken) -> inspect.Parameter:
+    """A command's keyword argument for a field of the settings, as typer reads it."""
+    if name in OTHERS:
+        kind, default, told = OTHERS[name]
+        return _keyword(name, kind, default, typer.Option(**told, rich_help_panel=RUNNING))
+    info, spelled = Settings.model_fields[name], SPELLED.get(name, Spelling())
+    assert info.description is not None
+    said = info.description.partition("\n\n")[0].replace("\n", " ")
+    told: dict[str, Any] = {"help": taken.says.get(name, "{}").replace("{}", said), **(spelled.read or _bounds(info))}
+    default = spelled.default(None if info.is_required() else info.default)
+    if name == "teacher":
+        return _keyword(name, str | None, default, typer.Argument(**told))
+    kind = str | None if spelled.read else _kind(name)
+    flag = flag_of(name)
+    if kind is bool and default:
+        flag += f"/--no-{flag.removeprefix('--')}"
+    panel = next(panel for panel, names in PANELS.items() if name in names)
+    default = inspect.Parameter.empty if name in taken.needs else default
+    return _keyword(name, kind, default, typer.Option(flag, **told, rich_help_panel=panel))
+
+
+def flag_of(name: str) -> str:
+    """What a field of the settings is called on the command line."""
+    return SPELLED.get(name, Spelling()).flag or f"--{name.replace('_', '-')}"
+
+
+def _keyword(name: str, kind: Any, default: Any, told: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, told])
+
+
+def _kind(name: str) -> Any:
+    """A field's type without its bounds; any number of something is a list to typer."""
+    kind = get_type_hints(Settings)[name]
+    return list[get_args(kind)[0]] | None if get_origin(kind) is tuple else kind
+
+
+def _bounds(info: FieldInfo) -> dict[str, Any]:
+    """The least and the largest value, as typer shows and checks them; what is open is left to the settings."""
+    found = {"min": "ge", "max": "le"}
+    return {key: getattr(bound, name) for bound in info.metadata for key, name in found.items() if hasattr(bound, name)}
