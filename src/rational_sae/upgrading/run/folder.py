@@ -30,8 +30,9 @@ from rational_sae.errors import OutputError, RationalSAEError, SettingsError, Tr
 from rational_sae.formats import load
 from rational_sae.report import environment
 from rational_sae.support import outputs
-from rational_sae.support.files import is_locked, locked, write_whole
+from rational_sae.support.files import write_whole
 from rational_sae.support.interrupt import shielded
+from rational_sae.support.locks import is_locked, locked
 from rational_sae.support.outputs import (
     CHECKPOINT,
     LOCK,
