@@ -19,8 +19,12 @@ from ablation import measured
 from rational_sae.evaluation import mean_l0
 from rational_sae.formats import load
 from rational_sae.support.progress import Silent
-from rational_sae.upgrading.job import Clock, as_candidates, harvest, prepare, starting_saes, train
+from rational_sae.upgrading.clock import Clock
+from rational_sae.upgrading.harvest import harvest
+from rational_sae.upgrading.job import as_candidates, starting_saes
+from rational_sae.upgrading.prepare import prepare
 from rational_sae.upgrading.settings import Settings
+from rational_sae.upgrading.training import train
 
 PER_LATENT = (16, 32, 64, 128)
 """Distinct tokens for each latent; beside these, as many as the steps take."""

@@ -15,12 +15,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rational_sae.evaluation import evaluate
+    from rational_sae.evaluation.api import evaluate
     from rational_sae.formats import load
     from rational_sae.formats.save import save
     from rational_sae.rational import fit
     from rational_sae.sae.model import SAE
-    from rational_sae.upgrading.job import upgrade
+    from rational_sae.upgrading.api import upgrade
 
 __version__ = "0.1.0"
 
@@ -28,11 +28,11 @@ __all__ = ["SAE", "__version__", "evaluate", "fit", "load", "save", "upgrade"]
 
 _HOMES = {
     "SAE": ("rational_sae.sae.model", "SAE"),
-    "evaluate": ("rational_sae.evaluation", "evaluate"),
+    "evaluate": ("rational_sae.evaluation.api", "evaluate"),
     "fit": ("rational_sae.rational", "fit"),
     "load": ("rational_sae.formats", "load"),
     "save": ("rational_sae.formats.save", "save"),
-    "upgrade": ("rational_sae.upgrading.job", "upgrade"),
+    "upgrade": ("rational_sae.upgrading.api", "upgrade"),
 }
 """Where each name lies; it is imported when it is first asked for."""
 

@@ -22,7 +22,7 @@ from rational_sae.formats.release import FORMATS, table
 from rational_sae.gates.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.gates.safe_pade import SafePadeGate
 from rational_sae.sae.model import SAE, Metadata
-from rational_sae.upgrading.job import upgrade
+from rational_sae.upgrading.job import run as upgrade
 from rational_sae.upgrading.run.folder import JobFolder, require_same, stored_settings
 from rational_sae.upgrading.run.write import write
 from rational_sae.upgrading.settings import Settings, read_settings

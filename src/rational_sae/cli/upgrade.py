@@ -206,11 +206,11 @@ def _folder(out: Path, *, resume: bool, overwrite: bool, track: Sequence[Any] = 
 def _follow(settings: Any, *, accept_implausible: bool) -> None:
     """The part of a process that does not write."""
     from rational_sae.support import distributed
-    from rational_sae.upgrading.job import upgrade
+    from rational_sae.upgrading.job import run
 
     try:
         if not distributed.leaders_json(None):
-            upgrade(settings, accept_implausible=accept_implausible)
+            run(settings, accept_implausible=accept_implausible)
     except distributed.LeaderGoesOn:
         pass
     except KeyboardInterrupt:
@@ -225,7 +225,7 @@ def _upgrade(
         return _follow(settings, accept_implausible=accept_implausible)
     from rational_sae.report import read_report
     from rational_sae.support import distributed
-    from rational_sae.upgrading.job import upgrade
+    from rational_sae.upgrading.job import run
     from rational_sae.upgrading.run.folder import how_to_resume
     from rational_sae.upgrading.run.write import write
 
@@ -238,7 +238,7 @@ def _upgrade(
                 found = read_report(out)
             else:
                 with terminal.bars() as bars:
-                    done = upgrade(settings, accept_implausible=accept_implausible, progress=bars, keeper=folder)
+                    done = run(settings, accept_implausible=accept_implausible, progress=bars, keeper=folder)
                 found = write(done, out, overwrite=True)
             folder.finish()
         distributed.stop()

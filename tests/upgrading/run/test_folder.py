@@ -97,7 +97,7 @@ def test_training_tokens_of_several_windows_are_harvested_in_between_and_only_on
     several = settings.model_copy(update={"train_tokens": 12 * 64 - 3}).resolved(load(settings.teacher))
     shared = job.harvest(several, load(several.teacher))
     shared.batches.buffer_bytes = 5 * 64 * 4 * shared.reader.host.d_model
-    done = job.upgrade(several, shared=shared, progress=Heard())
+    done = job.run(several, shared=shared, progress=Heard())
     tuning = "fine-tune rsae, control_native"
     windows = [("harvest", 12 * 64 - 3, 0), (tuning, 12, 0), ("harvest", None, 0), (tuning, 12, 5)]
     windows += [("harvest", None, 0), (tuning, 12, 10)]

@@ -15,7 +15,9 @@ from rational_sae.gates.gate import RationalGate, ReLUGate, ThresholdGate, TopKG
 from rational_sae.gates.transition import PROFILE_POINTS, rectangle
 from rational_sae.sae.model import SAE, Metadata
 from rational_sae.sae.sparse import reconstruct
-from rational_sae.upgrading.job import Harvest, prepare, starting_saes
+from rational_sae.upgrading.harvest import Harvest
+from rational_sae.upgrading.job import starting_saes
+from rational_sae.upgrading.prepare import prepare
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.start.initialise import identity_gate
 from rational_sae.upgrading.train.candidate import Candidate

@@ -1,7 +1,7 @@
 """A job's folder while it runs: settings, a log line a step, and checkpoints to go on from after any end.
 
     with JobFolder(out, resume=True) as folder:
-        done = upgrade(settings, keeper=folder)
+        done = run(settings, keeper=folder)
         write(done, out, overwrite=True)
         folder.finish()
 
