@@ -15,7 +15,7 @@ from rational_sae.evaluation import Protocol, evaluate
 from rational_sae.formats import load
 from rational_sae.sweep import engine_named
 from rational_sae.upgrading.job import run as upgrade
-from rational_sae.upgrading.run.folder import Interval
+from rational_sae.upgrading.run.schedule import Interval
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.warnings import missed_l0
 

@@ -159,7 +159,7 @@ def upgrade(
         "seed": seed,
         "device": device,
     }
-    from rational_sae.upgrading.run.folder import Interval
+    from rational_sae.upgrading.run.schedule import Interval
     from rational_sae.upgrading.settings import RECIPE_OPTIONS, Settings, read_settings
 
     if settings_file is None and resume and (out / "settings.yaml").exists():
@@ -226,7 +226,7 @@ def _upgrade(
     from rational_sae.report import read_report
     from rational_sae.support import distributed
     from rational_sae.upgrading.job import run
-    from rational_sae.upgrading.run.folder import how_to_resume
+    from rational_sae.upgrading.run.status import how_to_resume
     from rational_sae.upgrading.run.write import write
 
     out = folder.out

@@ -19,8 +19,14 @@ def locked(path: Path, what: str) -> Iterator[None]:
     """
     with path.open("ab") as file:
         if not lock_descriptor(file.fileno(), blocking=False):
-            raise OutputError(f"{what} is being written by another process", "wait for it, or choose another --out")
+            raise _busy(what)
         yield
+
+
+def require_unlocked(path: Path, what: str) -> None:
+    """Raise OutputError if a process holds a lock file now. Nothing is made."""
+    if is_locked(path):
+        raise _busy(what)
 
 
 def is_locked(path: Path) -> bool:
@@ -30,3 +36,7 @@ def is_locked(path: Path) -> bool:
             return not lock_descriptor(file.fileno(), blocking=False)
     except OSError:
         return False
+
+
+def _busy(what: str) -> OutputError:
+    return OutputError(f"{what} is being written by another process", "wait for it, or choose another --out")

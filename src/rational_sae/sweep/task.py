@@ -23,7 +23,9 @@ from rational_sae.support.progress import Progress, Silent
 from rational_sae.sweep.pilot import best_rates, pilot
 from rational_sae.upgrading import job
 from rational_sae.upgrading.harvest import Harvest
-from rational_sae.upgrading.run.folder import Interval, JobFolder, require_same, stored_settings
+from rational_sae.upgrading.run.folder import JobFolder
+from rational_sae.upgrading.run.same import require_same, stored_settings
+from rational_sae.upgrading.run.schedule import Interval
 from rational_sae.upgrading.run.write import write
 from rational_sae.upgrading.settings import Settings, completed
 

@@ -24,8 +24,9 @@ from rational_sae.formats import load
 from rational_sae.report import read_report
 from rational_sae.support.progress import Silent
 from rational_sae.upgrading import job
-from rational_sae.upgrading.run.folder import JobFolder, how_to_resume
-from rational_sae.upgrading.run.status import status
+from rational_sae.upgrading.run.folder import JobFolder
+from rational_sae.upgrading.run.owner import held
+from rational_sae.upgrading.run.status import how_to_resume, status
 from rational_sae.upgrading.settings import Settings
 
 
@@ -114,8 +115,7 @@ def test_an_unfinished_job_is_not_overwritten_by_accident(settings: Settings, tm
         JobFolder(out)
     with pytest.raises(OutputError, match=r"was made with lr 0\.0006, now it is 0\.001"):
         run(settings.model_copy(update={"lr": 1e-3}), out, resume=True)
-    with JobFolder(out, resume=True) as holder:
-        holder._take()
+    with held(out):
         (one,) = status(out)
         assert one.state == "running"
         with pytest.raises(OutputError, match="written by another process"):
