@@ -44,7 +44,7 @@ CORE = (
     "tests/report/test_report_page.py",
     "tests/publish/test_card.py",
     "tests/upgrading/run/test_trackers.py",
-    "tests/cli/test_bars.py",
+    "tests/support/test_bars.py",
     "tests/cli/test_cli.py::test_inspect_and_fit_print_json_alone",
     "tests/cli/test_cli.py::test_fit_draws_a_picture_and_refuses_another_ending",
     "tests/cli/test_cli.py::test_every_command_has_help_with_an_example",

@@ -25,10 +25,14 @@ from rational_sae.formats import load
 from rational_sae.sae.match_l0 import can_match, shifted, solve_shift
 from rational_sae.sae.model import SAE
 from rational_sae.support.progress import Silent
-from rational_sae.upgrading.job import Clock, Harvest, as_candidates, harvest, prepare, train
+from rational_sae.upgrading.clock import Clock
+from rational_sae.upgrading.harvest import Harvest, harvest
+from rational_sae.upgrading.prepare import prepare
+from rational_sae.upgrading.rows import as_candidates
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.start.rows import starting_saes
 from rational_sae.upgrading.train.candidate import Candidate
+from rational_sae.upgrading.training import train
 
 STEPS, TRAIN_TOKENS, EVAL_TOKENS, CLOSE, MORE_SEEDS = 300, 196_608, 6144, 0.01, (1, 2)
 

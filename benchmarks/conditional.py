@@ -26,9 +26,13 @@ from rational_sae.evaluation.metrics import RESAMPLES
 from rational_sae.formats import load
 from rational_sae.sae.match_l0 import solve_shift
 from rational_sae.support.progress import Silent
-from rational_sae.upgrading.job import Clock, as_candidates, harvest, prepare, train
+from rational_sae.upgrading.clock import Clock
+from rational_sae.upgrading.harvest import harvest
+from rational_sae.upgrading.prepare import prepare
+from rational_sae.upgrading.rows import as_candidates
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.start.rows import starting_saes
+from rational_sae.upgrading.training import train
 
 MOVES = (0.92, 0.96, 1.0, 1.04, 1.08)
 """L0 of the moved row over the teacher's: linear interpolation between neighbours, and no sample may lie outside."""

@@ -43,9 +43,11 @@ from rational_sae.report import files
 from rational_sae.support.outputs import PAGE_MARK
 from rational_sae.support.progress import Silent
 from rational_sae.sweep import Plan, sweep
-from rational_sae.upgrading.job import harvest, upgrade
+from rational_sae.upgrading.harvest import harvest
+from rational_sae.upgrading.job import run as upgrade
 from rational_sae.upgrading.run import checkpoint, write
-from rational_sae.upgrading.run.folder import Interval, JobFolder
+from rational_sae.upgrading.run.folder import JobFolder
+from rational_sae.upgrading.run.schedule import Interval
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.start import initialise
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from rich.console import Console
 
-from rational_sae.cli.bars import shown
 from rational_sae.demo import DEMO_EVAL_TOKENS, DEMO_STEPS, DEMO_TRAIN_TOKENS, FAMILIES, demo_settings
 from rational_sae.report import format_difference, format_interval, format_value, read_report
+from rational_sae.support.bars import shown
 from rational_sae.sweep import sweep
 from rational_sae.sweep.plan import Plan
 

@@ -19,9 +19,13 @@ from ablation import measured
 from rational_sae.evaluation import mean_l0
 from rational_sae.formats import load
 from rational_sae.support.progress import Silent
-from rational_sae.upgrading.job import Clock, as_candidates, harvest, prepare, train
+from rational_sae.upgrading.clock import Clock
+from rational_sae.upgrading.harvest import harvest
+from rational_sae.upgrading.prepare import prepare
+from rational_sae.upgrading.rows import as_candidates
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.start.rows import starting_saes
+from rational_sae.upgrading.training import train
 
 PER_LATENT = (16, 32, 64, 128)
 """Distinct tokens for each latent; beside these, as many as the steps take."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rational_sae.upgrading.job import upgrade
+from rational_sae.upgrading.job import run as upgrade
 from rational_sae.upgrading.run import write
-from rational_sae.upgrading.run.folder import Interval, JobFolder
+from rational_sae.upgrading.run.folder import JobFolder
+from rational_sae.upgrading.run.schedule import Interval
 from rational_sae.upgrading.settings import Settings
 
 

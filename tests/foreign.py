@@ -36,8 +36,9 @@ from rational_sae.support.outputs import EVALUATION, PAGE_MARK, check_out
 from rational_sae.support.progress import Silent
 from rational_sae.sweep import Plan, sweep
 from rational_sae.theory import figures, write_theory
-from rational_sae.upgrading.job import upgrade
-from rational_sae.upgrading.run.folder import Interval, JobFolder
+from rational_sae.upgrading.job import run as upgrade
+from rational_sae.upgrading.run.folder import JobFolder
+from rational_sae.upgrading.run.schedule import Interval
 from rational_sae.upgrading.run.write import write
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.start import initialise

@@ -53,7 +53,8 @@ from rational_sae.support import distributed
 from rational_sae.support.progress import Silent
 from rational_sae.sweep import Plan, sweep
 from rational_sae.upgrading.headroom import headroom
-from rational_sae.upgrading.job import Upgrade, upgrade
+from rational_sae.upgrading.job import run as upgrade
+from rational_sae.upgrading.result import Upgrade
 from rational_sae.upgrading.run.summary import report_of
 from rational_sae.upgrading.settings import Settings
 

@@ -19,16 +19,16 @@ from safetensors import safe_open
 from tiny import TINY_SPECIALS, TINY_VOCABULARY, save_tiny_teacher, tiny_model
 
 from rational_sae.cli import terminal
-from rational_sae.cli.bars import Lines
 from rational_sae.formats import load
 from rational_sae.formats.save import save, save_plain
 from rational_sae.gates.topk import TopKGate
 from rational_sae.publish.card import model_card
 from rational_sae.report import evaluation_report, print_sweep, print_table, write_report, write_sweep
 from rational_sae.sae.model import SAE, Metadata
+from rational_sae.support.bars import Lines
 from rational_sae.sweep.plan import Plan
 from rational_sae.sweep.summary import summary
-from rational_sae.upgrading.job import upgrade
+from rational_sae.upgrading.job import run as upgrade
 from rational_sae.upgrading.run.write import write
 from rational_sae.upgrading.settings import Settings
 

@@ -16,12 +16,12 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rational_sae.evaluation import evaluate
+    from rational_sae.evaluation.api import evaluate
     from rational_sae.formats import load
     from rational_sae.formats.save import save
     from rational_sae.rational import fit
     from rational_sae.sae.model import SAE
-    from rational_sae.upgrading.job import upgrade
+    from rational_sae.upgrading.api import upgrade
     from rational_sae.upgrading.on_tensors import calibrate, finetune, measure
 
 __version__ = "0.1.0"
@@ -31,13 +31,13 @@ __all__ = ["SAE", "__version__", "calibrate", "evaluate", "finetune", "fit", "lo
 _HOMES = {
     "SAE": ("rational_sae.sae.model", "SAE"),
     "calibrate": ("rational_sae.upgrading.on_tensors", "calibrate"),
-    "evaluate": ("rational_sae.evaluation", "evaluate"),
+    "evaluate": ("rational_sae.evaluation.api", "evaluate"),
     "finetune": ("rational_sae.upgrading.on_tensors", "finetune"),
     "fit": ("rational_sae.rational", "fit"),
     "load": ("rational_sae.formats", "load"),
     "measure": ("rational_sae.upgrading.on_tensors", "measure"),
     "save": ("rational_sae.formats.save", "save"),
-    "upgrade": ("rational_sae.upgrading.job", "upgrade"),
+    "upgrade": ("rational_sae.upgrading.api", "upgrade"),
 }
 """Where each name lies; it is imported when it is first asked for."""
 

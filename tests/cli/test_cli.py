@@ -85,7 +85,7 @@ def test_the_exported_sae_evaluates_to_the_reports_figures(upgraded: Path) -> No
 
 
 def test_settings_rerun_the_job_to_the_same_bits(upgraded: Path, tmp_path: Path) -> None:
-    from rational_sae.upgrading.job import upgrade
+    from rational_sae.upgrading.job import run as upgrade
     from rational_sae.upgrading.run.write import write
     from rational_sae.upgrading.settings import Settings
 
@@ -176,7 +176,7 @@ def test_an_occupied_out_is_refused_before_any_work(tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_nothing(upgraded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rational_sae.errors import OutputError
-    from rational_sae.upgrading.job import upgrade
+    from rational_sae.upgrading.job import run as upgrade
     from rational_sae.upgrading.run import write
     from rational_sae.upgrading.settings import Settings
 

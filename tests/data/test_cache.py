@@ -25,7 +25,7 @@ from rational_sae.data.language_model import Host, load_host
 from rational_sae.data.text import Text
 from rational_sae.data.tokens import Tokeniser
 from rational_sae.errors import HostError, OutputError
-from rational_sae.support.files import locked
+from rational_sae.support.locks import locked
 from rational_sae.upgrading.settings import Settings
 
 CONTEXT, TOKENS = 20, 1500

@@ -18,7 +18,7 @@ from rational_sae.formats import load
 from rational_sae.gates.hard import HardGate
 from rational_sae.gates.registry import TRAINED
 from rational_sae.report import read_report
-from rational_sae.upgrading.job import upgrade
+from rational_sae.upgrading.job import run
 from rational_sae.upgrading.run.write import write
 from rational_sae.upgrading.settings import Settings
 
@@ -54,7 +54,7 @@ def test_a_gate_that_is_registered_upgrades_is_saved_loads_in_saelens_and_is_mea
     settings = Settings(
         teacher=str(teacher), text=str(text), gate="half", type=(3, 2), steps=20, batch_tokens=128, eval_tokens=512
     )
-    done = upgrade(settings, accept_implausible=True)
+    done = run(settings, accept_implausible=True)
     assert isinstance(done.saes["rsae"].gate, HalfGate)
     write(done, tmp_path / "out")
     assert read_report(tmp_path / "out")["settings"]["gate"] == "half"
@@ -83,4 +83,4 @@ def test_a_quota_that_the_teacher_does_not_have_is_refused(tmp_path: Path, tiny_
     teacher = save_tiny_teacher(tmp_path / "teacher", tiny_folders["llama"], text, family="jumprelu")
     settings = Settings(teacher=str(teacher), text=str(text), gate="topk", steps=4, batch_tokens=128, eval_tokens=512)
     with pytest.raises(SettingsError, match="quota"):
-        upgrade(settings, accept_implausible=True)
+        run(settings, accept_implausible=True)

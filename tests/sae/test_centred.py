@@ -232,7 +232,7 @@ def test_an_intervention_moves_the_published_model_as_the_centred_one(world: Wor
 
 
 def test_an_upgrade_says_so_and_is_measured_so(world: World, tmp_path: Path) -> None:
-    from rational_sae.upgrading.job import upgrade
+    from rational_sae.upgrading.job import run as upgrade
     from rational_sae.upgrading.run.write import write
 
     options: dict[str, Any] = {"steps": 12, "batch_tokens": 64, "eval_tokens": 600, "controls": ()}

@@ -344,7 +344,7 @@ def test_a_printed_command_is_one_that_runs(
     def interrupted(*_arguments: Any, **_options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rational_sae.upgrading.job.upgrade", interrupted)
+    monkeypatch.setattr("rational_sae.upgrading.job.run", interrupted)
     monkeypatch.setattr("rational_sae.sweep.sweep", interrupted)
     monkeypatch.setattr("rational_sae.upgrading.run.checkpoint.Checkpoints.newest_step", lambda _self: 3)
     first = {"upgrade": [settings.teacher, "--text", settings.text], "demo": [], "sweep": [plan]}[command]

@@ -20,7 +20,7 @@ from rational_sae.report import read_sweep
 from rational_sae.support.progress import Silent
 from rational_sae.sweep import read_plan, sweep
 from rational_sae.sweep.engines.shared import activations_of, harvest_from
-from rational_sae.upgrading.job import harvest
+from rational_sae.upgrading.harvest import harvest
 
 STEPS = 150
 CELLS = ("a", "b", "c")

@@ -17,7 +17,7 @@ from rational_sae.sweep import Plan, read_plan, sweep
 from rational_sae.sweep.pilot import best_rates
 from rational_sae.sweep.summary import ratios
 from rational_sae.sweep.task import Outcome
-from rational_sae.upgrading.job import upgrade
+from rational_sae.upgrading.job import run as upgrade
 from rational_sae.upgrading.run.summary import report_of
 
 TEACHERS = Path(__file__).parents[2] / "demo" / "teachers"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +14,10 @@ from rational_sae.errors import SettingsError
 from rational_sae.evaluation import Protocol, evaluate
 from rational_sae.formats import load
 from rational_sae.sweep import engine_named
-from rational_sae.upgrading.job import _missed, upgrade
-from rational_sae.upgrading.run.folder import Interval
+from rational_sae.upgrading.job import run as upgrade
+from rational_sae.upgrading.run.schedule import Interval
 from rational_sae.upgrading.settings import Settings
+from rational_sae.upgrading.warnings import missed_l0
 
 NO_NUMBERS = (float("nan"), float("inf"), float("-inf"))
 
@@ -100,7 +100,7 @@ def test_an_l0_that_was_missed_is_a_warning(settings: Settings) -> None:
     done = upgrade(changed(settings, target_l0=10.0))
     assert done.candidates["rsae"].validation["l0"] == pytest.approx([10.0] * 3, rel=1e-2)
     done.candidates["rsae"].validation["l0"] = [10.2] * 3
-    (warning,) = _missed(done.candidates, SimpleNamespace(target_l0=10.0), done.settings)  # type: ignore[arg-type]
+    (warning,) = missed_l0(done.candidates, 10.0, done.settings)
     assert warning == "rsae: L0 is 10.2 on validation, 10.0 was to be held"
 
 

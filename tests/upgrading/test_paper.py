@@ -26,8 +26,9 @@ from rational_sae.gates.safe_pade import SafePadeGate
 from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.gates.topk import TopKGate
 from rational_sae.sae.model import SAE, Metadata
-from rational_sae.upgrading.job import upgrade
-from rational_sae.upgrading.run.folder import JobFolder, require_same, stored_settings
+from rational_sae.upgrading.job import run as upgrade
+from rational_sae.upgrading.run.folder import JobFolder
+from rational_sae.upgrading.run.same import require_same, stored_settings
 from rational_sae.upgrading.run.write import write
 from rational_sae.upgrading.settings import Settings, read_settings
 

@@ -10,11 +10,11 @@ import typer
 def follow(settings: Any, *, accept_implausible: bool) -> None:
     """The part of such a process, until the first one has all that it needs."""
     from rational_sae.support import distributed
-    from rational_sae.upgrading.job import upgrade
+    from rational_sae.upgrading import job
 
     try:
         if not distributed.leaders_json(None):
-            upgrade(settings, accept_implausible=accept_implausible)
+            job.run(settings, accept_implausible=accept_implausible)
     except distributed.LeaderGoesOn:
         pass
     except KeyboardInterrupt:

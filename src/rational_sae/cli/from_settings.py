@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from rational_sae.cli.options import PANELS, PATH, RUNNING, Taken, degrees_of
 from rational_sae.gates.registry import TRAINED
-from rational_sae.upgrading.run.folder import EVERY_SECONDS, EVERY_STEPS
+from rational_sae.upgrading.run.schedule import EVERY_SECONDS, EVERY_STEPS
 from rational_sae.upgrading.settings import DEFAULT_TYPE, Control, Settings
 
 NAMED_CONTROLS = get_args(Control)

@@ -45,7 +45,7 @@ def run(settings: Any, folder: JobFolder | None, again: Sequence[str], *, accept
     if folder is None:
         return follow(settings, accept_implausible=accept_implausible)
     from rational_sae.support import distributed
-    from rational_sae.upgrading.run.folder import how_to_resume
+    from rational_sae.upgrading.run.status import how_to_resume
 
     out = folder.out
     try:
@@ -66,7 +66,7 @@ def _result(settings: Any, folder: JobFolder, *, accept_implausible: bool) -> An
     """The report of the job: written now, or by an earlier run of the same job."""
     from rational_sae.report import read_report
     from rational_sae.support import distributed
-    from rational_sae.upgrading.job import upgrade
+    from rational_sae.upgrading import job
     from rational_sae.upgrading.run.write import write
 
     if distributed.leaders_json(folder.resume and folder.finished):
@@ -74,5 +74,5 @@ def _result(settings: Any, folder: JobFolder, *, accept_implausible: bool) -> An
         terminal.say(f"{folder.out} was finished before")
         return read_report(folder.out)
     with terminal.bars() as bars:
-        done = upgrade(settings, accept_implausible=accept_implausible, progress=bars, keeper=folder)
+        done = job.run(settings, accept_implausible=accept_implausible, progress=bars, keeper=folder)
     return write(done, folder.out, overwrite=True)

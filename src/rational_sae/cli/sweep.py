@@ -38,7 +38,7 @@ def sweep(
     from rational_sae.report import print_sweep
     from rational_sae.sweep import engine_named, read_plan
     from rational_sae.sweep import sweep as run
-    from rational_sae.upgrading.run.folder import Interval
+    from rational_sae.upgrading.run.schedule import Interval
 
     plan = read_plan(grid)
     interval = Interval(*(options.pop(name) for name in CHECKPOINTS))

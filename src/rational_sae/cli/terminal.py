@@ -25,7 +25,7 @@ def say(line: str, *, head: str = "", colour: str = "red") -> None:
 
 
 def bars() -> Any:
-    from rational_sae.cli.bars import shown
+    from rational_sae.support.bars import shown
 
     return shown(console)
 

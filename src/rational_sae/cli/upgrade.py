@@ -60,7 +60,7 @@ def upgrade(
 
     As the paper does it: rsae upgrade demo/teachers/topk --text news --recipe paper --steps 400 --out runs/paper
     """
-    from rational_sae.upgrading.run.folder import Interval
+    from rational_sae.upgrading.run.schedule import Interval
     from rational_sae.upgrading.settings import NEVER_STORED
 
     tracked = trackers_of(track)

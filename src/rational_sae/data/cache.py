@@ -32,7 +32,8 @@ from torch import Tensor
 from rational_sae.data.language_model import Hook, Host
 from rational_sae.errors import HostError, OutputError
 from rational_sae.support.digests import digest
-from rational_sae.support.files import locked, write_whole
+from rational_sae.support.files import write_whole
+from rational_sae.support.locks import locked
 
 SCHEMA = 1
 MAX_GB = 50.0

@@ -1,16 +1,19 @@
 """Measuring SAEs on held-out text: reconstruction, next-token behaviour, probes, single latents, paired intervals."""
 
+from rational_sae.evaluation.comparison import Comparison, comparison
 from rational_sae.evaluation.features import features
 from rational_sae.evaluation.measure import Measurements, mean_l0, measure
 from rational_sae.evaluation.metrics import Results, results
 from rational_sae.evaluation.probing import Protocol, probe
-from rational_sae.evaluation.run import add_probes, evaluate, evaluate_loaded, open_probes
+from rational_sae.evaluation.run import Probes, evaluate, evaluate_loaded, open_probes, with_probes
 
 __all__ = [
+    "Comparison",
     "Measurements",
+    "Probes",
     "Protocol",
     "Results",
-    "add_probes",
+    "comparison",
     "evaluate",
     "evaluate_loaded",
     "features",
@@ -19,4 +22,5 @@ __all__ = [
     "open_probes",
     "probe",
     "results",
+    "with_probes",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from rational_sae.data.activations import Reader
 from rational_sae.data.reading import Reading, check_eval_tokens, settle
@@ -17,21 +18,25 @@ from rational_sae.formats import load
 from rational_sae.sae.model import SAE
 from rational_sae.support.progress import Progress, Silent
 
+EVAL_TOKENS = 16384
+"""Test tokens, where nobody says otherwise."""
+
 FIRST_LETTER = "first-letter"
 """The name by which feature absorption is asked for among probes."""
 
 
 def evaluate(
-    saes: Sequence[str],
+    saes: Sequence[str] | Mapping[str, SAE],
     reading: Reading | None = None,
     *,
-    eval_tokens: int = 16384,
+    eval_tokens: int = EVAL_TOKENS,
     probes: Sequence[str] = (),
     protocol: Protocol | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Results:
-    """Measure SAEs of one hook. saes: their folders; the first is what the others are compared with, at its L0 too.
+    """Measure SAEs of one hook. saes: their folders, or SAEs in memory by name, which are moved beside the model and
+    brought to how it is read; the first is what the others are compared with, at its L0 too.
 
     reading: the model, hook and text; by default what the first SAE's config says, on the embedded text. probes: tasks
     (see `open_task`), or `first-letter` for feature absorption. The rows of the result are keyed by the names given.
@@ -41,21 +46,22 @@ def evaluate(
     progress = progress or Silent()
     opened = open_probes(probes, protocol)
     progress.stage("load SAEs and model")
-    loaded = {name: load(name) for name in saes}
-    first = loaded[saes[0]]
+    loaded = dict(saes) if isinstance(saes, Mapping) else {name: load(name) for name in saes}
+    first = next(iter(loaded.values()))
     reading = reading or Reading()
     reader = reading.open(first)
     for name, sae in loaded.items():
         _require_same_place(name, sae, reader, given=reading.hook is not None)
         sae.to(reader.host.device)
         settle(sae, reader.host)
-    compare = [(name, saes[0]) for name in loaded if name != saes[0]]
+    names = list(loaded)
+    compare = [(name, names[0]) for name in names[1:]]
     found = evaluate_loaded(
-        reader, loaded, compare, eval_tokens=eval_tokens, reference=saes[0], seed=seed, progress=progress
+        reader, loaded, compare, eval_tokens=eval_tokens, reference=names[0], seed=seed, progress=progress
     )
-    add_probes(found, reader, loaded, opened, seed=seed, progress=progress)
-    found.further["warnings"] += _read_otherwise(loaded, reader, bos_given=reading.bos != "auto")
-    return found
+    found = with_probes(found, reader, loaded, opened, seed=seed, progress=progress)
+    noted = _read_otherwise(loaded, reader, bos_given=reading.bos != "auto")
+    return replace(found, further=found.further | {"warnings": [*found.further["warnings"], *noted]})
 
 
 def evaluate_loaded(
@@ -77,8 +83,7 @@ def evaluate_loaded(
     )
     found = results(sums, compare, seed=seed)
     stated = (one for sae in saes.values() for one in sae.metadata.warnings)
-    found.further["warnings"] = [*dict.fromkeys(stated), *reader.warnings()]
-    return found
+    return replace(found, further=found.further | {"warnings": [*dict.fromkeys(stated), *reader.warnings()]})
 
 
 def _read_otherwise(saes: dict[str, SAE], reader: Reader, *, bos_given: bool) -> list[str]:
@@ -119,16 +124,18 @@ def open_probes(names: Sequence[str], protocol: Protocol | None = None) -> Probe
     return Probes(tasks, FIRST_LETTER in names, protocol or Protocol())
 
 
-def add_probes(
+def with_probes(
     found: Results, reader: Reader, saes: dict[str, SAE], probes: Probes, *, seed: int = 0, progress: Progress
-) -> None:
-    """Run the probes and put what they gave into the results."""
+) -> Results:
+    """The results with what the probes give beside them."""
     if probes.tasks:
-        probing = probe(reader, saes, probes.tasks, probes.protocol, progress=progress)
+        found, probing = copy.deepcopy(found), probe(reader, saes, probes.tasks, probes.protocol, progress=progress)
         probing.add_to(found.rows, found.intervals, found.differences)
-        found.further["probing"] = probing.report()
+        found = replace(found, further=found.further | {"probing": probing.report()})
     if probes.first_letter:
-        found.further["absorption"] = absorption(reader, saes, seed=seed, progress=progress)
+        letters = absorption(reader, saes, seed=seed, progress=progress)
+        found = replace(found, further=found.further | {"absorption": letters})
+    return found
 
 
 def _require_same_place(name: str, sae: SAE, reader: Reader, *, given: bool) -> None:

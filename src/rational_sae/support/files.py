@@ -5,16 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from rational_sae.errors import OutputError, RationalSAEError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock: two runs into one folder are then not noticed
-    fcntl = None
+from rational_sae.errors import RationalSAEError
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -66,34 +60,3 @@ def sha256_of(path: Path) -> str:
     """Of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock file; the system lets go of it when this process ends, however it ends.
-
-    Raises OutputError if another process holds it.
-    """
-    with path.open("ab") as file:
-        if not _try_lock(file):
-            raise OutputError(f"{what} is being written by another process", "wait for it, or choose another --out")
-        yield
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds a lock file now."""
-    try:
-        with path.open("rb") as file:
-            return not _try_lock(file)
-    except OSError:
-        return False
-
-
-def _try_lock(file: BinaryIO) -> bool:
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -6,11 +6,14 @@ import torch
 
 from rational_sae.sae.model import SAE
 from rational_sae.support.progress import Progress
-from rational_sae.upgrading.job import Clock, Harvest, prepare, train
+from rational_sae.upgrading.clock import Clock
+from rational_sae.upgrading.harvest import Harvest
+from rational_sae.upgrading.prepare import prepare
 from rational_sae.upgrading.run.keeper import Keeper
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.start.rows import starting_saes
 from rational_sae.upgrading.train.candidate import Candidate
+from rational_sae.upgrading.training import train
 
 
 def pilot(

@@ -16,8 +16,8 @@ from rational_sae.support.progress import Progress
 from rational_sae.sweep.plan import Plan
 from rational_sae.sweep.summary import summary
 from rational_sae.sweep.task import Engine, Here, Outcome, Task, harvest_key
-from rational_sae.upgrading.job import harvest
-from rational_sae.upgrading.run.folder import Interval
+from rational_sae.upgrading.harvest import harvest
+from rational_sae.upgrading.run.schedule import Interval
 from rational_sae.upgrading.settings import Settings
 
 MOST_WORKERS = 1024

@@ -21,8 +21,11 @@ from rational_sae.sae.model import SAE
 from rational_sae.support.outputs import REPORT, UPGRADE, remove, write_file
 from rational_sae.support.progress import Progress, Silent
 from rational_sae.sweep.pilot import best_rates, pilot
-from rational_sae.upgrading.job import Harvest, upgrade
-from rational_sae.upgrading.run.folder import Interval, JobFolder, require_same, stored_settings
+from rational_sae.upgrading import job
+from rational_sae.upgrading.harvest import Harvest
+from rational_sae.upgrading.run.folder import JobFolder
+from rational_sae.upgrading.run.same import require_same, stored_settings
+from rational_sae.upgrading.run.schedule import Interval
 from rational_sae.upgrading.run.write import write
 from rational_sae.upgrading.settings import Settings, completed
 
@@ -130,7 +133,7 @@ def _cell(task: Task, get: Get, progress: Progress) -> str:
         return f"{task.name}: finished before"
     shared = get(task.settings, load(task.settings.teacher))
     with JobFolder(task.folder, resume=True, interval=task.interval) as keeper:
-        done = upgrade(task.settings, shared=shared, progress=progress, keeper=keeper)
+        done = job.run(task.settings, shared=shared, progress=progress, keeper=keeper)
         report = write(done, task.folder, overwrite=True)
         keeper.finish()
     return f"{task.name}: {report['verdict']}"

@@ -24,8 +24,9 @@ from rational_sae.formats import load
 from rational_sae.report import read_report
 from rational_sae.support.progress import Silent
 from rational_sae.upgrading import job
-from rational_sae.upgrading.run.folder import JobFolder, how_to_resume
-from rational_sae.upgrading.run.status import status
+from rational_sae.upgrading.run.folder import JobFolder
+from rational_sae.upgrading.run.owner import held
+from rational_sae.upgrading.run.status import how_to_resume, status
 from rational_sae.upgrading.settings import Settings
 
 
@@ -97,7 +98,7 @@ def test_training_tokens_of_several_windows_are_harvested_in_between_and_only_on
     several = settings.model_copy(update={"train_tokens": 12 * 64 - 3}).resolved(load(settings.teacher))
     shared = job.harvest(several, load(several.teacher))
     shared.batches.buffer_bytes = 5 * 64 * 4 * shared.reader.host.d_model
-    done = job.upgrade(several, shared=shared, progress=Heard())
+    done = job.run(several, shared=shared, progress=Heard())
     tuning = "fine-tune rsae, control_native"
     windows = [("harvest", 12 * 64 - 3, 0), (tuning, 12, 0), ("harvest", None, 0), (tuning, 12, 5)]
     windows += [("harvest", None, 0), (tuning, 12, 10)]
@@ -114,8 +115,7 @@ def test_an_unfinished_job_is_not_overwritten_by_accident(settings: Settings, tm
         JobFolder(out)
     with pytest.raises(OutputError, match=r"was made with lr 0\.0006, now it is 0\.001"):
         run(settings.model_copy(update={"lr": 1e-3}), out, resume=True)
-    with JobFolder(out, resume=True) as holder:
-        holder._take()
+    with held(out):
         (one,) = status(out)
         assert one.state == "running"
         with pytest.raises(OutputError, match="written by another process"):

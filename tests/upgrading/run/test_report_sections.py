@@ -15,7 +15,7 @@ from rational_sae.formats.save import save
 from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.report.schema import check_report
 from rational_sae.sae.model import SAE, Metadata
-from rational_sae.upgrading.job import upgrade
+from rational_sae.upgrading.job import run as upgrade
 from rational_sae.upgrading.run.summary import report_of, verdict
 from rational_sae.upgrading.settings import Settings
 

@@ -17,7 +17,8 @@ from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.gates.topk import TopKGate
 from rational_sae.sae.model import SAE, Metadata
 from rational_sae.sae.sparse import reconstruct
-from rational_sae.upgrading.job import Harvest, prepare
+from rational_sae.upgrading.harvest import Harvest
+from rational_sae.upgrading.prepare import prepare
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.start.rows import starting_saes
 from rational_sae.upgrading.train.candidate import Candidate

@@ -18,7 +18,7 @@ from rational_sae.support.interrupt import end_like_ctrl_c
 from rational_sae.support.progress import Progress
 from rational_sae.sweep.engines.shared import Activations, activations_of, harvest_from
 from rational_sae.sweep.task import Here, Outcome, Task, harvest_key, work
-from rational_sae.upgrading.job import harvest
+from rational_sae.upgrading.harvest import harvest
 
 MOST_LOSSES = 3
 """Workers in a row that may be lost without one task finished in between."""

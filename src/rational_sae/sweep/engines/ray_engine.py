@@ -18,7 +18,7 @@ from rational_sae.formats import load
 from rational_sae.support.progress import Progress
 from rational_sae.sweep.engines.shared import Activations, activations_of, harvest_from
 from rational_sae.sweep.task import Here, Outcome, Task, harvest_key, work
-from rational_sae.upgrading.job import harvest
+from rational_sae.upgrading.harvest import harvest
 
 RETRIES = 3
 """Times that a task or a harvest is given to another worker."""

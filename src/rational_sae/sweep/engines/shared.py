@@ -9,7 +9,7 @@ from torch import Tensor
 from rational_sae.data.activations import TrainingBatches
 from rational_sae.data.text import Split
 from rational_sae.sae.model import SAE
-from rational_sae.upgrading.job import Harvest
+from rational_sae.upgrading.harvest import Harvest
 from rational_sae.upgrading.settings import Settings
 
 

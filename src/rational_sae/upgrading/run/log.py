@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
 
+from rational_sae.errors import OutputError
+from rational_sae.support.files import write_whole
 from rational_sae.upgrading.train.candidate import Candidate
 
 
@@ -39,3 +42,31 @@ def _taken(name: str, candidate: Candidate, place: int) -> str:
 
 def _line(name: str, number: int, values: dict[str, Any]) -> str:
     return json.dumps({"row": name, "step": number, **values}) + "\n"
+
+
+class LogFile:
+    """log.jsonl while a job runs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: TextIO | None = None
+
+    def begin(self, lines: Iterable[str] = ()) -> None:
+        """A new file that holds these lines. Raises OSError."""
+        write_whole(self.path, "".join(lines))  # not into the old one, which may have another name somewhere
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def add(self, lines: Iterable[str]) -> None:
+        """More lines, which others can read at once. Raises OutputError."""
+        assert self._file is not None
+        try:
+            self._file.write("".join(lines))
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(
+                f"{self.path} cannot be written ({error.strerror})", "free some space, then --resume"
+            ) from error
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()

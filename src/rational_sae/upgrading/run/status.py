@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +14,8 @@ from rational_sae.errors import OutputError
 from rational_sae.report import read_report
 from rational_sae.support.outputs import CHECKPOINT, LOG, REPORT
 from rational_sae.upgrading.run.checkpoint import Checkpoints
-from rational_sae.upgrading.run.folder import is_running, stored_settings
+from rational_sae.upgrading.run.owner import is_running
+from rational_sae.upgrading.run.same import stored_settings
 
 State = Literal["running", "stopped", "finished"]
 
@@ -65,6 +68,17 @@ def status(folder: Path) -> list[Status]:
     if not cells:
         raise OutputError(f"{folder} holds no upgrade and no sweep", "name the --out folder of one")
     return [_status(path, f"{path.parent.name}/{path.name}") for path in cells]
+
+
+def how_to_resume(out: Path, command: Sequence[str]) -> str:
+    """What to tell somebody whose job was interrupted. command: its arguments, which are quoted for a shell."""
+    step = Checkpoints(out / CHECKPOINT).newest_step()
+    if (out / REPORT).exists():
+        return f"interrupted; {out} is finished all the same"
+    if step is None:
+        return "interrupted before anything was saved; run the same command again"
+    of = stored_settings(out).get("steps")
+    return f"interrupted at step {step}{f' of {of}' if of else ''}, which is saved; go on with: {shlex.join(command)}"
 
 
 def _is_job(folder: Path) -> bool:

@@ -14,7 +14,7 @@ from rational_sae.support.digests import digest
 from rational_sae.support.safe_text import redact, redacted
 
 if TYPE_CHECKING:
-    from rational_sae.upgrading.job import Upgrade
+    from rational_sae.upgrading.result import Upgrade
 
 GATE_POINTS = 401
 HISTOGRAM_BINS = 100
@@ -36,14 +36,14 @@ def report_of(done: Upgrade) -> dict[str, Any]:
         "gate": _gate(done),
         "curves": _curves(done),
         "fit": {
-            "target": done.start.fit.target.name,
-            "type": list(done.start.fit.type),
-            "error": done.start.fit.error,
-            "alternations": done.start.fit.alternations,
-            "min_denominator": done.start.fit.min_denominator,
-            "calibration_rms_before": done.calibration.before,
-            "calibration_rms_after": done.calibration.after,
-            "out_of_range": done.start.out_of_range,
+            "target": done.prepared.hard.fit.target.name,
+            "type": list(done.prepared.hard.fit.type),
+            "error": done.prepared.hard.fit.error,
+            "alternations": done.prepared.hard.fit.alternations,
+            "min_denominator": done.prepared.hard.fit.min_denominator,
+            "calibration_rms_before": done.prepared.calibration.before,
+            "calibration_rms_after": done.prepared.calibration.after,
+            "out_of_range": done.prepared.hard.out_of_range,
         },
         "teacher": {
             "source": redact(teacher.metadata.source),
@@ -52,8 +52,8 @@ def report_of(done: Upgrade) -> dict[str, Any]:
             "d_sae": teacher.d_sae,
             "hook": settings.hook,
             "model": redacted(settings.model),
-            "fvu_calibration": done.verification.fvu,
-            "l0_calibration": done.verification.l0,
+            "fvu_calibration": done.prepared.verification.fvu,
+            "l0_calibration": done.prepared.verification.l0,
         },
         "data": {
             "text": redact(settings.text),
@@ -62,7 +62,7 @@ def report_of(done: Upgrade) -> dict[str, Any]:
             "train_passes": passes,
             "test_tokens": int(done.sums.tokens.sum()),
             "test_documents": len(done.sums.tokens),
-            "target_l0": done.target_l0,
+            "target_l0": done.prepared.target_l0,
             "excluded_positions": "special tokens"
             + (" and the first of each sequence" if settings.sink == "exclude" else ""),
             "bos": settings.bos,
@@ -110,7 +110,7 @@ def verdict(rows: dict[str, dict[str, float]], differences: dict[str, Any]) -> s
 @torch.no_grad()
 def _gate(done: Upgrade) -> dict[str, Any]:
     """Both gates on one grid of t, over the histogram of the upgraded SAE's pre-activations."""
-    sae, initial = done.saes["rsae"], done.start.init
+    sae, initial = done.saes["rsae"], done.prepared.hard.init
     gate = sae.gate
     assert isinstance(gate, RationalGate)
     t = torch.linspace(-1.0, 1.25, GATE_POINTS).to(sae.device)  # the same points on every device
@@ -140,7 +140,7 @@ def _gate(done: Upgrade) -> dict[str, Any]:
 
 def _curves(done: Upgrade) -> dict[str, Any]:
     return {
-        "target_l0": done.target_l0,
+        "target_l0": done.prepared.target_l0,
         "train": {
             name: {
                 "step": c.curve.step,

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from rational_sae.errors import MissingExtraError
+from rational_sae.upgrading.train.candidate import Candidate
 
 Name = Literal["tensorboard", "wandb"]
+
+
+class Tracker(Protocol):
+    """Somebody else's log of a run."""
+
+    def log(self, step: int, values: dict[str, float]) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class TensorBoard:
@@ -51,3 +60,16 @@ def require(name: Name) -> None:
 def tracker(name: Name, out: Path, after: int, settings: dict[str, Any]) -> TensorBoard | WandB:
     """One that writes below a job's folder."""
     return TensorBoard(out / name, after) if name == "tensorboard" else WandB(out, settings)
+
+
+def tracked(candidates: dict[str, Candidate], step: int) -> dict[str, float]:
+    """What trackers are told of a step: of each row, what log.jsonl has, and what was validated at it."""
+    values: dict[str, float] = {}
+    for name, candidate in candidates.items():
+        curve, validation = candidate.curve, candidate.validation
+        if curve.step and curve.step[-1] == step:
+            last = {"mse": curve.mse[-1], "l0": curve.l0[-1], "sparsity_weight": curve.sparsity_weight[-1]}
+            values |= {f"{name}/{key}": value for key, value in last.items()}
+        if validation["step"] and validation["step"][-1] == step:
+            values[f"{name}/validation_fvu"] = validation["fvu"][-1]
+    return values

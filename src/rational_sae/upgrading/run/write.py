@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -12,9 +12,11 @@ from rational_sae.publish.card import model_card
 from rational_sae.report import write_report
 from rational_sae.support.files import write_whole
 from rational_sae.support.outputs import LOG, SETTINGS, UPGRADE, check_elsewhere, check_out, written
-from rational_sae.upgrading.job import Upgrade
 from rational_sae.upgrading.run.log import whole_log
 from rational_sae.upgrading.run.summary import report_of
+
+if TYPE_CHECKING:
+    from rational_sae.upgrading.result import Upgrade
 
 
 def write(done: Upgrade, out: Path, *, overwrite: bool = False) -> dict[str, Any]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import time
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
+import pytest
 from rich.console import Console
 
-from rational_sae.cli.bars import Bars, Lines, shown
+from rational_sae.support.bars import Bars, Lines, Notebook, shown, watched
 
 
 def test_a_terminal_gets_bars_and_a_log_gets_lines() -> None:
@@ -60,3 +64,35 @@ def test_bars_take_any_name_as_it_is() -> None:
         bars.advance(1)
     assert "harvest [/red]" in file.getvalue()
     assert "3/" in file.getvalue()
+
+
+def test_a_log_of_a_script_gets_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with watched() as progress:
+        progress.stage("harvest", 4)
+        progress.advance(4)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_notebook_gets_one_bar_a_stage_that_fills(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[list[str]] = []
+
+    def display(first: str, *, display_id: bool) -> Any:
+        assert display_id
+        drawn.append([first])
+        return SimpleNamespace(update=drawn[-1].append)
+
+    stand_in = ModuleType("IPython.display")
+    stand_in.__dict__.update(HTML=str, display=display)
+    monkeypatch.setitem(sys.modules, "IPython.display", stand_in)
+    with Notebook(every=0.0) as bars:
+        bars.stage("harvest <b>", 4)
+        bars.advance(3)
+        bars.stage("measure")
+    assert drawn == [
+        [
+            '<progress max="4" value="0"></progress> harvest &lt;b&gt;: 0 of 4, 0 s',
+            '<progress max="4" value="3"></progress> harvest &lt;b&gt;: 3 of 4, 0 s',
+            '<progress max="3" value="3"></progress> harvest &lt;b&gt;: 3 of 3, 0 s',
+        ],
+        ["<progress></progress> measure: 0 s", '<progress max="1" value="1"></progress> measure: 1 of 1, 0 s'],
+    ]

@@ -1,10 +1,12 @@
-"""Progress for people, on stderr: bars on a terminal, plain lines in a log."""
+"""Progress for people, on stderr: bars on a terminal and in a notebook, plain lines in a log of the command line."""
 
 from __future__ import annotations
 
+import contextlib
+import html
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -18,15 +20,28 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from rational_sae.support.progress import Progress as Shown
+from rational_sae.support.progress import Silent
 from rational_sae.support.safe_text import name_of, redact
 
 EVERY_SECONDS = 15.0
 """Between two lines of one stage."""
 
+REDRAWN_SECONDS = 0.2
+"""Between two drawings of a notebook's bar: each is a message to the browser."""
+
 
 def shown(console: Console) -> Bars | Lines:
     """Bars if the console is a terminal, else lines."""
     return Bars(console) if console.is_terminal else Lines(console)
+
+
+def watched() -> contextlib.AbstractContextManager[Shown]:
+    """For functions that people call: bars where somebody looks (a terminal, a notebook), nothing in a log."""
+    console = Console(stderr=True)
+    if console.is_jupyter:
+        return Notebook()
+    return Bars(console) if console.is_terminal else contextlib.nullcontext(Silent())
 
 
 class Bars:
@@ -109,3 +124,51 @@ class Lines:
 
     def _say(self, line: str) -> None:
         self._console.print(f"{time.strftime('%H:%M:%S')} {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+class Notebook:
+    """A `Progress` below a notebook's cell: one bar a stage, drawn by the browser, without ipywidgets."""
+
+    def __init__(self, every: float = REDRAWN_SECONDS) -> None:
+        self._every = every
+        self._handle: Any = None
+        self._name, self._total, self._done = "", None, 0
+        self._began = self._drawn = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None) -> None:
+        self._finish(whole=kind is None)
+
+    def stage(self, name: str, total: int | None = None, done: int = 0) -> None:
+        from IPython.display import HTML, display
+
+        self._finish()
+        self._name, self._total, self._done = name_of(redact(name)), total, done
+        self._began = self._drawn = time.monotonic()
+        self._handle = display(HTML(self._page()), display_id=True)
+
+    def advance(self, amount: int = 1) -> None:
+        self._done += amount
+        if time.monotonic() - self._drawn >= self._every:
+            self._draw()
+
+    def _finish(self, *, whole: bool = True) -> None:
+        if self._handle is not None:
+            if whole:
+                self._total = self._done = max(1, self._done)
+            self._draw()
+        self._handle = None
+
+    def _draw(self) -> None:
+        from IPython.display import HTML
+
+        self._drawn = time.monotonic()
+        if self._handle is not None:
+            self._handle.update(HTML(self._page()))
+
+    def _page(self) -> str:
+        known = f' max="{self._total}" value="{self._done}"' if self._total else ""
+        count = f"{self._done} of {self._total}, " if self._total else f"{self._done}, " if self._done else ""
+        return f"<progress{known}></progress> {html.escape(self._name)}: {count}{time.monotonic() - self._began:.0f} s"

@@ -1,0 +1,118 @@
+"""`rational_sae.upgrade`: the whole job in one call."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Literal
+
+from typing_extensions import Unpack
+
+from rational_sae.errors import OutputError, SettingsError
+from rational_sae.evaluation.api import ReadingOptions, own_copy
+from rational_sae.sae.model import SAE
+from rational_sae.support.progress import Progress
+from rational_sae.support.signatures import checked, takes_fields_of
+from rational_sae.upgrading import job
+from rational_sae.upgrading.result import Upgrade
+from rational_sae.upgrading.run.folder import JobFolder
+from rational_sae.upgrading.run.write import write
+from rational_sae.upgrading.settings import Control, Form, Recipe, Settings
+
+IN_MEMORY = "an SAE in memory"
+"""What settings.yaml calls a teacher that came from nowhere."""
+
+
+class Options(ReadingOptions, total=False):
+    """The fields of `Settings` but `teacher` and `text`, for type checkers; what each means stands there."""
+
+    recipe: Recipe
+    gate: str
+    type: tuple[int, int] | None
+    form: Form
+    calibrate: Literal["teacher", "reconstruction", "none"]
+    penalty: Literal["l0", "l1"]
+    hold_l0: bool
+    revive: bool
+    refit_decoder: bool
+    controls: tuple[Control, ...]
+    steps: int
+    batch_tokens: int
+    train_tokens: int | None
+    eval_tokens: int
+    target_l0: float | None
+    probes: tuple[str, ...]
+    probe_train: int
+    lr: float
+    lr_threshold: float
+    lr_shape: float
+    rates: dict[str, float]
+    seed: int
+
+
+@takes_fields_of(Settings)
+def upgrade(
+    teacher: str | Path | SAE,
+    text: str | Path = "news",
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    accept_implausible: bool = False,
+    progress: Progress | None = None,
+    **options: Unpack[Options],
+) -> Upgrade:
+    """Replace a teacher's gate by a trainable rational function, and fine-tune it beside its controls.
+
+    >>> done = rational_sae.upgrade("path/to/teacher", text="news", steps=600)  # doctest: +SKIP
+    >>> done.sae  # W_enc [d_in, d_sae], W_dec [d_sae, d_in], float32, in the teacher's units  # doctest: +SKIP
+    >>> done.compare("control_native").fvu_at_l0  # value, low, high  # doctest: +SKIP
+    >>> done.save("runs/mine")  # doctest: +SKIP
+
+    teacher: a path, `hub:OWNER/REPO[/PATH]`, `saelens:RELEASE/ID`, or an SAE in memory (W_enc [d_in, d_sae], any
+    dtype), which stays as it is: a float32 copy of it is upgraded, and its metadata says model and hook. text: .txt,
+    .jsonl[.gz], a folder of them, hf:NAME[/CONFIG][:SPLIT], or news.
+    out: a folder that gets what `rsae upgrade --out` writes, checkpoints while it runs among it; resume: go on with the
+    job there, to the same bits; overwrite: replace a result or job there, and leave other files alone.
+    accept_implausible: go on with a teacher that does not explain its activations. progress: who is told of the stages;
+    default: bars in a terminal and in a notebook, nothing in a log. The other options are those of `Settings`.
+
+    Raises RationalSAEError with a one-line reason if an input cannot be used or `out` not be written. After
+    KeyboardInterrupt a job with `out` can be resumed.
+    """
+    if out is None and (resume or overwrite):
+        raise SettingsError(f"{'resume' if resume else 'overwrite'} is for a job in a folder", "give out")
+    if resume and overwrite:
+        raise SettingsError("resume goes on and overwrite starts again", "give one of them")
+    in_memory = own_copy(teacher) if isinstance(teacher, SAE) else None
+    name = str(teacher) if in_memory is None else in_memory.metadata.source or IN_MEMORY
+    if in_memory is not None:
+        in_memory.metadata.source = name
+    settings = checked(Settings, teacher=name, text=str(text), **options)
+    with contextlib.ExitStack() as stack:
+        folder = None if out is None else _folder(Path(out), resume=resume, overwrite=overwrite)
+        keeper = None if folder is None else stack.enter_context(folder)
+        if progress is None:
+            from rational_sae.support.bars import watched  # rich is slow to import
+
+            progress = stack.enter_context(watched())
+        done = job.run(
+            settings,
+            teacher=in_memory,
+            accept_implausible=accept_implausible,
+            progress=progress,
+            keeper=keeper,
+        )
+        if folder is not None:
+            write(done, folder.out, overwrite=True)
+            folder.finish()
+    return done
+
+
+def _folder(out: Path, *, resume: bool, overwrite: bool) -> JobFolder:
+    folder = JobFolder(out, resume=resume, overwrite=overwrite)
+    if resume and folder.finished:
+        raise OutputError(
+            f"{out} is finished", f"read {out}/report.json and load {out}/sae, or give overwrite=True to do it again"
+        )
+    return folder

@@ -1,0 +1,39 @@
+"""Rows that are trained: made ready before, and brought back to the teacher's units after."""
+
+from __future__ import annotations
+
+import copy
+
+from rational_sae.gates.hard import SUPPORT_POINTS
+from rational_sae.sae.match_l0 import can_shift, solve_shift
+from rational_sae.sae.model import SAE
+from rational_sae.upgrading.labels import label_flags
+from rational_sae.upgrading.prepare import Prepared
+from rational_sae.upgrading.settings import Settings
+from rational_sae.upgrading.start.closed_form import rescaled
+from rational_sae.upgrading.train.candidate import Candidate
+
+
+def as_candidates(saes: dict[str, SAE], prepared: Prepared, settings: Settings) -> dict[str, Candidate]:
+    """Rows made ready for `train`, each with its own factor on the learning rates."""
+    return {
+        name: Candidate(name, sae, settings, prepared.x, prepared.target_l0, settings.rates.get(name, 1.0))
+        for name, sae in saes.items()
+    }
+
+
+def finished_rows(prepared: Prepared, candidates: dict[str, Candidate]) -> dict[str, SAE]:
+    """Every row of the report as an SAE in the teacher's units."""
+    teacher, sae, units = prepared.teacher, prepared.sae, prepared.units
+    rows = {"teacher": teacher, "teacher_rescaled": rescaled(teacher, prepared.x / units.input)}
+    rows["init"] = units.undo_(sae.with_gate(copy.deepcopy(prepared.start.init)))
+    if prepared.hard is not prepared.start:
+        rows["init_hard"] = units.undo_(sae.with_gate(copy.deepcopy(prepared.hard.init)))
+    for name, candidate in candidates.items():
+        finished = candidate.finish()
+        if can_shift(finished):
+            finished.gate.shift_(solve_shift(finished, prepared.validation, prepared.target_l0))
+        finished.gate.project_(SUPPORT_POINTS)
+        rows[name] = units.undo_(finished)
+        rows[name].metadata.extra["labels"] = label_flags(rows[name], teacher)
+    return rows
