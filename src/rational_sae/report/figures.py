@@ -14,20 +14,18 @@ if TYPE_CHECKING:
     from rational_sae.report.charts import Group
 
 WIDTH, HEIGHT = 400, 240
-"""Pixels of one panel. Files are kept small (about 100 kB): they are committed with the documents."""
+"""Pixels of one figure. Files are kept small (about 100 kB): they are committed with the documents."""
 
 
 def save_figures(report: Mapping[str, Any], folder: Path) -> list[Path]:
     """Writes gate.png, training.png, firing.png and comparison.png, those the report has data for."""
-    from rational_sae.report import charts
+    from rational_sae.report.panels.firing import firing_group
+    from rational_sae.report.panels.gate import gate_group
+    from rational_sae.report.panels.results import comparison_group
+    from rational_sae.report.panels.training import training_group
 
     plain = check_report(report)
-    groups = (
-        charts.gate_group(plain),
-        charts.training_group(plain),
-        charts.firing_group(plain),
-        charts.comparison_group(plain),
-    )
+    groups = (gate_group(plain), training_group(plain), firing_group(plain), comparison_group(plain))
     return _save(filter(None, groups), folder)
 
 
@@ -53,20 +51,20 @@ def _save(groups: Iterable[Group], folder: Path) -> list[Path]:
 
 
 def _picture(group: Group) -> bytes:
-    """The group's panels two abreast on white, under one legend."""
+    """The group's figures two abreast on white, under one legend."""
     import altair as alt
     import vl_convert
 
     from rational_sae.report.charts import VEGA_LITE
 
-    width = WIDTH if len(group.panels) > 1 else 2 * WIDTH
+    width = WIDTH if len(group.figures) > 1 else 2 * WIDTH
     sized = [
-        panel.chart.properties(
+        figure.chart.properties(
             width=width,
             height=HEIGHT,
-            title=alt.TitleParams(panel.title, subtitle=list(panel.notes), anchor="start"),
+            title=alt.TitleParams(figure.title, subtitle=list(figure.notes), anchor="start"),
         )
-        for panel in group.panels
+        for figure in group.figures
     ]
     chart = (
         alt.concat(*sized, columns=2, background="white", padding=12, spacing=28)

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 
 from rational_sae.metrics import metric
-from rational_sae.report.charts import Group, Layers, Panel, shape_of
+from rational_sae.report.charts import Figure, Group, Layers, shape_of
 from rational_sae.report.numbers import format_value
 from rational_sae.report.statuses import STATUSES
 
@@ -21,7 +21,7 @@ def latent_group(report: Mapping[str, Any]) -> Group | None:
     found = [latent for latent in features.get("latents") or [] if _share(latent)]
     statuses = [status for key, status in STATUSES.items() if any(latent["status"] == key for latent in found)]
     styles = {status.words: status.stroke for status in statuses}
-    panels = []
+    figures = []
     for key in QUANTITIES:
         points = [
             {
@@ -35,8 +35,8 @@ def latent_group(report: Mapping[str, Any]) -> Group | None:
             if latent.get(key) is not None
         ]
         if len(points) > 1:
-            panels.append(Panel(f"latents-{key}", metric(key).label, _scatter(points, key, styles)))
-    return Group("latents", panels, styles, "points") if panels else None
+            figures.append(Figure(f"latents-{key}", metric(key).label, _scatter(points, key, styles)))
+    return Group("latents", figures, styles, "points") if figures else None
 
 
 def _share(latent: Mapping[str, Any]) -> float:

@@ -1,86 +1,63 @@
-"""report.html: one file that loads nothing, readable in light and dark, on a phone and on paper."""
+"""report.html: one file that loads nothing, readable in light and dark, on a phone and on paper.
+
+The page is a header with the answer, the panels that have something to show (see `panels`), and a glossary of what
+they show.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from rational_sae.metrics import METRICS, metric, named
+from rational_sae.metrics import METRICS, metric
 from rational_sae.report.decision import RULE, decisions
-from rational_sae.report.features import ORDERS, browser_data, filters, summary_facts
-from rational_sae.report.numbers import format_value
-from rational_sae.report.rows import ROWS, RSAE, in_order, row_label
+from rational_sae.report.rows import ROWS, RSAE, row_label
 from rational_sae.report.schema import check_report, to_plain
 from rational_sae.report.sweep_table import sweep_sheets
-from rational_sae.report.table import Line, absorption_rows, difference_rows, having, probing_rows, table_rows
 from rational_sae.support.safe_text import all_printable
 
 if TYPE_CHECKING:
     from rational_sae.report.charts import Group
+    from rational_sae.report.panels import Content, Panel
 
 CHART_HEIGHT = 230
 FONT = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 """As in page.css. Vega measures its labels in it, so the stylesheet must not give them another."""
-FACTS = (
-    ("teacher", "Teacher"),
-    ("fit", "Rational fit"),
-)
-DETAILS = (
-    ("settings", "Settings"),
-    ("data", "Data"),
-    ("environment", "Environment"),
-    ("timing", "Timing"),
-)
-
-
-Table = tuple[list[str], list[Line]]
-"""Keys and rows."""
-
-
-@dataclass(frozen=True)
-class TaskTable:
-    """The probes of one task."""
-
-    name: str
-    note: str
-    table: Table
+SECTION = """\
+<section aria-labelledby="{{ panel.name }}">
+<h2 id="{{ panel.name }}">{{ panel.title }}</h2>
+%s</section>"""
+"""Around a panel's template."""
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """The page for a report; OutputError where the report is malformed."""
+    """The page for a report; OutputError where the report is malformed.
+
+    Path("report.html").write_text(render(read_report(Path("runs/demo"))), encoding="utf-8")
+    """
+    from rational_sae.report.panels import PANELS
+
     plain = all_printable(check_report(report))
-    rows, differences = table_rows(plain), difference_rows(plain)
-    tasks, absorption, browser = _tasks(plain), absorption_rows(plain), browser_data(plain)
-    probed = [row for task in tasks for row in task.table[1]]
-    groups = _groups(plain)
+    shown = {panel.name: content for panel in PANELS if (content := panel.content(plain))}
+    environment = _environment()
     return _page(
+        environment,
         "page.html",
         plain["title"],
-        groups.values(),
-        report=plain,
+        [group for content in shown.values() for group in content.groups],
+        data={key: value for content in shown.values() for key, value in content.data.items()},
+        scripts=[script for content in shown.values() for script in content.scripts],
+        verdict=plain["verdict"],
         warnings=plain.get("warnings") or [],
         decisions=decisions(plain),
         rule=RULE,
-        tables=_tables(rows),
-        difference_tables=_tables(differences),
-        tasks=tasks,
-        protocol=_facts((plain.get("probing") or {}).get("protocol")),
-        absorption=(list(absorption[0].cells), absorption) if absorption else None,
-        browser=browser,
-        feature_facts=summary_facts(plain),
-        orders=ORDERS,
-        statuses=filters(plain),
-        groups=groups,
-        facts=[(title, _facts(plain.get(key))) for key, title in FACTS if plain.get(key)],
-        details=[(title, _facts(plain.get(key), key)) for key, title in DETAILS if plain.get(key)],
-        dead=_dead(plain),
-        metrics=_glossary([*rows, *differences, *probed, *absorption], latents=bool(browser)),
-        row_meanings=_row_meanings([*rows, *probed, *absorption]),
+        sections=[_section(environment, panel, shown.get(panel.name)) for panel in PANELS],
+        metrics=_metrics(shown.values()),
+        rows=_rows(shown.values()),
     )
 
 
@@ -91,50 +68,35 @@ def render_sweep(found: Mapping[str, Any]) -> str:
     plain = all_printable(to_plain(found))
     groups = pareto_groups(plain)
     title = f"Sweep of {len(plain['cells'])} upgrades"
-    return _page("sweep.html", title, groups, found=plain, sheets=sweep_sheets(plain), groups=groups)
+    return _page(_environment(), "sweep.html", title, groups, found=plain, sheets=sweep_sheets(plain), groups=groups)
 
 
-def _page(name: str, title: str, drawn: Iterable[Group], **context: Any) -> str:
+def _page(
+    environment: Any,
+    template: str,
+    title: str,
+    drawn: Iterable[Group],
+    *,
+    data: Mapping[str, Any] | None = None,
+    scripts: Sequence[str] = (),
+    **context: Any,
+) -> str:
     """A template with its style, its scripts and the data that they read."""
-    specs = {panel.name: _spec(panel.chart) for group in drawn for panel in group.panels}
-    browser = context.get("browser")
-    scripts = [_asset("page.js")]
-    if specs:
-        scripts.insert(0, _bundle())
-    if browser:
-        scripts.append(_asset("features.js"))
-    embedded = {key: value for key, value in (("specs", specs), ("features", browser)) if value}
-    return (
-        _environment()
-        .get_template(name)
-        .render(
-            title=title,
-            css=_asset("page.css"),
-            scripts=scripts,
-            specs=specs,
-            embedded=embedded,
-            metric=metric,
-            subject=RSAE,
-            **context,
-        )
+    specs = {figure.name: _spec(figure.chart) for group in drawn for figure in group.figures}
+    run = [*([_bundle()] if specs else []), *map(_asset, ("page.js", *scripts))]
+    embedded = ({"specs": specs} if specs else {}) | dict(data or {})
+    return environment.get_template(template).render(
+        title=title, css=_asset("page.css"), scripts=run, specs=specs, embedded=embedded, **context
     )
 
 
-def _groups(plain: Mapping[str, Any]) -> dict[str, Group]:
-    """The charts that the report has data for."""
-    from rational_sae.report import charts
-    from rational_sae.report.latent_chart import latent_group
-    from rational_sae.report.pareto import pareto_group
+def _section(environment: Any, panel: Panel, content: Content | None) -> Any:
+    """A panel as safe HTML, "" where there is nothing to show."""
+    if content is None:
+        return ""
+    from markupsafe import Markup
 
-    drawn = (
-        charts.comparison_group(plain),
-        pareto_group(plain),
-        charts.gate_group(plain),
-        charts.training_group(plain),
-        charts.firing_group(plain),
-        latent_group(plain),
-    )
-    return {group.name: group for group in drawn if group}
+    return Markup(environment.from_string(SECTION % panel.template).render(panel=panel, **content.values))
 
 
 def _environment() -> Any:
@@ -147,6 +109,8 @@ def _environment() -> Any:
         lstrip_blocks=True,
         loader=jinja2.FunctionLoader(_asset),
     )
+    found.globals |= {"metric": metric, "subject": RSAE}
+    found.globals["show"] = found.get_template("macros.html").module
     found.filters["hash_source"] = _hash_source
     found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     return found
@@ -178,58 +142,14 @@ def _spec(chart: Any) -> dict[str, Any]:
     return sized.configure(font=FONT, legend={"disable": True}, view={"stroke": None}, axis=axis).to_dict()
 
 
-def _tables(rows: list[Line]) -> dict[str, Table]:
-    """Keys and rows of the main table, of the probes, and of what remains; those that have something."""
-    present = list(dict.fromkeys(key for row in rows for key in row.cells))
-    split = {
-        "main": [key for key in named("headline") if key in present],
-        "probing": [key for key in named("probing") if key in present],
-        "further": [key for key in present if key not in named("headline", "probing")],
-    }
-    return {which: (keys, found) for which, keys in split.items() if (found := having(rows, keys))}
-
-
-def _tasks(report: Mapping[str, Any]) -> list[TaskTable]:
-    tasks = (report.get("probing") or {}).get("tasks") or {}
-    return [
-        TaskTable(name, _task_note(tasks[name]), (list(rows[0].cells), rows))
-        for name, rows in probing_rows(report).items()
-        if rows
-    ]
-
-
-def _task_note(task: Mapping[str, Any]) -> str:
-    """ "4 classes, 800 train and 200 test examples", as far as it is known."""
-    sizes = [f"{task[part]:,} {part}" for part in ("train", "test") if task.get(part) is not None]
-    classes = [f"{len(task['classes'])} classes"] if task.get("classes") else []
-    return ", ".join([*classes, " and ".join(sizes) + " examples"] if sizes else classes)
-
-
-def _facts(section: Mapping[str, Any] | None, key: str = "", prefix: str = "") -> list[tuple[str, str]]:
-    """(name, text) of a section's entries; nested entries get dotted names, times their unit."""
-    facts = []
-    for name, value in (section or {}).items():
-        if isinstance(value, Mapping):
-            facts += _facts(value, key, f"{prefix}{name}.")
-        else:
-            unit = " s" if key == "timing" and value is not None else ""
-            facts.append((f"{prefix}{name}", format_value("", value) + unit))
-    return facts
-
-
-def _dead(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    dead = (report.get("firing") or {}).get("dead") or {}
-    return [(row_label(name), format_value("dead", dead[name])) for name in in_order(dead)]
-
-
-def _row_meanings(rows: Iterable[Line]) -> list[tuple[str, str]]:
+def _rows(shown: Iterable[Content]) -> list[tuple[str, str]]:
     """(label, meaning) of every known row that the page shows."""
-    shown = {row.name for row in rows}
-    return [(row_label(name), row.words) for name, row in ROWS.items() if name in shown]
+    names = {line.name for content in shown for line in content.lines}
+    return [(row_label(name), row.words) for name, row in ROWS.items() if name in names]
 
 
-def _glossary(rows: Iterable[Line], *, latents: bool) -> list[tuple[str, str, str]]:
-    """(label, key, definition) of every metric that the page shows."""
-    shown = {key for row in rows for key in row.cells}
-    shown |= set(named("latent")) if latents else set()
-    return [(m.label, key, m.words) for key, m in METRICS.items() if key in shown]
+def _metrics(shown: Iterable[Content]) -> list[tuple[str, str, str]]:
+    """(label, key, meaning) of every known metric that the page shows."""
+    keys = {key for content in shown for line in content.lines for key in line.cells}
+    keys |= {key for content in shown for key in content.metrics}
+    return [(one.label, key, one.words) for key, one in METRICS.items() if key in keys]

@@ -1,4 +1,4 @@
-"""FVU and ΔCE against L0: the rows of one report, and for a sweep a pair of panels for each hook and family."""
+"""FVU and ΔCE against L0: the rows of one report, and for a sweep a pair of figures for each hook and family."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 
 from rational_sae.metrics import metric
-from rational_sae.report.charts import Group, Layers, Panel, lines_of, shape_of
+from rational_sae.report.charts import Figure, Group, Layers, lines_of, shape_of
 from rational_sae.report.numbers import format_interval, format_value
 from rational_sae.report.rows import in_order, row_label, shown_in_sweep, strokes
 from rational_sae.report.strokes import Stroke
@@ -21,16 +21,16 @@ def pareto_group(report: Mapping[str, Any]) -> Group | None:
     """Every row of a report that has an L0: a point and its interval."""
     rows = _rows([report])
     styles = _styles(rows)
-    panels = []
+    figures = []
     for quantity in QUANTITIES:
         points = list(_points(report, rows, quantity))
         if len(points) > 1:
-            panels.append(Panel(f"pareto-{quantity}", metric(quantity).label, _plot(points, quantity, styles)))
-    return Group("pareto", panels, styles, "points") if panels else None
+            figures.append(Figure(f"pareto-{quantity}", metric(quantity).label, _plot(points, quantity, styles)))
+    return Group("pareto", figures, styles, "points") if figures else None
 
 
 def pareto_groups(found: Mapping[str, Any]) -> list[Group]:
-    """One group of two panels for each (model, hook, family) of a sweep, in the order of the cells."""
+    """One group of two figures for each (model, hook, family) of a sweep, in the order of the cells."""
     cells: Mapping[str, Mapping[str, Any]] = found["cells"]
     keys = dict.fromkeys((cell["model"], cell["hook"], cell["family"]) for cell in cells.values())
     return [
@@ -45,14 +45,14 @@ def _group(key: tuple[str, str, str], cells: Mapping[str, Mapping[str, Any]], nu
     model, hook, family = key
     rows = shown_in_sweep(_rows(cells.values()))
     styles = _styles(rows)
-    panels = []
+    figures = []
     for quantity in QUANTITIES:
         points = [point for name, cell in cells.items() for point in _points(cell, rows, quantity, name)]
         chart = _plot(points, quantity, styles, joined=True)
         title = f"{metric(quantity).label}: {family}, {model} {hook}"
-        panels.append(Panel(f"pareto-{number}-{quantity}", title, chart))
+        figures.append(Figure(f"pareto-{number}-{quantity}", title, chart))
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(key))
-    return Group(f"pareto-{slug}", panels, styles, "both")
+    return Group(f"pareto-{slug}", figures, styles, "both")
 
 
 def _rows(holders: Iterable[Mapping[str, Any]]) -> list[str]:
