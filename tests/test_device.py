@@ -41,7 +41,8 @@ from rational_sae.gates.safe_pade import SafePadeGate
 from rational_sae.gates.token_scale import TokenScale
 from rational_sae.publish.distil import distil, exactly
 from rational_sae.report import read_report
-from rational_sae.sae.model import SAE, Metadata, sparse
+from rational_sae.sae import sparse
+from rational_sae.sae.model import SAE, Metadata
 from rational_sae.steering import ablated, intervene
 from rational_sae.support import distributed
 from rational_sae.support.progress import Silent
