@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import typer
@@ -13,17 +14,29 @@ from typer.main import get_command
 
 from rational_sae.cli import terminal
 from rational_sae.cli.options import EVERY, RUNNING, TAKEN
+from rational_sae.support.interrupt import shielded
 
 
 class Commands(TyperGroup):
     """All of them; Ctrl-C in one that does not say itself how to go on ends in one line."""
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _told():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _told():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            terminal.say("interrupted; run the same command again")
-            raise typer.Exit(130) from None
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """typer itself makes exit code 130 of a Ctrl-C, without a word."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        terminal.say("interrupted; run the same command again")
+        raise typer.Exit(130) from None
 
 
 def add(app: typer.Typer, function: Callable[..., None]) -> None:
@@ -68,7 +81,8 @@ def _signed(function: Callable[..., None], signature: inspect.Signature) -> Call
 
 def _signature(function: Callable[..., None]) -> inspect.Signature:
     """Of a command with its options of the settings, in the order of `--help`."""
-    from rational_sae.cli.from_settings import parameter
+    with shielded():  # a Ctrl-C that falls into the import of NumPy by torch is lost there, and breaks the import
+        from rational_sae.cli.from_settings import parameter
 
     taken = TAKEN[function.__name__]
     own = inspect.signature(function, eval_str=True).parameters.values()

@@ -77,8 +77,7 @@ def parameter(name: str, taken: Taken) -> inspect.Parameter:
         kind, default, told = OTHERS[name]
         return _keyword(name, kind, default, typer.Option(**told, rich_help_panel=RUNNING))
     info, spelled = Settings.model_fields[name], SPELLED.get(name, Spelling())
-    assert info.description is not None
-    said = info.description.partition("\n\n")[0].replace("\n", " ")
+    said = (info.description or "").partition("\n\n")[0].replace("\n", " ")  # no words without the source's text
     told: dict[str, Any] = {"help": taken.says.get(name, "{}").replace("{}", said), **(spelled.read or _bounds(info))}
     default = spelled.default(None if info.is_required() else info.default)
     if name == "teacher":
