@@ -49,4 +49,10 @@ def test_it_runs_and_prints_what_is_committed() -> None:
     assert printed(after[1]).split(",")[1:] == printed(before[1]).split(",")[1:], "the certified fit is deterministic"
     assert {"teacher", "init", "rsae", "control_native"} <= {line.split()[0] for line in printed(after[2]).splitlines()}
     assert printed(after[3]).startswith("At the teacher's L0 of 32.0")
+    assert [line.split()[0] for line in printed(after[5]).splitlines()[1:]] == [
+        "teacher",
+        "calibrated",
+        "tuned",
+        "control",
+    ]
     assert "RationalSAE" in printed(after[-1])

@@ -1,4 +1,4 @@
-"""The README's code on steering runs as it is written, in a folder where its paths exist."""
+"""The README's code on steering, and on tensors alone, runs as it is written, where its paths and tensors exist."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_steering import make
+from upgrading.test_on_tensors import teacher, vectors
 
 from rational_sae.formats.save import save
 
@@ -42,3 +43,10 @@ def test_the_steering_example_runs_and_steers(
         said[value] = out.getvalue()
     assert said["8.0"].startswith("<unk> <unk> <unk>")
     assert said["8.0"] != said["0.0"]
+
+
+def test_the_stages_on_tensors_run(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "import rational_sae\n" + next(block for block in blocks() if "rational_sae.calibrate" in block)
+    given = {"teacher": teacher("jumprelu"), "x": vectors(1024), "x_test": vectors(512, seed=2)}
+    exec(compile(code.replace("steps=600", "steps=4"), str(README), "exec"), given)
+    assert capsys.readouterr().out.count("Figures(fvu=0.") == 2

@@ -24,7 +24,9 @@ FAMILIES = ("relu", "jumprelu", "topk")
 
 
 def directions() -> Tensor:
-    return torch.nn.functional.normalize(torch.randn(D_SAE, D_IN, generator=torch.Generator().manual_seed(0)), dim=1)
+    """[D_SAE, D_IN]: an orthonormal basis, both ways."""
+    basis = torch.linalg.qr(torch.randn(D_IN, D_IN, generator=torch.Generator().manual_seed(0)))[0]
+    return torch.cat([basis, -basis])
 
 
 def vectors(n: int = 4096, seed: int = 1) -> Tensor:
@@ -32,17 +34,19 @@ def vectors(n: int = 4096, seed: int = 1) -> Tensor:
     rng = torch.Generator().manual_seed(seed)
     active = torch.rand(n, D_SAE, generator=rng) < 3 / D_SAE
     amount = 1 + torch.rand(n, D_SAE, generator=rng)
-    return 3 * ((active * amount) @ directions() + 0.05 * torch.randn(n, D_IN, generator=rng))
+    return 3 * ((active * amount) @ directions() + 0.1 * torch.randn(n, D_IN, generator=rng))
 
 
 def teacher(family: str, **options: Any) -> SAE:
+    """It knows the directions roughly, so that there is something to learn."""
     gates: dict[str, Gate] = {
         "relu": ReLUGate(),
         "jumprelu": ThresholdGate(torch.full((D_SAE,), 2.0)),
         "topk": TopKGate(4),
     }
     b_enc = torch.full((D_SAE,), -2.0 if family == "relu" else 0.0)
-    return SAE(directions().T, b_enc, directions(), torch.zeros(D_IN), gates[family], **options)
+    rough = directions() + 0.1 * torch.randn(D_SAE, D_IN, generator=torch.Generator().manual_seed(4))
+    return SAE(rough.T, b_enc, rough, torch.zeros(D_IN), gates[family], **options)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -16,7 +16,7 @@ import functools
 import importlib
 import importlib.util
 import warnings
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from rational_sae.kernels import reference
 
 Backend = Literal["auto", "reference", "compiled", "triton"]
 
-BACKENDS: tuple[Backend, ...] = ("reference", "compiled", "triton")
+BACKENDS: tuple[Backend, ...] = tuple(name for name in get_args(Backend) if name != "auto")
 
 _MODULES = {"compiled": "rational_sae.kernels.compiled", "triton": "rational_sae.kernels.triton_kernel"}
 
