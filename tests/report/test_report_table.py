@@ -23,7 +23,7 @@ from rational_sae.report import (
     table_rows,
 )
 
-DESIGN_KEYS = [
+KEYS = [
     "mse",
     "fvu",
     "explained_variance",
@@ -63,8 +63,8 @@ def test_examples(module: Any) -> None:
     assert doctest.testmod(module).failed == 0
 
 
-def test_every_key_of_the_design_has_a_definition() -> None:
-    assert sorted(named("headline", "further", "probing")) == sorted(DESIGN_KEYS)
+def test_every_key_of_a_row_has_words() -> None:
+    assert sorted(named("headline", "further", "probing")) == sorted(KEYS)
     assert all(metric.words for metric in METRICS.values())
 
 

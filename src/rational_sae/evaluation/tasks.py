@@ -185,4 +185,4 @@ EMBEDDED_TASKS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "sms-spam": _sms_spam,
     "language": _language,
 }
-"""INPUTS: labelled texts that install with pip. Rows of (label, text)."""
+"""Labelled texts that install with pip. Rows of (label, text)."""
