@@ -221,7 +221,7 @@ def several(full: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def full() -> dict[str, Any]:
-    """Every section, with numbers of the size that upgrades have."""
+    """Every section, with numbers of a real upgrade's size."""
     rows = {name: _row(*values) for name, values in METRICS.items()}
     return {
         "schema": 1,

@@ -63,7 +63,7 @@ def test_examples(module: Any) -> None:
     assert doctest.testmod(module).failed == 0
 
 
-def test_every_key_has_a_definition() -> None:
+def test_every_key_of_a_row_has_words() -> None:
     assert sorted(named("headline", "further", "probing")) == sorted(KEYS)
     assert all(metric.words for metric in METRICS.values())
 

@@ -16,10 +16,10 @@ from rational_sae.report.rows import ROWS, RSAE, TEACHER, against, row_label
 from rational_sae.report.table import Cell, Line, difference_rows
 
 QUALITY = ("fvu", "delta_ce")
-"""A gain in one of these is a reason to replace."""
+"""A gain in one of these is a reason to replace; they are drawn, too."""
 AT_L0 = "_at_l0"
 EQUAL_L0 = 0.01
-"""Relative difference of L0 above which figures at each row's own L0 are not like for like."""
+"""Relative difference of L0 above which figures at each row's own L0 are not like for like (heuristic)."""
 
 RULE = (
     "A difference counts when its paired 95 % interval excludes 0. Yes: FVU or ΔCE is better and nothing listed is "

@@ -10,11 +10,10 @@ import altair as alt
 
 from rational_sae.metrics import metric
 from rational_sae.report.charts import Figure, Group, Layers, lines_of, shape_of
+from rational_sae.report.decision import QUALITY
 from rational_sae.report.numbers import format_interval, format_value
 from rational_sae.report.rows import in_order, row_label, shown_in_sweep, strokes
 from rational_sae.report.strokes import Stroke
-
-QUANTITIES = ("fvu", "delta_ce")
 
 
 def pareto_group(report: Mapping[str, Any]) -> Group | None:
@@ -22,7 +21,7 @@ def pareto_group(report: Mapping[str, Any]) -> Group | None:
     rows = _rows([report])
     styles = _styles(rows)
     figures = []
-    for quantity in QUANTITIES:
+    for quantity in QUALITY:
         points = list(_points(report, rows, quantity))
         if len(points) > 1:
             figures.append(Figure(f"pareto-{quantity}", metric(quantity).label, _plot(points, quantity, styles)))
@@ -46,7 +45,7 @@ def _group(key: tuple[str, str, str], cells: Mapping[str, Mapping[str, Any]], nu
     rows = shown_in_sweep(_rows(cells.values()))
     styles = _styles(rows)
     figures = []
-    for quantity in QUANTITIES:
+    for quantity in QUALITY:
         points = [point for name, cell in cells.items() for point in _points(cell, rows, quantity, name)]
         chart = _plot(points, quantity, styles, joined=True)
         title = f"{metric(quantity).label}: {family}, {model} {hook}"

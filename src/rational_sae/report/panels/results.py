@@ -9,6 +9,7 @@ import altair as alt
 
 from rational_sae.metrics import metric
 from rational_sae.report.charts import Figure, Group, Layers, rule_at, scale_of
+from rational_sae.report.decision import QUALITY
 from rational_sae.report.panels.panel import Content, Panel, tables
 from rational_sae.report.rows import TEACHER, strokes
 from rational_sae.report.strokes import Stroke
@@ -43,7 +44,7 @@ def comparison_group(report: Mapping[str, Any]) -> Group | None:
     intervals = report.get("intervals") or {}
     styles = {row.label: stroke for row, stroke in zip(rows, strokes(r.name for r in rows).values(), strict=True)}
     figures = []
-    for key in ("fvu", "delta_ce"):
+    for key in QUALITY:
         points = []
         for row in rows:
             cell = row.cells.get(key)
