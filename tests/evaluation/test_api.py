@@ -40,6 +40,7 @@ def test_saes_of_files_and_of_memory_give_the_same_figures_and_stay_as_they_are(
     before = {name: tensor.clone() for name, tensor in mine.state_dict().items()}
     found = rational_sae.evaluate({"teacher": inputs["topk"], "mine": mine}, **asked)
     assert list(found.rows) == ["teacher", "mine"]
+    assert repr(found) == "Evaluation of teacher, mine"
     assert all(torch.equal(tensor, before[name]) for name, tensor in mine.state_dict().items())
     paths = [str(inputs[name]) for name in ("topk", "relu")]
     files = rational_sae.evaluate(paths, **asked)

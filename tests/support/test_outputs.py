@@ -322,7 +322,10 @@ def test_a_named_file_is_written_through_links_and_pipes(tmp_path: Path) -> None
     write_file(link, "two")
     assert link.is_symlink()
     assert path.read_text() == "two"
-    code = "from rational_sae.support.outputs import *; p = Path('/dev/stdout'); check_file(p); write_file(p, 'said')"
+    code = (
+        "from pathlib import Path; from rational_sae.support.outputs import check_file, write_file\n"
+        "p = Path('/dev/stdout'); check_file(p); write_file(p, 'said')"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "said"
 
 

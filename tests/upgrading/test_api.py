@@ -54,6 +54,7 @@ def test_a_result_offers_the_sae_its_figures_and_what_was_compared(inputs: tuple
     same = job.run(Settings(teacher=str(inputs[0]), text=str(inputs[1]), **SHORT))
     assert torch.equal(done.sae.W_enc, same.saes["rsae"].W_enc)
     assert done.rows["rsae"] == same.results.rows["rsae"]
+    assert repr(done).startswith(f"Upgrade of {inputs[0]}. At the teacher's L0 of ")
     found = done.compare("teacher")
     as_reported = done.report()["differences"]["rsae - teacher"]
     assert {name: {"value": one.value, "interval": [one.low, one.high]} for name, one in found.items()} == as_reported

@@ -11,9 +11,10 @@ from rational_sae.evaluation.comparison import Comparison, comparison
 from rational_sae.evaluation.metrics import Results
 from rational_sae.report import evaluation_report, write_report
 from rational_sae.support.outputs import EVALUATION, check_out
+from rational_sae.support.safe_text import printable, redact
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """SAEs measured on the same tokens.
 
@@ -26,6 +27,9 @@ class Evaluation:
     """Figures, intervals and paired differences of all rows, and further sections of a report."""
     asked: Mapping[str, Any]
     """What was asked for, as report.json's `settings`."""
+
+    def __repr__(self) -> str:
+        return f"Evaluation of {', '.join(printable(redact(name)) for name in self.rows)}"
 
     @property
     def rows(self) -> dict[str, dict[str, float]]:

@@ -6,39 +6,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from rational_sae.errors import OutputError, RationalSAEError, SettingsError
+from rational_sae.errors import OutputError, RationalSAEError
 from rational_sae.formats import load
 from rational_sae.report import read_report, write_sweep
 from rational_sae.support.outputs import SWEEP, check_out
 from rational_sae.support.progress import Progress
+from rational_sae.sweep.engines import Engine, engine_named
 from rational_sae.sweep.plan import Plan
 from rational_sae.sweep.summary import summary
-from rational_sae.sweep.task import Engine, Here, Outcome, Task, harvest_key
-from rational_sae.upgrading.harvest import harvest
+from rational_sae.sweep.task import Outcome, Task, harvest_key
 from rational_sae.upgrading.run.schedule import Interval
 from rational_sae.upgrading.settings import Settings
-
-MOST_WORKERS = 1024
-"""Each is a process with the model's activations at hand; no machine has as many cores."""
-
-EngineName = Literal["local", "ray"]
-
-
-def engine_named(name: EngineName, workers: int = 1) -> Engine:
-    """Who does the tasks. Raises MissingExtraError if Ray is not installed."""
-    if not 1 <= workers <= MOST_WORKERS:
-        raise SettingsError(f"{workers} workers were asked for", f"ask for 1 to {MOST_WORKERS}")
-    if name == "ray":
-        from rational_sae.sweep.engines.ray_engine import RayEngine
-
-        return RayEngine(workers)
-    if workers > 1:
-        from rational_sae.sweep.engines.pool import Pool
-
-        return Pool(workers)
-    return Here(harvest)
 
 
 def sweep(
@@ -67,7 +47,7 @@ def sweep(
             failed[name] = str(error)
             del resolved[name]
     order = sorted(resolved, key=lambda name: list(map(str, harvest_key(resolved[name]))))
-    engine = engine or Here(harvest)
+    engine = engine or engine_named("local")
     pilots = [
         Task(f"pilot {name}", resolved[name], out / "pilots" / name, plan.rates, interval)
         for name in (order if plan.rates else [])

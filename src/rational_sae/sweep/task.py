@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rational_sae.data.reading import Reading
 from rational_sae.errors import OutputError, RationalSAEError
@@ -64,35 +64,6 @@ class Outcome:
     """Why there is no result."""
     refused: bool = False
     """Whether the sweep's folder is of another sweep, so that all must end."""
-
-
-class Engine(Protocol):
-    """Does tasks somewhere."""
-
-    def run(self, tasks: list[Task], progress: Progress) -> Iterator[Outcome]:
-        """Outcomes as tasks end, in any order."""
-        ...
-
-
-class Here:
-    """Does one task after the other in this process; the latest harvest is handed to all that read alike."""
-
-    def __init__(self, harvest: Get) -> None:
-        self._harvest = harvest
-        self._key: tuple[Any, ...] = ()
-        self._held: Harvest | None = None
-
-    def run(self, tasks: list[Task], progress: Progress) -> Iterator[Outcome]:
-        for task in tasks:
-            yield work(task, self.get, progress)
-
-    def get(self, settings: Settings, teacher: SAE) -> Harvest:
-        """The harvest for resolved settings."""
-        key = harvest_key(settings)
-        if self._held is None or key != self._key:
-            self._held = None  # freed before the next is made
-            self._key, self._held = key, self._harvest(settings, teacher)
-        return self._held
 
 
 class _Named:

@@ -11,12 +11,13 @@ from torch import Tensor
 from rational_sae.data.text import Split
 from rational_sae.evaluation import Comparison, Measurements, Results, comparison
 from rational_sae.sae.model import SAE
+from rational_sae.support.safe_text import printable, redact
 from rational_sae.upgrading.prepare import Prepared
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.train.candidate import Candidate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Upgrade:
     """A finished upgrade.
 
@@ -48,6 +49,12 @@ class Upgrade:
     """sha256 of the sequences that were read, by split and seed."""
     timing: dict[str, float]
     """Seconds by stage."""
+
+    def __repr__(self) -> str:
+        from rational_sae.upgrading.run.summary import verdict
+
+        said = verdict(self.results.rows, self.results.differences)
+        return f"Upgrade of {printable(redact(self.settings.teacher))}. {said}"
 
     @property
     def sae(self) -> SAE:

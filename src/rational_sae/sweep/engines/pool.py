@@ -16,8 +16,9 @@ from rational_sae.errors import RationalSAEError
 from rational_sae.formats import load
 from rational_sae.support.interrupt import end_like_ctrl_c
 from rational_sae.support.progress import Progress
+from rational_sae.sweep.engines.here import Here
 from rational_sae.sweep.engines.shared import Activations, activations_of, harvest_from
-from rational_sae.sweep.task import Here, Outcome, Task, harvest_key, work
+from rational_sae.sweep.task import Outcome, Task, harvest_key, work
 from rational_sae.upgrading.harvest import harvest
 
 MOST_LOSSES = 3
@@ -63,6 +64,7 @@ class Pool:
 
     def _round(self, tasks: list[Task], activations: Activations) -> Iterator[Outcome]:
         """Outcomes until all are done, or a worker is lost."""
+        others = set(multiprocessing.active_children())
         threads = max(1, torch.get_num_threads() // self.workers)
         workers = ProcessPoolExecutor(
             min(self.workers, len(tasks)),
@@ -78,7 +80,7 @@ class Pool:
                 return
             except BaseException:
                 workers.shutdown(wait=False, cancel_futures=True)
-                for process in multiprocessing.active_children():
+                for process in set(multiprocessing.active_children()) - others:
                     process.terminate()  # each saves where it is
                 raise
 

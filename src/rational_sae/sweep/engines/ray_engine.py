@@ -16,8 +16,9 @@ import torch
 from rational_sae.errors import MissingExtraError, RationalSAEError
 from rational_sae.formats import load
 from rational_sae.support.progress import Progress
+from rational_sae.sweep.engines.here import Here
 from rational_sae.sweep.engines.shared import Activations, activations_of, harvest_from
-from rational_sae.sweep.task import Here, Outcome, Task, harvest_key, work
+from rational_sae.sweep.task import Outcome, Task, harvest_key, work
 from rational_sae.upgrading.harvest import harvest
 
 RETRIES = 3
