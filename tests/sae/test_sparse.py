@@ -9,7 +9,8 @@ from torch import Tensor
 from rational_sae.gates.gate import Gate, RationalGate, ReLUGate, ThresholdGate, TopKGate
 from rational_sae.gates.transition import Transition, rectangle
 from rational_sae.rational import cached_fit, target
-from rational_sae.sae.model import SAE, Normalisation, sparse
+from rational_sae.sae import sparse
+from rational_sae.sae.model import SAE, Normalisation
 from rational_sae.sae.sparse import BFLOAT16_ROUNDING, reconstruct, sparse_pays, summing_error
 
 D_IN, D_SAE, N = 17, 301, 64
