@@ -59,7 +59,7 @@ def test_refusals_are_those_of_load_and_save(sae: SAE, tmp_path: Path) -> None:
 def test_help_shows_what_every_public_name_takes() -> None:
     assert list(inspect.signature(rational_sae.load).parameters) == ["name"]
     assert list(inspect.signature(rational_sae.SAE.push_to_hub).parameters) == ["self", "repo", "private"]
-    page = pydoc.render_doc(rational_sae, renderer=pydoc.plaintext)
+    page = pydoc.plain(pydoc.render_doc(rational_sae))
     for line in ("load(name: 'str | Path') -> 'SAE'", "save_pretrained(self, folder: 'str | Path') -> 'None'", "fit("):
         assert line in page
     assert {"SAE", "load", "save"} <= set(dir(rational_sae))

@@ -208,7 +208,7 @@ class SAE(nn.Module):
         if state is None and self.has_state:
             raise ValueError(
                 f"this SAE normalises its input ({self.normalisation if self.normalisation != 'none' else 'centred'}), "
-                "so that z alone does not say its units; write sae.decode(z, sae.normalise(x)[1]), x being what z is of"
+                "and z alone lacks that state; write sae.decode(z, sae.normalise(x)[1]), x being what z is of"
             )
         return self.denormalise(z.to(self.dtype) @ self.W_dec + self.b_dec, state)
 
