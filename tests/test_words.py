@@ -36,5 +36,5 @@ def test_the_pages_that_comments_cite_are_there() -> None:
         for path in (*ROOT.glob("src/**/*.py"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/*.py"))
         for name in re.findall(r"\bdocs/[\w-]+\.md\b", path.read_text(encoding="utf-8"))
     }
-    assert len(cited) > 20
+    assert len(cited) > 10
     assert [f"{path.relative_to(ROOT)}: {name}" for path, name in sorted(cited) if not (ROOT / name).is_file()] == []
