@@ -28,6 +28,7 @@ from rational_sae.formats.residue import join_, split
 from rational_sae.gates.rational import RationalGate
 from rational_sae.gates.registry import from_config
 from rational_sae.rational import PartialFractions
+from rational_sae.sae.looks import Looks
 
 try:
     from sae_lens.registry import SAE_CLASS_REGISTRY, register_sae_class
@@ -58,6 +59,9 @@ class RationalSAEConfig(SAEConfig):
     token_scale: dict[str, Any] | None = None
     """k, power and level of the scale for each token (`rational_sae.gates.token_scaled`); None: 1."""
 
+    looks: dict[str, Any] | None = None
+    """Looks before the last (`rational_sae.sae.looks`); None: one look."""
+
     @override
     @classmethod
     def architecture(cls) -> str:
@@ -87,11 +91,24 @@ class RationalSAE(SAE[RationalSAEConfig]):
 
     @override
     def encode(self, x: Tensor) -> Tensor:
-        """z: [..., d_sae] of x: [..., d_in]."""
-        sae_in = self.process_sae_in(x)
-        h = self.hook_sae_acts_pre(sae_in @ self.W_enc + self.b_enc)
-        z = self.gate()(h.float().reshape(-1, h.shape[-1]))[0]
+        """z: [..., d_sae] of x: [..., d_in]. `hook_sae_acts_pre` sees what the gate reads: the last look's h."""
+        sae_in, gate = self.process_sae_in(x), self.gate()
+        h = sae_in @ self.W_enc + self.b_enc
+        if self.cfg.looks is not None:
+            rest = sae_in if self.cfg.apply_b_dec_to_input else sae_in - self.b_dec
+            h = self._last_look(h.float(), rest.float(), gate.scales()).to(h.dtype)
+        h = self.hook_sae_acts_pre(h)
+        z = gate(h.float().reshape(-1, h.shape[-1]))[0]
         return self.hook_sae_acts_post(z.view(h.shape).to(self.dtype))
+
+    def _last_look(self, h: Tensor, rest: Tensor, scale: Tensor) -> Tensor:
+        """The last look's pre-activations: [..., d_sae] of the first's and of n(x) − b_dec: [..., d_in]."""
+        looks = Looks.from_config(self.cfg.looks or {}).to(h.device).requires_grad_(False)
+        flat, left = h.reshape(-1, h.shape[-1]), rest.reshape(-1, rest.shape[-1])
+        W_enc, W_dec = self.W_enc.float(), self.W_dec.float()
+        if torch.is_grad_enabled():
+            return looks.dense(flat, left, W_enc, W_dec, scale).view_as(h)
+        return looks.again(flat, left, W_enc.T, W_dec, scale).view_as(h)
 
     @override
     def decode(self, feature_acts: Tensor) -> Tensor:

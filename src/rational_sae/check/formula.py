@@ -29,12 +29,30 @@ def formula(sae: SAE) -> list[str]:
     out = "W_decᵀz + b_dec"
     lines = [
         f"h = W_encᵀ{inside} + b_enc",
+        *_looks(sae, inside),
         sae.gate.formula(),
         f"x̂ = n⁻¹({out})" if sae.has_state else f"x̂ = {out}",
     ]
     if sae.has_state:
         named = CENTRED if sae.centred else {}
         lines.append(named.get(sae.normalisation) or NORMALISATIONS[sae.normalisation])
+    return lines
+
+
+def _looks(sae: SAE, inside: str) -> list[str]:
+    """Lines between the first pre-activation and the code, where the encoder looks again."""
+    if sae.looks is None:
+        return []
+    plain = "n(x)" if sae.has_state else "x"
+    rest = inside if sae.apply_b_dec_to_input else f"({plain} − b_dec)"
+    lines = []
+    for number, look in enumerate(sae.looks, 1):
+        p, q = look.coefficients.type
+        lines.append(
+            f"ẑ_j = s_j·r(h_j/s_j) where h_j > {float(look.cut):.3g}·s_j, 0 elsewhere; r = P/Q of type ({p}, {q}); "
+            f"then h ← h + {float(look.alpha):.3g}·W_encᵀ({rest} − W_decᵀẑ) where the first h_j > "
+            f"{float(sae.looks.floor):.3g}·s_j  (look {number + 1} of {len(sae.looks)})"
+        )
     return lines
 
 

@@ -21,10 +21,13 @@ from rational_sae.upgrading.settings import DEFAULT_TYPE, Control, Settings
 
 NAMED_CONTROLS = get_args(Control)
 
+ALL_CONTROLS = ("native", "jumprelu", "identity")
+"""Those that every upgrade can have; `one_look` is added where there is more than one."""
+
 
 def controls_of(value: str) -> tuple[str, ...]:
     if value in ("all", "none"):
-        return NAMED_CONTROLS if value == "all" else ()
+        return ALL_CONTROLS if value == "all" else ()
     chosen = tuple(part.strip() for part in value.split(","))
     for one in chosen:
         if one not in NAMED_CONTROLS:

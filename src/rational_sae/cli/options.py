@@ -25,7 +25,7 @@ RUNNING = "Running"
 PANELS: dict[str, tuple[str, ...]] = {
     "Input": ("text", "model", "hook", "context", "bos", "trust_remote_code"),
     "Gate and training": (
-        *("recipe", "gate", "type", "calibrate", "revive", "refit_decoder", "controls", "target_l0"),
+        *("recipe", "gate", "type", "looks", "calibrate", "revive", "refit_decoder", "controls", "target_l0"),
         *("steps", "batch_tokens", "train_tokens"),
     ),
     "Evaluation": ("eval_tokens", "probes", "probe_train"),

@@ -25,6 +25,7 @@ from rational_sae.gates.relu import ReLUGate
 from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.gates.topk import TopKGate
 from rational_sae.sae.cfg import CENTRING, KWARGS
+from rational_sae.sae.looks import Looks
 from rational_sae.sae.model import SAE, Metadata, Normalisation
 
 FORMAT = "SAELens"
@@ -122,7 +123,23 @@ def read(contents: Contents, config: Config | None = None) -> SAE:
         normalisation=normalisation,
         centred=kwargs.flag(CENTRING, False),
         metadata=metadata,
+        looks=_looks(config, gate),
     )
+
+
+def _looks(config: Config, gate: Gate) -> Looks | None:
+    """Those before the last, of a rational SAE that has any."""
+    given = config.numbers.get("looks")
+    if given is None or gate.family != "rational":
+        return None
+    if not gate.has_threshold:
+        raise config.wrong("looks", "nothing: this gate has no thresholds")
+    try:
+        return Looks.from_config(given)
+    except FitError as error:
+        raise SourceError(f"{config.path}: looks: {error.cause}", "save the SAE again") from error
+    except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
+        raise config.wrong("looks", "floor and, for each look, coefficients, right_slope, alpha and cut") from error
 
 
 def _warnings(given: Config, kwargs: Config, left_out: dict[str, Any]) -> list[str]:

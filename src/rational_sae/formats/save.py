@@ -92,6 +92,8 @@ def _contents(sae: SAE) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "metadata": _metadata(sae),
     }
     config |= gate.to_config()
+    if sae.looks is not None:
+        config["looks"] = sae.looks.to_config()
     tensors |= gate.tensors()
     if gate.family == "rational":
         tensors |= split(tensors, tuple(gate.tensors()))

@@ -37,7 +37,7 @@ def _all(kind: Kind, why: str, keys: str) -> dict[str, Statement]:
 TRAINING = "how it was trained; the weights are what came out"
 
 OURS = (
-    _all("honoured", "the rational gate", "coefficients gain right_slope mode token_scale")
+    _all("honoured", "the rational gate", "coefficients gain right_slope mode token_scale looks")
     | _all("harmless", "kept of the SAE that it was made from", "labels distilled norm_scaling_factor repository")
     | _all("harmless", "kept of the SAE that it was made from", "config dict_class license licence")
 )

@@ -83,9 +83,7 @@ class RationalGate(Gate):
     @property
     def partial_fractions(self) -> PartialFractions:
         """The current r, on [−1, 1]."""
-        e0, e1, _ = self.shape[:LINEAR].tolist()
-        alpha, beta, x, eta = self.shape[LINEAR:].detach().double().cpu().view(4, -1).numpy()
-        return PartialFractions(e0, e1, alpha, beta, x, eta)
+        return unpack(self.shape)
 
     @property
     def coefficients(self) -> PartialFractions | SafePade:
@@ -237,3 +235,10 @@ def pack(shape: PartialFractions, right_slope: float) -> Tensor:
     """The one coefficient vector that the kernels work on: [LINEAR + 4K] float32."""
     poles = [*shape.alpha, *shape.beta, *shape.x, *shape.eta]
     return torch.tensor([shape.e0, shape.e1, right_slope, *poles], dtype=torch.float32)
+
+
+def unpack(shape: Tensor) -> PartialFractions:
+    """r on [−1, 1] of such a vector."""
+    e0, e1, _ = shape[:LINEAR].tolist()
+    alpha, beta, x, eta = shape[LINEAR:].detach().double().cpu().view(4, -1).numpy()
+    return PartialFractions(e0, e1, alpha, beta, x, eta)

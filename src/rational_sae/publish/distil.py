@@ -81,7 +81,7 @@ def distil(
 
 def exactly(sae: SAE) -> SAE | None:
     """The SAE as a JumpReLU that computes the same; None if there is no such thing."""
-    threshold = sae.gate.as_jumprelu(sae.d_sae)
+    threshold = None if sae.looks is not None else sae.gate.as_jumprelu(sae.d_sae)
     if threshold is None or sae.gate.family == "jumprelu":
         return None if threshold is None else sae
     sae = copy.deepcopy(sae)
@@ -100,6 +100,10 @@ def fit_lines(sae: SAE, x: Tensor) -> SAE:
         raise SourceError(
             "a smooth gate is never exactly 0, so no JumpReLU has its support", "upgrade with --gate hard"
         )
+    if sae.looks is not None:  # a JumpReLU has one: the best that one look can do at this L0 is what it is fitted to
+        wanted, sae = mean_l0(sae, x), sae.with_gate(copy.deepcopy(gate))
+        sae.gate.shift_(solve_shift(sae, x, wanted))
+        gate = sae.gate
     magnitude, threshold = _magnitude(sae, x)
     scale = gate.scales() if gate.family == "rational" else torch.ones_like(threshold)
     moments = _moments(sae, magnitude, threshold, scale, x)

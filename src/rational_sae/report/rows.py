@@ -67,11 +67,23 @@ _ALL = (
         in_sweep=False,
     ),
     Row(
+        "init_looks",
+        "The same initialisation with all its looks, calibrated and not trained.",
+        Stroke("#a06cc8", (4, 2), UP),
+        in_sweep=False,
+    ),
+    Row(
         RSAE,
         "The rational SAE, fine-tuned, at the step that validation kept.",
         Stroke("#e0561b"),
         called="the rational SAE",
-        compared_with=(TEACHER, "control_native", "control_jumprelu", "identity", "teacher_rescaled"),
+        compared_with=(TEACHER, "control_native", "control_jumprelu", "one_look", "identity", "teacher_rescaled"),
+    ),
+    Row(
+        "one_look",
+        "The rational SAE with one look, fine-tuned as long: what all but the further looks gives.",
+        Stroke("#c2478f", (8, 3), SQUARE),
+        as_base="the rational SAE with one look",
     ),
     Row(
         "identity",

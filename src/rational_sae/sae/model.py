@@ -21,6 +21,7 @@ from torch.nn.functional import linear
 
 from rational_sae.gates.base import Gate
 from rational_sae.sae.cfg import Config
+from rational_sae.sae.looks import Looks
 from rational_sae.sae.storage import offered
 
 Normalisation = Literal["none", "layer_norm", "constant_norm_rescale"]
@@ -86,10 +87,12 @@ class SAE(nn.Module):
         normalisation: Normalisation = "none",
         centred: bool = False,
         metadata: Metadata | None = None,
+        looks: Looks | None = None,
     ) -> None:
         """W_enc: [d_in, d_sae], b_enc: [d_sae], W_dec: [d_sae, d_in], b_dec: [d_in]; the gate is moved beside them.
 
-        centred: whether the mean over d_in of each x is taken off first. Where it is 0 already nothing changes.
+        centred: whether the mean over d_in of each x is taken off first. Where it is 0 already nothing changes. looks:
+        those before the last, of a gate with scales.
         """
         super().__init__()
         # Latent by latent in memory: then its gradient, a sum over listed entries, needs no transposed copy.
@@ -102,6 +105,7 @@ class SAE(nn.Module):
         self.normalisation: Normalisation = normalisation
         self.centred = centred
         self.metadata = metadata or Metadata()
+        self.looks = None if looks is None else looks.to(self.W_dec.device)
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> SAE:
@@ -183,8 +187,8 @@ class SAE(nn.Module):
         return self.centred or self.normalisation != "none"
 
     def preactivations(self, x: Tensor) -> Tensor:
-        """h: [..., d_sae] float32 of x: [..., d_in]."""
-        return self._affine(self.normalise(x.float())[0])
+        """h: [..., d_sae] float32 of x: [..., d_in], of the last look."""
+        return self._last_look(self.normalise(x.float())[0])
 
     def encode(self, x: Tensor) -> Tensor:
         """z: [..., d_sae] of x: [..., d_in], in the weights' dtype; exactly 0 where a latent is inactive.
@@ -227,7 +231,7 @@ class SAE(nn.Module):
     def outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x̂: [..., d_in], z: [..., d_sae] and the batch's L0 (a scalar that carries the thresholds' gradient)."""
         normalised, state = self.normalise(x.float())
-        z, l0 = self._codes(self._affine(normalised))
+        z, l0 = self._codes(self._last_look(normalised))
         return self.decode(z, state), z, l0
 
     def _affine(self, normalised: Tensor) -> Tensor:
@@ -235,13 +239,42 @@ class SAE(nn.Module):
             normalised = normalised - self.b_dec.float()
         return linear(normalised.to(self.dtype), self.W_enc.T, self.b_enc).float()
 
+    def _last_look(self, normalised: Tensor) -> Tensor:
+        """h of the last look: [..., d_sae] float32, of n(x): [..., d_in]."""
+        h = self._affine(normalised)
+        if self.looks is None:
+            return h
+        rest = (normalised - self.b_dec.float()).reshape(-1, self.d_in)
+        flat, scale, W_dec = h.reshape(-1, self.d_sae), self.gate.scales(), self.W_dec.float()
+        if torch.is_grad_enabled():
+            found = self.looks.dense(flat, rest, self.W_enc.float(), W_dec, scale)
+        else:
+            found = self.looks.again(flat, rest, self.W_enc.T.float(), W_dec, scale)
+        return found.view_as(h)
+
+    def project_(self, points: int = 256) -> None:
+        """Keep the gate and all looks where they are safe. points: on which a gate may look at its support."""
+        self.gate.project_(points)
+        if self.looks is not None:
+            self.looks.project_()
+            with torch.no_grad():  # what is no candidate keeps its first pre-activation, which must not be a code
+                self.gate.threshold.copy_(torch.maximum(self.gate.threshold, self.looks.floor * self.gate.scales()))
+
+    def parameter_groups(self) -> dict[str, list[Tensor]]:
+        """Of the gate and all looks; see `Gate.parameter_groups`."""
+        own = self.gate.parameter_groups()
+        if self.looks is None:
+            return own
+        further = self.looks.parameters_by_kind()
+        return {kind: [*own.get(kind, []), *further.get(kind, [])] for kind in {**own, **further}}
+
     def _codes(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """z: [..., d_sae] in the weights' dtype, and l0, of h: [..., d_sae] float32."""
         z, l0 = self.gate(h.reshape(-1, self.d_sae))
         return z.view_as(h).to(self.dtype), l0
 
-    def with_gate(self, gate: Gate) -> SAE:
-        """A copy of the weights under another gate, whose family the metadata then names."""
+    def with_gate(self, gate: Gate, looks: Looks | None = None) -> SAE:
+        """A copy of the weights under another gate, whose family the metadata then names, and other looks."""
         return SAE(
             self.W_enc,
             self.b_enc,
@@ -252,6 +285,7 @@ class SAE(nn.Module):
             normalisation=self.normalisation,
             centred=self.centred,
             metadata=replace(copy.deepcopy(self.metadata), family=gate.family),
+            looks=looks,
         )
 
     @torch.no_grad()

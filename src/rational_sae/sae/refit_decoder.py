@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from rational_sae.kernels.selection import where_true
+from rational_sae.sae.entries import Entries
 from rational_sae.sae.match_l0 import CHUNK
 from rational_sae.sae.model import SAE
-from rational_sae.sae.sparse import Entries
 
 MAX_ITERATIONS, PATIENCE = 40, 3
 """Iterations, and how many without a better validation FVU end them. Stopping early is the regularisation: with some

@@ -12,14 +12,12 @@ in one and not in the other only if its pre-activation is that close to its thre
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag
 
-from rational_sae.kernels.selection import bfloat16_gains, stable_order, where_above, where_true
+from rational_sae.kernels.selection import bfloat16_gains, where_above, where_true
+from rational_sae.sae.entries import Decode, Encode, Entries
 from rational_sae.sae.model import SAE
 
 MOST_DENSE = 0.1
@@ -57,9 +55,12 @@ def reconstruct(sae: SAE, x: Tensor, *, sparse: bool) -> Reconstruction:
     offset = sae.b_dec if sae.apply_b_dec_to_input else None
     centred = normalised if offset is None else normalised - offset.detach()
     entries, value = _listed(sae, centred)
-    value = _Encode.apply(value, centred, entries, sae.W_enc, sae.b_enc, offset)
+    value = Encode.apply(value, centred, entries, sae.W_enc, sae.b_enc, offset)
+    if sae.looks is not None:
+        rest = normalised - sae.b_dec
+        value = sae.looks.listed(value, entries, rest, sae.W_enc.T, sae.W_dec, sae.gate.scales())
     code, l0 = sae.gate.codes(value, entries.latent, len(x))
-    x_hat = sae.denormalise(_Decode.apply(code, entries, sae.W_dec) + sae.b_dec, state)
+    x_hat = sae.denormalise(Decode.apply(code, entries, sae.W_dec) + sae.b_dec, state)
     return Reconstruction(x_hat, code, entries.latent, l0)
 
 
@@ -81,7 +82,7 @@ def _listed(sae: SAE, centred: Tensor) -> tuple[Entries, Tensor]:
     lowered by more than the product's rounding error, and the values of what is listed are computed again in float32.
     """
     weights, bias = sae.W_enc.detach(), sae.b_enc.detach()
-    level = sae.gate.level()
+    level = sae.gate.level() if sae.looks is None else sae.looks.floor * sae.gate.scales()
     if level is None:
         h = torch.addmm(bias, centred, weights)
         entries = Entries(sae.gate.places(h), h.shape)
@@ -89,7 +90,11 @@ def _listed(sae: SAE, centred: Tensor) -> tuple[Entries, Tensor]:
     level = level.detach() - bias
     if sae.gate.has_threshold and bfloat16_gains(centred.device.type):
         entries = _selected_roughly(centred, weights, level)
-        return entries, entries.dots(centred, weights.T) + bias[entries.latent]
+        value = entries.dots(centred, weights.T) + bias[entries.latent]
+        if sae.looks is None:
+            return entries, value
+        candidates = where_true(value > (level + bias)[entries.latent])  # what is listed besides is none
+        return entries.select(candidates), value[candidates]
     product = centred @ weights
     entries = Entries(where_above(product, level), product.shape)
     return entries, product.flatten()[entries.places] + bias[entries.latent]
@@ -116,8 +121,11 @@ def sparse_pays(sae: SAE, x: Tensor) -> bool:
     if not sae.gate.lists_entries:
         return False
     h = sae.preactivations(x)
-    with torch.enable_grad():
-        places = sae.gate.places(h)
+    if sae.looks is not None:
+        places = where_above(h, sae.looks.floor * sae.gate.scales())
+    else:
+        with torch.enable_grad():
+            places = sae.gate.places(h)
     return len(places) <= MOST_DENSE * h.numel() and _supported(x.device)
 
 
@@ -132,112 +140,3 @@ def _supported(device: torch.device) -> bool:
     except (RuntimeError, NotImplementedError):
         return False
     return True
-
-
-@dataclass(frozen=True, eq=False)
-class Entries:
-    """Listed entries of an [n, d_sae] matrix, row by row. The order by latent is worked out when a gradient asks.
-
-    Every product is a sum of bags, `embedding_bag`, forward only: no atomics, so the same bits at every run.
-    """
-
-    places: Tensor
-    """[m] int64, flat and ascending."""
-    shape: torch.Size
-
-    def select(self, index: Tensor) -> Entries:
-        """Some of them. index: [k] int64, ascending."""
-        return Entries(self.places[index], self.shape)
-
-    @cached_property
-    def row(self) -> Tensor:
-        """[m] int64."""
-        return self.places.div(self.shape[1], rounding_mode="floor")
-
-    @cached_property
-    def latent(self) -> Tensor:
-        """[m] int64, ascending in each row."""
-        return self.places - self.row * self.shape[1]
-
-    @cached_property
-    def _by_latent(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Ordered by latent, then by row: [m] int64 the order, [m] int64 rows, [d_sae] int64 each latent's start."""
-        order = stable_order(self.latent, self.shape[1])
-        return order, self.row[order], _starts(self.latent, self.shape[1])
-
-    def product(self, value: Tensor, dense: Tensor) -> Tensor:
-        """The matrix with these values times dense: [n, d]. value: [m]; dense: [d_sae, d]."""
-        return _bags(dense, self.latent, _starts(self.row, self.shape[0]), value)
-
-    def transposed_product(self, value: Tensor, dense: Tensor) -> Tensor:
-        """The transposed matrix with these values times dense: [d_sae, d]. value: [m]; dense: [n, d]."""
-        order, row, starts = self._by_latent
-        return _bags(dense, row, starts, value[order])
-
-    def dots(self, left: Tensor, right: Tensor) -> Tensor:
-        """left[row] · right[latent] of each entry: [m]. left: [n, d]; right: [d_sae, d].
-
-        The gradient of a bag's weights; latent by latent, so that the batch, the smaller of the two, stays in cache.
-        """
-        order, row, starts = self._by_latent
-        found = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-            right, left, row, starts, self.latent[order], mode=0
-        )
-        return torch.empty_like(found).index_copy_(0, order, found)
-
-
-def _starts(index: Tensor, size: int) -> Tensor:
-    """[size] int64: where each value starts among sorted ones. index: [m] int64, in any order."""
-    ends = torch.bincount(index, minlength=size).cumsum(0)
-    return torch.nn.functional.pad(ends[:-1], (1, 0))
-
-
-def _bags(dense: Tensor, rows: Tensor, starts: Tensor, value: Tensor) -> Tensor:
-    """Σ value · dense[row] over each bag: [bags, d]."""
-    return embedding_bag(rows, dense, starts, mode="sum", per_sample_weights=value)
-
-
-class _Encode(torch.autograd.Function):
-    """Listed pre-activations (computed already, with all others) as a function of the encoder's parameters."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        value: Tensor,
-        centred: Tensor,
-        entries: Entries,
-        W_enc: Tensor,
-        b_enc: Tensor,
-        b_dec: Tensor | None,
-    ) -> Tensor:
-        ctx.save_for_backward(centred, W_enc)
-        ctx.entries, ctx.subtracts = entries, b_dec is not None
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        centred, W_enc = ctx.saved_tensors
-        # Entries in the band of a threshold alone have none.
-        chosen = where_true(grads[0] != 0)
-        entries, g = ctx.entries.select(chosen), grads[0][chosen]
-        by_bias = torch.zeros(entries.shape[1], device=centred.device).index_add_(0, entries.latent, g)
-        by_offset = -(W_enc @ by_bias) if ctx.subtracts else None
-        return None, None, None, entries.transposed_product(g, centred).T, by_bias, by_offset
-
-
-class _Decode(torch.autograd.Function):
-    """Σ_j z_j W_dec[j] over listed codes; those that are 0 get their gradient, and cost no more than that."""
-
-    @staticmethod
-    def forward(ctx: Any, code: Tensor, entries: Entries, W_dec: Tensor) -> Tensor:
-        chosen = where_true(code != 0)
-        active, z = entries.select(chosen), code[chosen]
-        ctx.save_for_backward(z, W_dec)
-        ctx.entries, ctx.active = entries, active
-        return active.product(z, W_dec)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor]:
-        z, W_dec = ctx.saved_tensors
-        g = grads[0].contiguous()
-        return ctx.entries.dots(g, W_dec), None, ctx.active.transposed_product(z, g)

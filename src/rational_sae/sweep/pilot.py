@@ -35,7 +35,7 @@ def pilot(
     candidates = {
         f"{row} ×{rate:g}": Candidate(row, sae, settings, prepared.x, prepared.target_l0, rate)
         for rate in rates
-        for row, sae in starting_saes(prepared.sae, prepared.hard, settings.controls).items()
+        for row, sae in starting_saes(prepared.sae, prepared.hard, settings.controls, prepared.looks).items()
     }
     train(candidates, prepared, shared, settings, clock, keeper)
     clock.stop()

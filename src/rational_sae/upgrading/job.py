@@ -68,7 +68,8 @@ def run(
     accepted = accept_implausible or distributed.leaders_json(keeper.goes_on)
     prepared = prepare(settings, inputs.teacher, shared, accept_implausible=accepted)
 
-    candidates = as_candidates(starting_saes(prepared.sae, prepared.hard, settings.controls), prepared, settings)
+    starting = starting_saes(prepared.sae, prepared.hard, settings.controls, prepared.looks)
+    candidates = as_candidates(starting, prepared, settings)
     train(candidates, prepared, shared, settings, clock, keeper)
     if settings.refit_decoder:
         refit_decoders(candidates, prepared, shared, clock)

@@ -12,7 +12,7 @@ from rational_sae.upgrading.harvest import Harvest
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.start.calibrate import Calibration
 from rational_sae.upgrading.start.initialise import Start, Units, canonical
-from rational_sae.upgrading.start.rows import design
+from rational_sae.upgrading.start.rows import StartingLooks, design, starting_looks
 
 TOKEN_SPREAD = 0.4
 """Divided by √tokens: about the relative standard error of a mean L0 under thresholds. One token's L0 spreads by .2 to
@@ -38,6 +38,8 @@ class Prepared:
     hard: Start
     """What is trained; element-wise for a TopK."""
     calibration: Calibration
+    looks: StartingLooks | None
+    """Before the last, for rows that look more than once."""
 
 
 def prepare(settings: Settings, teacher: SAE, shared: Harvest, *, accept_implausible: bool = False) -> Prepared:
@@ -62,6 +64,7 @@ def prepare(settings: Settings, teacher: SAE, shared: Harvest, *, accept_implaus
         start=start,
         hard=hard,
         calibration=calibration,
+        looks=starting_looks(sae, hard, x, target_l0, settings),
     )
 
 

@@ -29,11 +29,14 @@ def finished_rows(prepared: Prepared, candidates: dict[str, Candidate]) -> dict[
     rows["init"] = units.undo_(sae.with_gate(copy.deepcopy(prepared.start.init)))
     if prepared.hard is not prepared.start:
         rows["init_hard"] = units.undo_(sae.with_gate(copy.deepcopy(prepared.hard.init)))
+    if prepared.looks is not None:
+        start, looks = copy.deepcopy(prepared.hard.init), copy.deepcopy(prepared.looks.rational)
+        rows["init_looks"] = units.undo_(sae.with_gate(start, looks))
     for name, candidate in candidates.items():
         finished = candidate.finish()
         if can_shift(finished):
             finished.gate.shift_(solve_shift(finished, prepared.validation, prepared.target_l0))
-        finished.gate.project_(SUPPORT_POINTS)
+        finished.project_(SUPPORT_POINTS)
         rows[name] = units.undo_(finished)
         rows[name].metadata.extra["labels"] = label_flags(rows[name], teacher)
     return rows

@@ -16,7 +16,7 @@ from rational_sae.sae.model import SAE
 from rational_sae.support.files import read_yaml
 from rational_sae.support.safe_text import redacted
 
-Control = Literal["native", "jumprelu", "identity"]
+Control = Literal["native", "jumprelu", "identity", "one_look"]
 Recipe = Literal["default", "paper"]
 Form = Literal["partial_fractions", "safe_pade"]
 
@@ -48,6 +48,8 @@ FEWEST_TOKENS = 2
 
 LARGEST_SEED = (1 << 32) - 1
 """What NumPy's and scikit-learn's generators take, too."""
+
+MOST_LOOKS = 3
 
 HIGHEST_RATE = 10.0
 """Adam moves a weight by about its rate at each step; weights are of the order of 1 and less."""
@@ -93,6 +95,10 @@ class Settings(Reading):
     Default: DEFAULT_TYPE, and the paper's in its recipe."""
     form: Form = "partial_fractions"
     """How r is written while it is trained; the paper's safe-Padé is for the smooth gate alone."""
+    looks: int = Field(default=1, ge=1, le=MOST_LOOKS)
+    """How often the encoder looks: 1, or more with an estimate of the codes in between.
+
+    See docs/looks.md. A control `one_look` is then added, unless controls are given."""
     calibrate: Literal["teacher", "reconstruction", "none"] = "teacher"
     """Fit the first shape to the teacher's gate, to x, or to nothing beyond the design.
 
@@ -108,7 +114,7 @@ class Settings(Reading):
     refit_decoder: bool = False
     """Fit every row's decoder again by least squares at the end; for gates with exact zeros."""
     controls: tuple[Control, ...] = ("native", "identity")
-    """Compare with these beside the teacher: native, jumprelu, identity, all or none; commas join."""
+    """Compare with these beside the teacher: native, jumprelu, identity, one_look, all or none; commas join."""
     steps: int = Field(default=600, ge=1, le=MOST_STEPS)
     """Fine-tuning steps."""
     batch_tokens: int = Field(default=1024, ge=FEWEST_TOKENS, le=LARGEST_BATCH)
@@ -137,8 +143,8 @@ class Settings(Reading):
     lr_shape: float = Field(default=3e-4, ge=0, le=HIGHEST_RATE)
     """Of the shape coefficients; 0 freezes them."""
     rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    """Factors on all learning rates of single rows (`rsae`, `identity`, `control_native`, `control_jumprelu`), where a
-    pilot chose one; default 1."""
+    """Factors on all learning rates of single rows (`rsae`, `identity`, `one_look`, `control_native`,
+    `control_jumprelu`), where a pilot chose one; default 1."""
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     """Of the data order, calibration and bootstrap."""
 
@@ -185,12 +191,26 @@ class Settings(Reading):
         form = "safe_pade" if options["gate"] == "smooth" else "partial_fractions"
         return {"form": form, "lr_threshold": lr, "lr_shape": lr} | options
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_one_look(cls, given: Any) -> Any:
+        """What tells the looks' part from the gate's is among the default controls."""
+        if not isinstance(given, dict) or "controls" in given or given.get("looks", 1) == 1:
+            return given
+        return {"controls": (*cls.model_fields["controls"].default, "one_look")} | given
+
     @model_validator(mode="after")
     def _of_this_gate(self) -> Self:
         if self.form == "safe_pade" and self.gate != "smooth":
             raise ValueError(f"form safe_pade is for gate smooth, not {self.gate}")
         if self.refit_decoder and not TRAINED[self.gate].exact_zeros:
             raise ValueError(f"refit_decoder is for gates with exact zeros, not {self.gate}")
+        if self.looks > 1 and not TRAINED[self.gate].has_threshold:
+            raise ValueError(f"looks is {self.looks}: more than one is for a gate with thresholds, not {self.gate}")
+        if self.looks > 1 and self.refit_decoder:
+            raise ValueError("refit_decoder is for one look: more looks read the decoder, so codes would change")
+        if self.looks == 1 and "one_look" in self.controls:
+            raise ValueError("control one_look is for looks above 1: here it would be the RSAE again")
         return self
 
     @field_validator("gate")
@@ -222,7 +242,8 @@ RECIPE_OPTIONS = (*PAPER, "type", "form", "lr_threshold", "lr_shape")
 def completed(stored: dict[str, Any]) -> dict[str, Any]:
     """Stored settings with options that are newer than they are, each at its default, which is what was done then; and
     without options that are gone, where they were at theirs."""
-    newer = {name: Settings.model_fields[name].default for name in ("recipe", "form", "refit_decoder", "positions")}
+    names = ("recipe", "form", "refit_decoder", "positions", "looks")
+    newer = {name: Settings.model_fields[name].default for name in names}
     kept = {name: value for name, value in stored.items() if name not in REMOVED or value != REMOVED[name]}
     return newer | kept if stored else stored
 

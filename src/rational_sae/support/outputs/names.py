@@ -36,6 +36,6 @@ SAE_NAMES: Tree = {**SAE_FILES, PARTIAL: SAE_FILES, EARLIER: SAE_FILES}
 STEP_NAMES: Tree = {MANIFEST: None, STATE: None, TENSORS: None}
 DAMAGED_NAMES: Tree = {"damaged-step-#": STEP_NAMES, "damaged-step-#.#": STEP_NAMES}
 CHECKPOINT_NAMES: Tree = {LOCK: None, "step-#": STEP_NAMES, ".partial-#": STEP_NAMES, **DAMAGED_NAMES}
-ROWS = ("sae", "identity", "control-native", "control-jumprelu")
+ROWS = ("sae", "one-look", "identity", "control-native", "control-jumprelu")
 RESULT_NAMES: Tree = {REPORT: None, PAGE: None, SETTINGS: None, LOG: None, **dict.fromkeys(ROWS, SAE_NAMES)}
 THEORY_NAMES: Tree = {THEORY: None, **dict.fromkeys(THEORY_PICTURES)}

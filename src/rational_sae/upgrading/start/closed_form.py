@@ -14,8 +14,8 @@ from torch import Tensor
 
 from rational_sae.gates.rational import RationalGate
 from rational_sae.kernels import LINEAR, linear_basis
+from rational_sae.sae.entries import Entries
 from rational_sae.sae.model import SAE
-from rational_sae.sae.sparse import Entries
 
 CHUNK = 512
 """Tokens at once: bounds the [coefficients, CHUNK, d_in] float32 of one part."""

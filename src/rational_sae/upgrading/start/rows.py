@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,12 +15,14 @@ from rational_sae.gates.relu import ReLUGate
 from rational_sae.gates.safe_pade import SafePadeGate
 from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.gates.transition import rectangle
+from rational_sae.sae.looks import Looks
 from rational_sae.sae.match_l0 import solve_shift
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.settings import DEFAULT_TYPE, Settings
 from rational_sae.upgrading.start.calibrate import Calibration, calibrate
 from rational_sae.upgrading.start.closed_form import solve_shape_
 from rational_sae.upgrading.start.initialise import Start, rational_start, threshold_start
+from rational_sae.upgrading.start.looks import designed_looks, hard_looks
 
 
 def design(sae: SAE, x: Tensor, settings: Settings) -> tuple[Start, Start, Calibration]:
@@ -46,12 +48,38 @@ def design(sae: SAE, x: Tensor, settings: Settings) -> tuple[Start, Start, Calib
     return start, trained, calibration
 
 
-def starting_saes(sae: SAE, trained: Start, controls: Iterable[str]) -> dict[str, SAE]:
+@dataclass(frozen=True)
+class StartingLooks:
+    """Looks before the last, for the rows that have any."""
+
+    rational: Looks
+    hard: Looks
+    """For `identity`: r(t) = t behind a hard cut."""
+
+
+def starting_looks(sae: SAE, trained: Start, x: Tensor, target_l0: float, settings: Settings) -> StartingLooks | None:
+    """None for one look. sae: the teacher in canonical units; x: [n, d_in] calibration activations."""
+    if settings.looks == 1:
+        return None
+    degrees = settings.type or DEFAULT_TYPE
+    rational = designed_looks(sae.with_gate(copy.deepcopy(trained.init)), x, settings.looks, target_l0, degrees)
+    if "identity" not in settings.controls:
+        return StartingLooks(rational.looks, rational.looks)
+    hard = hard_looks(sae.with_gate(trained.init.with_line()), x, settings.looks, target_l0)
+    return StartingLooks(rational.looks, hard.looks)
+
+
+def starting_saes(
+    sae: SAE, trained: Start, controls: Iterable[str], looks: StartingLooks | None = None
+) -> dict[str, SAE]:
     """The RSAE and its controls before training, all from the same weights. sae: the teacher in canonical units."""
-    saes = {"rsae": sae.with_gate(copy.deepcopy(trained.init))}
+    further, hard = (None, None) if looks is None else (copy.deepcopy(looks.rational), copy.deepcopy(looks.hard))
+    saes = {"rsae": sae.with_gate(copy.deepcopy(trained.init), further)}
     for control in controls:
         if control == "identity":
-            saes["identity"] = sae.with_gate(trained.init.with_line())
+            saes["identity"] = sae.with_gate(trained.init.with_line(), hard)
+        elif control == "one_look":
+            saes["one_look"] = sae.with_gate(copy.deepcopy(trained.init))
         elif control == "jumprelu":
             transition = rectangle(trained.transition.half_width)
             saes["control_jumprelu"] = sae.with_gate(ThresholdGate(trained.threshold, transition))

@@ -73,7 +73,7 @@ class Candidate:
         del found  # dense codes are [n, d_sae]: only the graph holds them, until the decoder's gradient is there
         if not self._descend(loss, fraction):
             return self.curve.skip(number, "gradients")
-        self.sae.gate.project_()
+        self.sae.project_()
         if self.controller.update(l0) and can_shift(self.sae) and self.settings.hold_l0:
             self._meet_l0(x)
         if fired is not None:
@@ -105,7 +105,7 @@ class Candidate:
         """Keep this step if it is the best so far: FVU on x, with thresholds moved to the target L0."""
         shift = solve_shift(self.sae, x, self.target_l0) if can_match(self.sae) else 0.0
         with shifted(self.sae, shift), torch.no_grad():
-            self.sae.gate.project_()  # thresholds may have been moved to where the shape is not positive
+            self.sae.project_()  # thresholds may have been moved to where the shape is not positive
             squared, active = 0.0, 0
             for part in x.split(CHUNK):
                 found = reconstruct(self.sae, part, sparse=self.sparse)

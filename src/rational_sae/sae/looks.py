@@ -1,0 +1,152 @@
+"""Looks before the last: what a first estimate of the codes leaves unexplained is shown to the encoder again.
+
+    ẑ  = φ₀(h₀)                    an estimate, which nobody counts; 0 where h₀ ≤ floor·s
+    e  = n(x) − (W_decᵀẑ + b_dec)  what it leaves
+    h₁ = h₀ + α·W_encᵀe            through the same encoder; more looks go on from h₁ with their own φ and α
+
+One affine map and one gate choose active latents from x alone, and cannot see that one latent explains what another
+fires on (O'Neill, Gumran and Klindt, arXiv 2411.13117). φ₀(h) = s_j·r(h/s_j), a smooth rational function with the
+scales s_j of the gate, estimates E[z | h₀]. Only candidates count, entries with h₀ > floor·s_j: the others keep h₀,
+which no threshold is below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from rational_sae.gates.rational import NARROWEST_POLE, pack, unpack
+from rational_sae.kernels import LINEAR, apply_rational
+from rational_sae.kernels.selection import where_above
+from rational_sae.rational import PartialFractions
+from rational_sae.sae.entries import Decode, Dots, Entries
+
+
+class Look(nn.Module):
+    """One estimate and the step that follows it."""
+
+    cut: Tensor
+
+    def __init__(self, shape: PartialFractions, alpha: float, *, right_slope: float = 1.0, cut: float) -> None:
+        """shape: r on [−1, 1]; alpha: α; cut: in t, below which the estimate is 0."""
+        super().__init__()
+        self.shape = nn.Parameter(pack(shape, right_slope))
+        self.alpha = nn.Parameter(torch.tensor(float(alpha)))
+        self.register_buffer("cut", torch.tensor(float(cut)))
+
+    @property
+    def coefficients(self) -> PartialFractions:
+        """The current r, on [−1, 1]."""
+        return unpack(self.shape)
+
+    def estimate(self, h: Tensor, scale: Tensor) -> Tensor:
+        """ẑ of pre-activations and their latents' scales, of one shape."""
+        t = h / scale
+        return torch.where(t > self.cut, apply_rational(t, self.shape) * scale, 0.0)
+
+
+class Looks(nn.Module):
+    """All looks before the last, over the same candidates."""
+
+    floor: Tensor
+
+    def __init__(self, each: list[Look], floor: float) -> None:
+        """floor: in t; entries below it are no candidates."""
+        super().__init__()
+        self.each = nn.ModuleList(each)
+        self.register_buffer("floor", torch.tensor(float(floor)))
+
+    def __iter__(self) -> Iterator[Look]:
+        return iter(cast(list[Look], self.each))
+
+    def __len__(self) -> int:
+        """How many looks there are in all, the last among them."""
+        return len(self.each) + 1
+
+    def dense(self, h: Tensor, rest: Tensor, W_enc: Tensor, W_dec: Tensor, scale: Tensor) -> Tensor:
+        """The last look's pre-activations by dense products, the plain form that `listed` is tested against.
+
+        h: [n, d_sae] of the first; rest: [n, d_in], n(x) − b_dec; scale: [d_sae]. Returns [n, d_sae].
+        """
+        first, candidates = h, h / scale > self.floor
+        for look in self:
+            estimate = torch.where(candidates, look.estimate(h, scale.expand_as(h)), 0.0)
+            h = h + look.alpha * ((rest - estimate @ W_dec) @ W_enc)
+        return torch.where(candidates, h, first)
+
+    def listed(
+        self, value: Tensor, entries: Entries, rest: Tensor, W_enc: Tensor, W_dec: Tensor, scale: Tensor
+    ) -> Tensor:
+        """The same over listed candidates, differentiable. value: [m] of the first look; W_enc: [d_sae, d_in], latent
+        by latent. Returns [m]."""
+        own = scale[entries.latent]
+        for look in self:
+            left = rest - Decode.apply(look.estimate(value, own), entries, W_dec)
+            value = value + look.alpha * Dots.apply(left, W_enc, entries)
+        return value
+
+    @torch.no_grad()
+    def again(self, h: Tensor, rest: Tensor, W_enc: Tensor, W_dec: Tensor, scale: Tensor) -> Tensor:
+        """As `dense`, by products over candidates alone; not recorded for gradients. W_enc: [d_sae, d_in]."""
+        places = where_above(h, self.floor * scale)
+        entries = Entries(places, h.shape)
+        found = self.listed(h.flatten()[places], entries, rest, W_enc, W_dec, scale)
+        return h.flatten().index_copy(0, places, found).view_as(h)
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Keep poles off the real line and right slopes from falling, where shapes are trained."""
+        for look in self:
+            if look.shape.requires_grad and look.shape.numel() > LINEAR:
+                look.shape[-((look.shape.numel() - LINEAR) // 4) :].clamp_(min=NARROWEST_POLE)
+                look.shape[LINEAR - 1].clamp_(min=0.0)
+
+    def parameters_by_kind(self) -> dict[str, list[Tensor]]:
+        """As `Gate.parameter_groups`: steps α with the thresholds, shapes with the shape."""
+        return {"threshold": [look.alpha for look in self], "shape": [look.shape for look in self]}
+
+    def to_config(self) -> dict[str, Any]:
+        """As cfg.json has them."""
+        return {
+            "floor": float(self.floor),
+            "each": [
+                {
+                    "coefficients": look.coefficients.to_dict(),
+                    "right_slope": float(look.shape.detach()[LINEAR - 1]),
+                    "alpha": float(look.alpha),
+                    "cut": float(look.cut),
+                }
+                for look in self
+            ],
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Looks:
+        """Raises FitError if the coefficients are not partial fractions, ValueError, TypeError or KeyError if anything
+        else is missing or wrong."""
+        each = [
+            Look(
+                PartialFractions.from_dict(one["coefficients"]),
+                float(one["alpha"]),
+                right_slope=float(one["right_slope"]),
+                cut=float(one["cut"]),
+            )
+            for one in config["each"]
+        ]
+        looks = cls(each, float(config["floor"]))
+        if not each or not all(bool(number.isfinite().all()) for number in looks.state_dict().values()):
+            raise ValueError("a look is missing or not finite")
+        return looks
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Looks:
+        """Move devices, but stay float32, as gates do."""
+        named = [*self.parameters(), *self.buffers()]
+        kept = [tensor.data for tensor in named]
+        super()._apply(fn, recurse)
+        for before, after in zip(kept, [*self.parameters(), *self.buffers()], strict=True):
+            if after.dtype != before.dtype:
+                after.data = before.to(after.device)
+        return self

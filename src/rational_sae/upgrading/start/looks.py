@@ -1,0 +1,122 @@
+"""The looks that training starts from: designed by a certified fit, chosen by what they give on calibration data.
+
+The estimate is the gate's own jump, made gentle: the minimax fit of t·[t > θ] that leaves a wide gap free around θ, in
+which it rises smoothly from 0 to t. θ, the gap and α are the best of a few at the L0 to be held. The rows that
+`identity` gets instead look with r(t) = t behind a hard cut, chosen in the same way.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rational_sae.gates.rational import RationalGate
+from rational_sae.rational import PartialFractions, cached_fit, target
+from rational_sae.sae.looks import Look, Looks
+from rational_sae.sae.match_l0 import CHUNK, shifted, solve_shift
+from rational_sae.sae.model import SAE
+
+CANDIDATES = 3.0
+"""Entries that looks may use, in multiples of the L0 to be held. Measured at 1.5 to 8 (docs/looks.md)."""
+
+PLACES, GAPS = (0.8, 1.0), (0.5, 0.8)
+"""Of the rise of the first estimate: its middle, in units of the gate's typical threshold, and its half-width, in units
+of that middle (heuristic: training moves both)."""
+
+STEPS = (0.2, 0.35, 0.5, 0.7)
+"""Values of α that are tried."""
+
+CUTS = (0.7, 0.85, 1.0, 1.15)
+"""Of `identity`'s hard cut, in units of the gate's typical threshold."""
+
+TRIED_ON = 4 * CHUNK
+"""Calibration tokens on which they are compared, at most."""
+
+LOWEST = 0.05
+"""In t: the typical threshold that designs assume where thresholds lie near 0, as a ReLU's do."""
+
+_ZERO = np.zeros(1)
+_LINE = PartialFractions(0.0, 1.0, alpha=_ZERO, beta=_ZERO, x=_ZERO, eta=_ZERO)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Looks, and what an SAE with them gives untrained."""
+
+    looks: Looks
+    fvu: float
+    """Over the calibration tokens that they were compared on, at the L0 to be held."""
+
+
+def designed_looks(sae: SAE, x: Tensor, count: int, target_l0: float, degrees: tuple[int, int]) -> Found:
+    """The best rational looks before the last of `count`.
+
+    sae: with the last look's gate and no looks; x: [n, d_in] calibration activations in the SAE's units."""
+    return _chosen(sae, x[:TRIED_ON], count, target_l0, lambda edge, floor: _rational(edge, floor, degrees))
+
+
+def hard_looks(sae: SAE, x: Tensor, count: int, target_l0: float) -> Found:
+    """The best looks with r(t) = t behind a hard cut; only their α is trained. As `designed_looks`."""
+    found = _chosen(sae, x[:TRIED_ON], count, target_l0, _lines)
+    for look in found.looks:
+        look.shape.requires_grad_(False)
+    return found
+
+
+def _rational(edge: float, floor: float, degrees: tuple[int, int]) -> Iterator[Look]:
+    for place, gap in itertools.product(PLACES, GAPS):
+        middle = place * edge
+        fit = cached_fit(target("jumprelu", threshold=middle, gap=gap * middle), degrees).partial_fractions
+        assert fit is not None
+        yield Look(fit, 0.0, cut=floor)
+
+
+def _lines(edge: float, floor: float) -> Iterator[Look]:
+    yield from (Look(_LINE, 0.0, cut=max(floor, cut * edge)) for cut in CUTS)
+
+
+@torch.no_grad()
+def _chosen(sae: SAE, x: Tensor, count: int, target_l0: float, designs: object) -> Found:
+    """One look after the other, each the best after those before it."""
+    gate = sae.gate
+    assert isinstance(gate, RationalGate)
+    floor = candidate_floor(sae, x, target_l0)
+    edge = max(LOWEST, float((gate.threshold / gate.scale).median()))
+    best: Found | None = None
+    for _ in range(count - 1):
+        before = [] if best is None else list(best.looks)
+        tried = []
+        for design in designs(edge, floor):  # type: ignore[operator]
+            for alpha in STEPS:
+                look = copy.deepcopy(design)
+                look.alpha.fill_(alpha)
+                looks = Looks([*copy.deepcopy(before), look], floor).to(x.device)
+                tried.append(Found(looks, untrained_fvu(sae.with_gate(copy.deepcopy(gate), looks), x, target_l0)))
+        best = min(tried, key=lambda found: found.fvu)
+    assert best is not None
+    return best
+
+
+def candidate_floor(sae: SAE, x: Tensor, target_l0: float) -> float:
+    """The t above which an SAE has CANDIDATES × L0 entries a token, on average over x."""
+    scale, wanted = sae.gate.scales(), round(CANDIDATES * target_l0 * len(x))
+    kept = torch.empty(0, device=x.device)
+    for part in x.split(CHUNK):
+        t = (sae.preactivations(part) / scale).flatten()
+        kept = torch.cat([kept, t.topk(min(wanted, t.numel())).values])
+        kept = kept.topk(min(wanted, kept.numel())).values
+    return float(kept.min())
+
+
+@torch.no_grad()
+def untrained_fvu(sae: SAE, x: Tensor, target_l0: float) -> float:
+    """FVU over x: [n, d_in], with thresholds moved to the L0."""
+    with shifted(sae, solve_shift(sae, x, target_l0)):
+        squared = sum(float((part - sae(part)).pow(2).sum(dtype=torch.float64)) for part in x.split(CHUNK))
+    return squared / float((x - x.mean(0)).pow(2).sum(dtype=torch.float64))
