@@ -21,6 +21,7 @@ from rational_sae.formats.statements import other_weights, warnings_of
 from rational_sae.gates.base import Gate
 from rational_sae.gates.rational import RationalGate
 from rational_sae.gates.registry import from_config as gate_from_config
+from rational_sae.gates.registry import kind_of
 from rational_sae.gates.relu import ReLUGate
 from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.gates.topk import TopKGate
@@ -249,6 +250,7 @@ def _fold_decoder_norm(weights: Weights) -> None:
 
 
 def _rational(config: Config, tensors: Tensors, d_sae: int) -> RationalGate:
+    kind_of(config)  # before the tensors: without a known gate nothing says which there are
     scale, threshold = _exact(tensors, "scale", d_sae), _exact(tensors, "threshold", d_sae)
     if not (scale > 0).all():
         raise SourceError(f"{tensors.path}: scale is not positive", "the SAE is broken; use another")
