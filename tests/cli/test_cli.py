@@ -75,7 +75,7 @@ def test_the_report_holds_every_row_and_metric(upgraded: Path) -> None:
 
 
 def test_the_exported_sae_evaluates_to_the_reports_figures(upgraded: Path) -> None:
-    run = rsae("evaluate", TEACHERS / "topk", upgraded, "--text", "news", "--eval-tokens", "1024", "--json", "-")
+    run = rsae("evaluate", TEACHERS / "topk", upgraded, "--text", "news", "--eval-tokens", "256", "--json", "-")
     assert run.returncode == 0, run.stderr
     rows = json.loads(run.stdout)["rows"]
     report = json.loads((upgraded / "report.json").read_text())["rows"]

@@ -11,7 +11,7 @@ from rich.console import Console
 from rational_sae.report import print_table, render
 from rational_sae.report.rows import ACTIVATIONS, OTHERS, ROWS, TEACHER, Row, against, strokes
 from rational_sae.report.strokes import Stroke
-from rational_sae.support import outputs
+from rational_sae.support.outputs import names
 
 
 def test_each_row_has_words_and_a_look_of_its_own() -> None:
@@ -29,7 +29,7 @@ def test_what_a_row_is_compared_with_are_rows() -> None:
 def test_the_folders_of_a_result_are_those_of_the_trained_rows() -> None:
     """`support` lies before this table, so it cannot read it."""
     trained = {row.name.replace("_", "-") for row in against() if row.as_base and row.name != TEACHER}
-    assert set(outputs.ROWS) == {"sae"} | trained
+    assert set(names.ROWS) == {"sae"} | trained
 
 
 def test_unknown_rows_take_strokes_in_turn() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tiny import save_tiny_teacher, save_tiny_text
 
 from rational_sae.errors import OutputError
 from rational_sae.report import read_report, render_sweep, sweep_sheets
@@ -20,17 +21,26 @@ from rational_sae.sweep.task import Outcome
 from rational_sae.upgrading.job import run as upgrade
 from rational_sae.upgrading.run.summary import report_of
 
-TEACHERS = Path(__file__).parents[2] / "demo" / "teachers"
-DEFAULTS = {"steps": 6, "train_tokens": 2048, "eval_tokens": 256, "batch_tokens": 512, "controls": ["native"]}
+DEFAULTS = {"steps": 6, "train_tokens": 2048, "eval_tokens": 512, "batch_tokens": 512, "controls": ["native"]}
 
 
-def plan_file(folder: Path, **changes: Any) -> Path:
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory, tiny_folders: dict[str, Path]) -> Path:
+    """A folder with a text and a teacher of each kind, at one hook."""
+    folder = tmp_path_factory.mktemp("inputs")
+    text = save_tiny_text(folder / "text.jsonl")
+    for family in ("topk", "relu"):
+        save_tiny_teacher(folder / family, tiny_folders["llama"], text, family=family)
+    return folder
+
+
+def plan_file(folder: Path, inputs: Path, **changes: Any) -> Path:
     content = {
-        "defaults": DEFAULTS | changes,
+        "defaults": DEFAULTS | {"text": str(inputs / "text.jsonl")} | changes,
         "rates": [0.5, 2.0],
         "cells": {
-            "topk": {"teacher": str(TEACHERS / "topk"), "pilot": True, "development": True},
-            "relu": {"teacher": str(TEACHERS / "relu")},
+            "topk": {"teacher": str(inputs / "topk"), "pilot": True, "development": True},
+            "relu": {"teacher": str(inputs / "relu")},
             "gone": {"teacher": str(folder / "nothing")},
         },
     }
@@ -40,9 +50,9 @@ def plan_file(folder: Path, **changes: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+def swept(tmp_path_factory: pytest.TempPathFactory, inputs: Path) -> tuple[Path, Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("sweep")
-    path = plan_file(folder)
+    path = plan_file(folder, inputs)
     return path, folder / "out", sweep(read_plan(path), folder / "out", Silent())
 
 
@@ -92,10 +102,10 @@ def test_resuming_does_nothing_twice_and_only_what_is_missing(swept: tuple[Path,
 
 
 def test_resuming_with_other_settings_is_refused_naming_the_difference(
-    swept: tuple[Path, Path, dict[str, Any]], tmp_path: Path
+    swept: tuple[Path, Path, dict[str, Any]], inputs: Path, tmp_path: Path
 ) -> None:
     _, out, _ = swept
-    other = read_plan(plan_file(tmp_path, lr=1e-3)).model_copy(update={"rates": ()})
+    other = read_plan(plan_file(tmp_path, inputs, lr=1e-3)).model_copy(update={"rates": ()})
     with pytest.raises(OutputError, match=r"was made with .*now it is"):
         sweep(other, out, Silent(), resume=True)
 
@@ -161,7 +171,7 @@ def test_the_shipped_grid_is_a_plan() -> None:
     assert sum(cell.development for cell in plan.cells.values()) == 3
 
 
-def test_a_pilots_rates_are_its_own_and_those_of_its_familys_other_cells(tmp_path: Path) -> None:
+def test_a_pilots_rates_are_its_own_and_those_of_its_familys_other_cells(inputs: Path, tmp_path: Path) -> None:
     chosen = {"one": 0.5, "two": 2.0}
 
     class Asked:
@@ -180,8 +190,8 @@ def test_a_pilots_rates_are_its_own_and_those_of_its_familys_other_cells(tmp_pat
                     self.settings[name] = task.settings
                 yield Outcome(task.name, "")
 
-    cells = {name: {"teacher": str(TEACHERS / "topk"), "pilot": name in chosen} for name in ("one", "two", "three")}
-    cells["other"] = {"teacher": str(TEACHERS / "relu")}
+    cells = {name: {"teacher": str(inputs / "topk"), "pilot": name in chosen} for name in ("one", "two", "three")}
+    cells["other"] = {"teacher": str(inputs / "relu")}
     plan = Plan.model_validate({"defaults": {"text": "news"}, "rates": [0.5, 2.0], "cells": cells})
     engine = Asked()
     found = sweep(plan, tmp_path / "out", Silent(), engine=engine)

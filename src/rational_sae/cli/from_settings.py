@@ -8,9 +8,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-import click
 import typer
 from pydantic.fields import FieldInfo
 
@@ -57,7 +56,6 @@ class Spelling:
 
 SPELLED = {
     "text": Spelling(default=lambda _news: None),  # said by whoever runs a job, never assumed
-    "gate": Spelling(read={"click_type": click.Choice(list(TRAINED))}),
     "type": Spelling(
         read={"parser": degrees_of, "metavar": "P,Q"}, default=lambda _none: ",".join(map(str, DEFAULT_TYPE))
     ),
@@ -104,7 +102,10 @@ def _keyword(name: str, kind: Any, default: Any, told: Any) -> inspect.Parameter
 
 
 def _kind(name: str) -> Any:
-    """A field's type without its bounds; any number of something is a list to typer."""
+    """A field's type without its bounds; any number of something is a list to typer, a name of a gate one that is
+    registered."""
+    if name == "gate":
+        return Literal[tuple(TRAINED)]
     kind = get_type_hints(Settings)[name]
     return list[get_args(kind)[0]] | None if get_origin(kind) is tuple else kind
 

@@ -20,7 +20,7 @@ from rational_sae.formats.residue import SUFFIX
 from rational_sae.formats.statements import other_weights, warnings_of
 from rational_sae.gates.base import Gate
 from rational_sae.gates.rational import RationalGate
-from rational_sae.gates.registry import from_config as gate_from_config
+from rational_sae.gates.registry import kind_of
 from rational_sae.gates.relu import ReLUGate
 from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.gates.topk import TopKGate
@@ -266,13 +266,15 @@ def _fold_decoder_norm(weights: Weights) -> None:
 
 
 def _rational(config: Config, tensors: Tensors, d_sae: int) -> RationalGate:
+    kind = kind_of(config)
+    try:
+        kind.stored_shape(config.numbers["coefficients"])  # before the tensors: the config says most
+    except FitError as error:
+        raise SourceError(f"{config.path}: {error.cause}", "save the SAE again") from error
     scale, threshold = _exact(tensors, "scale", d_sae), _exact(tensors, "threshold", d_sae)
     if not (scale > 0).all():
         raise SourceError(f"{tensors.path}: scale is not positive", "the SAE is broken; use another")
-    try:
-        gate = gate_from_config(config, {"threshold": threshold, "scale": scale})
-    except FitError as error:
-        raise SourceError(f"{config.path}: {error.cause}", "save the SAE again") from error
+    gate = kind.from_config(config, {"threshold": threshold, "scale": scale})
     if gate.k is None:
         config.without_k(f"a {gate.mode} gate")
     return gate

@@ -210,8 +210,8 @@ class RationalGate(Gate):
         return cls(shape, **cls.common_numbers(config, tensors))
 
     @classmethod
-    def stored_shape(cls, coefficients: Mapping[str, Any]) -> PartialFractions:
-        """r in the form of this kind. Raises FitError if it is in another."""
+    def stored_shape(cls, coefficients: Mapping[str, Any]) -> Any:
+        """r in the form of this kind, for its constructor. Raises FitError if it is in another."""
         if coefficients.get("form") == SafePade.form:
             cause = f"coefficients are {SafePade.form!r}, which mode {cls.mode!r} does not take"
             raise FitError(cause, "use mode 'smooth'")

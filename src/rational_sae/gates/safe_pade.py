@@ -63,8 +63,11 @@ class SafePadeGate(SmoothGate):
 
     @classmethod
     def from_config(cls, config: Numbers, tensors: Mapping[str, Tensor]) -> Self:
-        shape = SafePade.from_dict(config.numbers["coefficients"])
-        return cls(shape, **cls.common_numbers(config, tensors))
+        return cls(cls.stored_shape(config.numbers["coefficients"]), **cls.common_numbers(config, tensors))
+
+    @classmethod
+    def stored_shape(cls, coefficients: Mapping[str, Any]) -> SafePade:
+        return SafePade.from_dict(dict(coefficients))
 
     @property
     def coefficients(self) -> SafePade:

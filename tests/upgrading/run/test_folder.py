@@ -158,7 +158,7 @@ def test_an_earlier_result_stays_until_the_new_inputs_are_known_to_be_good(
 
 
 def test_an_unsafe_sae_is_no_success(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, rows = tmp_path / "out", job._rows
+    out, rows = tmp_path / "out", job.finished_rows
 
     def with_a_wild_scale(*arguments: Any) -> Any:
         found = rows(*arguments)
@@ -166,7 +166,7 @@ def test_an_unsafe_sae_is_no_success(settings: Settings, tmp_path: Path, monkeyp
             found["rsae"].gate.log_scale[0] += 20.0
         return found
 
-    monkeypatch.setattr(job, "_rows", with_a_wild_scale)
+    monkeypatch.setattr(job, "finished_rows", with_a_wild_scale)
     with pytest.raises(TrainingError, match="a scale left the safe range"):
         run(settings, out)
     assert {path.name for path in out.iterdir()} == {"settings.yaml", "log.jsonl", "checkpoint"}
