@@ -116,7 +116,7 @@ class Looks(nn.Module):
                 {
                     "coefficients": look.coefficients.to_dict(),
                     "right_slope": float(look.shape.detach()[LINEAR - 1]),
-                    "alpha": float(look.alpha),
+                    "alpha": float(look.alpha.detach()),
                     "cut": float(look.cut),
                 }
                 for look in self

@@ -190,6 +190,10 @@ class SAE(nn.Module):
         """h: [..., d_sae] float32 of x: [..., d_in], of the last look."""
         return self._last_look(self.normalise(x.float())[0])
 
+    def first_look(self, x: Tensor) -> Tensor:
+        """h₀: [..., d_sae] float32 of x: [..., d_in]; the same as `preactivations` where there is one look."""
+        return self._affine(self.normalise(x.float())[0])
+
     def encode(self, x: Tensor) -> Tensor:
         """z: [..., d_sae] of x: [..., d_in], in the weights' dtype; exactly 0 where a latent is inactive.
 

@@ -120,7 +120,7 @@ def sparse_pays(sae: SAE, x: Tensor) -> bool:
     """Whether sparse products are possible on this device and quicker at the density seen on x: [n, d_in]."""
     if not sae.gate.lists_entries:
         return False
-    h = sae.preactivations(x)
+    h = sae.first_look(x)
     if sae.looks is not None:
         places = where_above(h, sae.looks.floor * sae.gate.scales())
     else:

@@ -103,6 +103,7 @@ def _chosen(sae: SAE, x: Tensor, count: int, target_l0: float, designs: object) 
     return best
 
 
+@torch.no_grad()
 def candidate_floor(sae: SAE, x: Tensor, target_l0: float) -> float:
     """The t above which an SAE has CANDIDATES × L0 entries a token, on average over x."""
     scale, wanted = sae.gate.scales(), round(CANDIDATES * target_l0 * len(x))
