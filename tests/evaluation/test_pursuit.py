@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -87,7 +89,7 @@ def test_the_error_falls_with_every_code_and_codes_are_as_many_as_asked() -> Non
     x = 3 * torch.randn(100, D_IN, generator=torch.Generator().manual_seed(5))  # nothing planted
     codes = [pursue(sae, x, torch.full((100,), k)) for k in range(20)]
     errors = [error(sae, x, z) for z in codes]
-    assert all(later < earlier for earlier, later in zip(errors[:-1], errors[1:], strict=True))
+    assert all(later < earlier for earlier, later in itertools.pairwise(errors))
     assert all(bool((z >= 0).all()) and int((z > 0).sum(-1).max()) <= k for k, z in enumerate(codes))
     assert (codes[-1] > 0).sum() > 0.95 * 19 * 100
 
