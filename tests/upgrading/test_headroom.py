@@ -105,6 +105,12 @@ def test_an_sae_of_another_hook_is_refused(inputs: Path, tmp_path: Path) -> None
         headroom(str(inputs / "teacher"), reading(inputs), others=[str(tmp_path / "other")], eval_tokens=TOKENS)
 
 
+@pytest.mark.parametrize("name", ["teacher", "shape", "floor"])
+def test_a_path_that_is_the_name_of_a_row_is_refused(name: str) -> None:
+    with pytest.raises(SourceError, match=rf"write \./{name}"):
+        headroom("nowhere", others=[name])
+
+
 def test_there_is_no_way_to_a_floor_that_is_no_lower(inputs: Path) -> None:
     teacher = load(str(inputs / "better"))
     reader = reading(inputs).open(teacher)

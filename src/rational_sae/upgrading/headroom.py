@@ -10,6 +10,7 @@ from torch import Tensor
 from rational_sae.check.verify import verify
 from rational_sae.data.activations import Reader
 from rational_sae.data.reading import Reading, check_eval_tokens, settle
+from rational_sae.errors import SourceError
 from rational_sae.evaluation import PursuedSAE, Results, Way, as_many_as, evaluate_loaded, require_same_place
 from rational_sae.formats import load
 from rational_sae.gates.hard import HardGate
@@ -60,6 +61,8 @@ def headroom(
     >>> found.rows["runs/demo/sae"]["way"]  # doctest: +SKIP
     """
     check_eval_tokens(eval_tokens)
+    for name in {"teacher", "teacher_rescaled", "shape", FLOOR} & set(others):
+        raise SourceError(f"{name} is the name of a row here", f"write ./{name}")
     progress = progress or Silent()
     progress.stage("load SAEs and model" if others else "load SAE and model")
     teacher = load(sae)
