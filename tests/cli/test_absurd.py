@@ -67,7 +67,14 @@ COMMANDS: dict[str, tuple[list[str], dict[str, list[str]]]] = {
     "upgrade": (["upgrade", "TEACHER", *RUN], UPGRADE),
     "demo": (["demo"], {"--family": WORDS, "--seed": UPGRADE["--seed"], "--out": UPGRADE["--out"][:-1]}),
     "evaluate": (["evaluate", "TEACHER", "--text", "TEXT", "--eval-tokens", "256"], EVALUATE),
-    "headroom": (["headroom", "TEACHER", "--text", "TEXT"], READ | {"--eval-tokens": UPGRADE["--eval-tokens"]}),
+    "headroom": (
+        ["headroom", "TEACHER", "--text", "TEXT"],
+        READ
+        | {
+            "--eval-tokens": UPGRADE["--eval-tokens"],
+            "--plot": ["", LONG, "FOLDER", "FILE/x.svg", "LOOP", "picture.doc"],
+        },
+    ),
     "inspect": (["inspect", "TEACHER", "--text", "TEXT"], READ),
     "export": (
         ["export", "TEACHER", "--as", "jumprelu", "--text", "TEXT", "--out", "OUT"],

@@ -32,7 +32,7 @@ def fit(
     Example: rsae fit jumprelu --type 9,8 --threshold 0.1 --gap 0.02 --json - --plot fit.png
     """
     if plot is not None:
-        from rational_sae.report.fit_chart import check_picture
+        from rational_sae.report.pictures import check_picture
 
         check_picture(plot)
     from rational_sae.rational import cached_fit, target

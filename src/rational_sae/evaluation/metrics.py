@@ -6,6 +6,7 @@ of all rows are computed at once, and a difference uses the same resamples on bo
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +24,17 @@ SAME_L0 = 0.01
 """Relative difference of L0 up to which a row whose L0 cannot move (a TopK, a smooth gate) is compared as it is."""
 
 Figures = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Way:
+    """Which share of the way from the reference row's FVU to a floor's a row has gone."""
+
+    row: str
+    floor: str
+    """The row that is the floor; it needs no more codes than the reference has."""
+    metric: str
+    """Under which name it stands among the row's figures."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +57,12 @@ class Results:
         }
 
 
-def results(sums: Measurements, compare: list[tuple[str, str]], *, seed: int = 0) -> Results:
-    """Values, 95 % intervals and paired differences. compare: pairs (row, baseline)."""
+def results(sums: Measurements, compare: list[tuple[str, str]], *, ways: Sequence[Way] = (), seed: int = 0) -> Results:
+    """Values, 95 % intervals and paired differences. compare: pairs (row, baseline).
+
+    ways: further figures of rows, left out where a row has no FVU at the reference's L0, or where the reference lies
+    no higher than the floor.
+    """
     documents = len(sums.tokens)
     rng = np.random.default_rng(seed)
     resampled = rng.multinomial(documents, np.full(documents, 1 / documents), size=RESAMPLES)
@@ -54,6 +70,8 @@ def results(sums: Measurements, compare: list[tuple[str, str]], *, seed: int = 0
         [np.ones(documents), resampled.astype(np.float64)]
     )  # [1 + RESAMPLES, documents]; the first is the sample itself
     figures = {name: _figures(sums, name, weights) for name in sums.rows}
+    for way in ways:
+        figures[way.row] |= _gone(figures, sums.reference, way)
     return Results(
         {name: {key: float(v.flat[0]) for key, v in row.items()} for name, row in figures.items()},
         {name: {key: _interval(v) for key, v in row.items() if v.ndim} for name, row in figures.items()},
@@ -76,6 +94,14 @@ def _figures(sums: Measurements, name: str, weights: NDArray[np.float64]) -> Fig
     of_row = _sums(sums, name, weights)
     found = ((key, one.of(of_row)) for key, one in METRICS.items() if one.of)
     return {key: np.asarray(values) for key, values in found if values is not None}
+
+
+def _gone(figures: Mapping[str, Figures], reference: str, way: Way) -> Figures:
+    start, end = figures[reference]["fvu"], figures[way.floor]["fvu"]
+    reached = figures[way.row].get("fvu_at_l0")
+    if reached is None or start[0] <= end[0]:
+        return {}
+    return {way.metric: (start - reached) / (start - end)}
 
 
 def _sums(sums: Measurements, name: str, weights: NDArray[np.float64]) -> Sums:

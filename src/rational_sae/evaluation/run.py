@@ -11,7 +11,7 @@ from rational_sae.data.reading import Reading, check_eval_tokens, settle
 from rational_sae.errors import SourceError
 from rational_sae.evaluation.absorption import absorption
 from rational_sae.evaluation.measure import measure
-from rational_sae.evaluation.metrics import Results, results
+from rational_sae.evaluation.metrics import Results, Way, results
 from rational_sae.evaluation.probing import Protocol, probe, require_texts
 from rational_sae.evaluation.tasks import Task, open_task
 from rational_sae.formats import load
@@ -51,7 +51,7 @@ def evaluate(
     reading = reading or Reading()
     reader = reading.open(first)
     for name, sae in loaded.items():
-        _require_same_place(name, sae, reader, given=reading.hook is not None)
+        require_same_place(name, sae, reader, given=reading.hook is not None)
         sae.to(reader.host.device)
         settle(sae, reader.host)
     names = list(loaded)
@@ -71,17 +71,20 @@ def evaluate_loaded(
     *,
     eval_tokens: int,
     reference: str = "teacher",
+    ways: Sequence[Way] = (),
     seed: int,
     progress: Progress,
+    stage: str = "measure",
 ) -> Results:
-    """The same for SAEs in memory, on the reader's device. compare: pairs (row, baseline)."""
+    """The same for SAEs in memory, on the reader's device. compare: pairs (row, baseline). stage: what people are told
+    while it measures."""
     progress.stage("mean of the train split")
     mean = reader.sample("train", eval_tokens).mean(0)
-    progress.stage("measure")
+    progress.stage(stage)
     sums = measure(
         reader, saes, eval_tokens, mean, reference=reference, progress=lambda _done, _total: progress.advance()
     )
-    found = results(sums, compare, seed=seed)
+    found = results(sums, compare, ways=ways, seed=seed)
     stated = (one for sae in saes.values() for one in sae.metadata.warnings)
     return replace(found, further=found.further | {"warnings": [*dict.fromkeys(stated), *reader.warnings()]})
 
@@ -138,7 +141,11 @@ def with_probes(
     return found
 
 
-def _require_same_place(name: str, sae: SAE, reader: Reader, *, given: bool) -> None:
+def require_same_place(name: str, sae: SAE, reader: Reader, *, given: bool) -> None:
+    """Raise SourceError if an SAE is of another width than the reader's model, or of another hook.
+
+    given: whether the user named the hook.
+    """
     if sae.d_in != reader.host.d_model:
         raise SourceError(
             f"{name} reads width {sae.d_in}, {reader.host.name} has width {reader.host.d_model}",

@@ -7,12 +7,13 @@ cheap: neither NumPy nor torch.
 """
 
 from rational_sae.metrics.absorption import ABSORPTION
+from rational_sae.metrics.floor import FLOOR
 from rational_sae.metrics.latents import LATENTS
 from rational_sae.metrics.measured import MEASURED
 from rational_sae.metrics.metric import Guesses, Metric, PredictionColumn, Sums, Table, TokenColumn, Tokens
 from rational_sae.metrics.probes import PROBES
 
-METRICS: dict[str, Metric] = {one.name: one for one in (*MEASURED, *PROBES, *LATENTS, *ABSORPTION)}
+METRICS: dict[str, Metric] = {one.name: one for one in (*MEASURED, *FLOOR, *PROBES, *LATENTS, *ABSORPTION)}
 """By name, in the order of display."""
 
 

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-from typing import Any, cast
 
 import altair as alt
 import numpy as np
 
-from rational_sae.errors import OutputError
 from rational_sae.rational import Fit
 from rational_sae.rational.grids import clustered_pieces
 from rational_sae.report.charts import Layers
+from rational_sae.report.pictures import save_picture
 from rational_sae.report.rows import ROWS, RSAE, TEACHER
-from rational_sae.support.outputs import check_file, write_file
 
 WIDTH, HEIGHT = 640, 240
 POINTS = 300
 """Of each smooth piece of the set, clustered at the kinks as the error is."""
 
 
-def check_picture(path: Path) -> None:
-    """Raise OutputError if no picture can be written here."""
-    if path.suffix not in (".html", ".svg", ".png", ".json"):
-        raise OutputError(f"{path} is no picture", "end its name in .html, .svg, .png or .json")
-    check_file(path)
-
-
 def save_fit_chart(fit: Fit, path: Path) -> None:
     """Writes .html (self-contained), .svg, .png or .json, by the name's end. Raises OutputError."""
-    check_picture(path)
-    kind = path.suffix.removeprefix(".")
-    content = io.BytesIO() if kind == "png" else io.StringIO()
-    inline: dict[str, Any] = {"inline": True} if kind == "html" else {}
-    fit_chart(fit).save(content, format=cast(Any, kind), **inline)
-    write_file(path, content.getvalue())
+    save_picture(fit_chart(fit), path)
 
 
 def fit_chart(fit: Fit) -> alt.VConcatChart:

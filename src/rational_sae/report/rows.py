@@ -56,6 +56,13 @@ _ALL = (
         in_sweep=False,
     ),
     Row(
+        "floor",
+        "The teacher's dictionary with codes by gradient pursuit, at most as many a token as the teacher has: what a "
+        "search finds, and no encoder is expected to reach.",
+        Stroke("#6b7fd7", (1, 2), UP),
+        in_sweep=False,
+    ),
+    Row(
         "init",
         "The rational SAE before fine-tuning: the teacher's weights, the fitted and calibrated rational.",
         Stroke("#a06cc8", (6, 3), DIAMOND),

@@ -97,7 +97,7 @@ def _print(rows: list[Line], console: Console, title: str, *, intervals: bool) -
 
 def _keys() -> list[str]:
     """Metrics that a terminal has room for."""
-    return named("headline", "probing")
+    return named("headline", "floor", "probing")
 
 
 def _label_width() -> int:
