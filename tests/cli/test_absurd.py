@@ -35,6 +35,7 @@ UPGRADE = {
     "--model": [*WORDS, "FOLDER", "BINARY"],
     "--hook": WORDS,
     "--gate": WORDS,
+    "--looks": [*COUNTS, "4"],
     "--recipe": WORDS,
     "--type": [*WORDS, "0,0", "1,0", "5", "5,4,3", "-5,-4", "999,998", "9" * 30 + "," + "9" * 30, "nan,inf", "4,4"],
     "--calibrate": WORDS,
@@ -225,6 +226,7 @@ WITHOUT_VALUES = {
     "--private",
     "--revive",
     "--refit-decoder",
+    "--floor",
 }
 WITHOUT_VALUES |= {"--trust-remote-code", "--json", "--overwrite", "--accept-implausible"}
 """Flags; and where JSON goes, which has tests of its own."""

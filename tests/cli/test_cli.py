@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from tiny import save_tiny_teacher, save_tiny_text
 
 TEACHERS = Path(__file__).parents[2] / "demo" / "teachers"
 SMALL = ["--steps", "12", "--train-tokens", "4096", "--eval-tokens", "256", "--batch-tokens", "512"]
@@ -174,22 +175,29 @@ def test_an_occupied_out_is_refused_before_any_work(tmp_path: Path) -> None:
     assert (tmp_path / "precious.txt").read_text() == "keep me"
 
 
-def test_a_failed_write_leaves_nothing(upgraded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_nothing(
+    tmp_path: Path, tiny_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from rational_sae.errors import OutputError
     from rational_sae.upgrading.job import run as upgrade
     from rational_sae.upgrading.run import write
     from rational_sae.upgrading.settings import Settings
 
-    settings = Settings.model_validate(yaml.safe_load((upgraded / "settings.yaml").read_text()))
-    done = upgrade(settings.model_copy(update={"steps": 2, "train_tokens": 1024}))
+    inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
+    inputs.mkdir()
+    outputs.mkdir()
+    text = save_tiny_text(inputs / "text.jsonl")
+    teacher = save_tiny_teacher(inputs / "teacher", tiny_folders["llama"], text)
+    settings = Settings(teacher=str(teacher), text=str(text), type=(3, 2), steps=2, batch_tokens=128, eval_tokens=256)
+    done = upgrade(settings, accept_implausible=True)
 
     def full(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(write, "save", full)
     with pytest.raises(OutputError, match="No space left on device"):
-        write.write(done, tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
+        write.write(done, outputs / "out")
+    assert list(outputs.iterdir()) == []
 
 
 @pytest.mark.parametrize("options", [["--type", "8,8"], ["--type", "nine"], ["--control", "best"], ["--steps", "0"]])

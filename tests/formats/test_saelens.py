@@ -277,16 +277,6 @@ def test_refuses_a_scaling_factor(folder: Path) -> None:
     refused(folder, "scaling_factor")
 
 
-@pytest.mark.parametrize("order", ["rational_sae.saelens, sae_lens", "sae_lens, rational_sae.saelens"])
-def test_registers_in_either_order(order: str) -> None:
-    code = f"import sys; before = list(sys.meta_path); import {order}; assert sys.meta_path[:len(before)] == before\n"
-    code += "print(sae_lens.registry.SAE_CLASS_REGISTRY['rational'][0].__name__)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "RationalSAE\n"
-    assert "cannot load rational" not in done.stderr
-
-
 def test_import_is_light_and_the_first_use_registers() -> None:
     code = "import sys; before = list(sys.meta_path); import rational_sae; assert sys.meta_path == before\n"
     code += "print([m for m in ('torch', 'numpy', 'sae_lens') if m in sys.modules])\n"

@@ -163,5 +163,5 @@ def test_dense_products_are_taken_where_the_code_is_dense_or_the_device_cannot(
     def refuse(*_: object, **__: object) -> Tensor:
         raise RuntimeError("no sparse products here")
 
-    monkeypatch.setattr("rational_sae.sae.sparse.embedding_bag", refuse)
+    monkeypatch.setattr("rational_sae.sae.entries.embedding_bag", refuse)
     assert not sparse_pays(make_sae("hard"), x)

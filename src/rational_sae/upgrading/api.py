@@ -28,6 +28,7 @@ class Options(ReadingOptions, total=False):
 
     recipe: Recipe
     gate: str
+    looks: int
     type: tuple[int, int] | None
     form: Form
     calibrate: Literal["teacher", "reconstruction", "none"]
