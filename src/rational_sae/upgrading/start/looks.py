@@ -23,7 +23,7 @@ from rational_sae.sae.match_l0 import CHUNK, shifted, solve_shift
 from rational_sae.sae.model import SAE
 
 CANDIDATES = 3.0
-"""Entries that looks may use, in multiples of the L0 to be held. Measured at 1.5 to 8 (docs/looks.md)."""
+"""Entries that looks may use, in multiples of the L0 to be held (heuristic; other numbers were not tried yet)."""
 
 PLACES, GAPS = (0.8, 1.0), (0.5, 0.8)
 """Of the rise of the first estimate: its middle, in units of the gate's typical threshold, and its half-width, in units
