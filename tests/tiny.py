@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from rational_sae.upgrading.settings import Settings
 
 TINY_WORDS = [f"w{i}" for i in range(60)]
 TINY_SPECIALS = ["<pad>", "<bos>", "<eos>", "<unk>"]
@@ -125,3 +128,20 @@ def save_tiny_teacher(
     b_enc = -bar if family == "relu" else torch.zeros_like(bar)
     save(SAE(W_dec.T, b_enc, W_dec, x.mean(0), gate, metadata=expects), folder)
     return folder
+
+
+def tiny_job(root: Path, model: Path) -> Settings:
+    """A job of 12 steps beside the native control, on a tiny teacher and text that are made in a folder."""
+    from rational_sae.upgrading.settings import Settings
+
+    text = save_tiny_text(root / "text.jsonl")
+    return Settings(
+        teacher=str(save_tiny_teacher(root / "teacher", model, text)),
+        text=str(text),
+        type=(3, 2),
+        steps=12,
+        batch_tokens=64,
+        train_tokens=600,
+        eval_tokens=256,
+        controls=("native",),
+    )

@@ -96,19 +96,11 @@ class RationalSAE(SAE[RationalSAEConfig]):
         h = sae_in @ self.W_enc + self.b_enc
         if self.cfg.looks is not None:
             rest = sae_in if self.cfg.apply_b_dec_to_input else sae_in - self.b_dec
-            h = self._last_look(h.float(), rest.float(), gate.scales()).to(h.dtype)
+            looks = Looks.from_config(self.cfg.looks).to(h.device).requires_grad_(False)
+            h = looks(h.float(), rest.float(), self.W_enc.float(), self.W_dec.float(), gate.scales()).to(h.dtype)
         h = self.hook_sae_acts_pre(h)
         z = gate(h.float().reshape(-1, h.shape[-1]))[0]
         return self.hook_sae_acts_post(z.view(h.shape).to(self.dtype))
-
-    def _last_look(self, h: Tensor, rest: Tensor, scale: Tensor) -> Tensor:
-        """The last look's pre-activations: [..., d_sae] of the first's and of n(x) − b_dec: [..., d_in]."""
-        looks = Looks.from_config(self.cfg.looks or {}).to(h.device).requires_grad_(False)
-        flat, left = h.reshape(-1, h.shape[-1]), rest.reshape(-1, rest.shape[-1])
-        W_enc, W_dec = self.W_enc.float(), self.W_dec.float()
-        if torch.is_grad_enabled():
-            return looks.dense(flat, left, W_enc, W_dec, scale).view_as(h)
-        return looks.again(flat, left, W_enc.T, W_dec, scale).view_as(h)
 
     @override
     def decode(self, feature_acts: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from dying import DiedError, run
 from safetensors.torch import load_file, save_file
-from tiny import save_tiny_teacher, save_tiny_text
+from tiny import tiny_job
 from typer.testing import CliRunner
 
 from rational_sae.cli import app
@@ -42,18 +42,7 @@ FOREIGN = Path(__file__).parents[1] / "foreign.py"
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory, tiny_folders: dict[str, Path]) -> Settings:
-    root = tmp_path_factory.mktemp("job")
-    text = save_tiny_text(root / "text.jsonl")
-    return Settings(
-        teacher=str(save_tiny_teacher(root / "teacher", tiny_folders["llama"], text)),
-        text=str(text),
-        type=(3, 2),
-        steps=12,
-        batch_tokens=64,
-        train_tokens=600,
-        eval_tokens=256,
-        controls=("native",),
-    )
+    return tiny_job(tmp_path_factory.mktemp("job"), tiny_folders["llama"])
 
 
 @pytest.fixture(scope="module")

@@ -26,14 +26,29 @@ class Numbers(Protocol):
 
     def number(self, key: str, default: float) -> float: ...
 
-    def count(self, key: str) -> int: ...
-
     def k(self, d_sae: int) -> int: ...
 
     def wrong(self, key: str, wanted: str) -> Exception: ...
 
 
-class Gate(nn.Module):
+class Float32Module(nn.Module):
+    """Moves devices, but stays float32: `sae.to(torch.bfloat16)` must not round it."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        kept = [tensor.data for tensor in self._numbers()]
+        super()._apply(fn, recurse)
+        for before, after in zip(kept, self._numbers(), strict=True):
+            if after.dtype != before.dtype:
+                after.data = before.to(after.device)
+        return self
+
+    def _numbers(self) -> list[Tensor]:
+        """The floating-point tensors of this module alone."""
+        own = [*self.parameters(recurse=False), *self.buffers(recurse=False)]
+        return [tensor for tensor in own if tensor.is_floating_point()]
+
+
+class Gate(Float32Module):
     """h: [n, d_sae] float32 everywhere."""
 
     architecture: ClassVar[str]
@@ -182,20 +197,11 @@ class Gate(nn.Module):
             self.transition = replace(self.transition, half_width=width)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """Move devices, the transition too, but stay float32: `sae.to(torch.bfloat16)` must not round a gate."""
-        kept = [tensor.data for tensor in self._numbers()]
+        """Move the transition too, which is no parameter."""
         super()._apply(fn, recurse)
-        for before, after in zip(kept, self._numbers(), strict=True):
-            if after.dtype != before.dtype:
-                after.data = before.to(after.device)
         if self.transition is not None:
             self.transition = self.transition.to(self.threshold.device)
         return self
-
-    def _numbers(self) -> list[Tensor]:
-        """The gate's own floating-point tensors."""
-        own = [*self.parameters(recurse=False), *self.buffers(recurse=False)]
-        return [tensor for tensor in own if tensor.is_floating_point()]
 
 
 def mean_active(code: Tensor, tokens: int) -> Tensor:

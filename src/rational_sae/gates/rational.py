@@ -28,7 +28,8 @@ WIDEST, SLACK = 1e6, 1.01
 
 
 _ZERO = np.zeros(1)
-_LINE = PartialFractions(0.0, 1.0, alpha=_ZERO, beta=_ZERO, x=_ZERO, eta=_ZERO)
+LINE = PartialFractions(0.0, 1.0, alpha=_ZERO, beta=_ZERO, x=_ZERO, eta=_ZERO)
+"""r(t) = t, with a pole that does nothing."""
 
 
 class RationalGate(Gate):
@@ -70,7 +71,7 @@ class RationalGate(Gate):
 
     def with_line(self) -> Self:
         """The same gate with r(t) = t, which no training changes: what the machinery gives without the rational."""
-        same = self.designed(_LINE, self.scale.detach(), self.threshold.detach(), transition=self.transition, k=self.k)
+        same = self.designed(LINE, self.scale.detach(), self.threshold.detach(), transition=self.transition, k=self.k)
         for fixed in (same.shape, same.log_gain, same.log_scale):
             fixed.requires_grad_(False)
         return same
@@ -134,9 +135,7 @@ class RationalGate(Gate):
     @torch.no_grad()
     def project_(self, points: int = 256) -> None:
         """Keep poles off the real line and the right slope from falling, if the shape is trained."""
-        if self.shape.requires_grad:
-            self.shape[-((self.shape.numel() - LINEAR) // 4) :].clamp_(min=NARROWEST_POLE)
-            self.shape[LINEAR - 1].clamp_(min=0.0)
+        keep_in_bounds_(self.shape)
 
     def out_of_range(self, h: Tensor) -> Tensor:
         return h > self.scale
@@ -235,6 +234,14 @@ def pack(shape: PartialFractions, right_slope: float) -> Tensor:
     """The one coefficient vector that the kernels work on: [LINEAR + 4K] float32."""
     poles = [*shape.alpha, *shape.beta, *shape.x, *shape.eta]
     return torch.tensor([shape.e0, shape.e1, right_slope, *poles], dtype=torch.float32)
+
+
+@torch.no_grad()
+def keep_in_bounds_(shape: Tensor) -> None:
+    """Keep poles off the real line and the right slope from falling, if such a vector is trained."""
+    if shape.requires_grad:
+        shape[shape.numel() - (shape.numel() - LINEAR) // 4 :].clamp_(min=NARROWEST_POLE)
+        shape[LINEAR - 1].clamp_(min=0.0)
 
 
 def unpack(shape: Tensor) -> PartialFractions:

@@ -48,13 +48,6 @@ class Transition:
         """The same transition after pre-activations were multiplied by factor: [d_sae]."""
         return Transition(self.profile, self.half_width * factor, self.to_input)
 
-    def above(self) -> Transition:
-        """The same for entries above the threshold alone, normalised again."""
-        profile = self.profile.clone()
-        profile[: PROFILE_POINTS // 2] = 0.0
-        area = torch.trapezoid(profile, dx=2 / (PROFILE_POINTS - 1))
-        return Transition(profile / area, self.half_width, self.to_input)
-
     def to(self, device: torch.device) -> Transition:
         return Transition(self.profile.to(device), self.half_width.to(device), self.to_input)
 

@@ -81,9 +81,11 @@ def distil(
 
 def exactly(sae: SAE) -> SAE | None:
     """The SAE as a JumpReLU that computes the same; None if there is no such thing."""
-    threshold = None if sae.looks is not None else sae.gate.as_jumprelu(sae.d_sae)
-    if threshold is None or sae.gate.family == "jumprelu":
-        return None if threshold is None else sae
+    threshold = sae.gate.as_jumprelu(sae.d_sae)
+    if threshold is None or sae.looks is not None:
+        return None
+    if sae.gate.family == "jumprelu":
+        return sae
     sae = copy.deepcopy(sae)
     sae.fold_offset_()
     return _jumprelu(sae, threshold)

@@ -18,14 +18,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from rational_sae.gates.rational import NARROWEST_POLE, pack, unpack
+from rational_sae.gates.base import Float32Module
+from rational_sae.gates.rational import keep_in_bounds_, pack, unpack
 from rational_sae.kernels import LINEAR, apply_rational
 from rational_sae.kernels.selection import where_above
 from rational_sae.rational import PartialFractions
 from rational_sae.sae.entries import Decode, Dots, Entries
 
 
-class Look(nn.Module):
+class Look(Float32Module):
     """One estimate and the step that follows it."""
 
     cut: Tensor
@@ -48,7 +49,7 @@ class Look(nn.Module):
         return torch.where(t > self.cut, apply_rational(t, self.shape) * scale, 0.0)
 
 
-class Looks(nn.Module):
+class Looks(Float32Module):
     """All looks before the last, over the same candidates."""
 
     floor: Tensor
@@ -65,6 +66,17 @@ class Looks(nn.Module):
     def __len__(self) -> int:
         """How many looks there are in all, the last among them."""
         return len(self.each) + 1
+
+    def forward(self, h: Tensor, rest: Tensor, W_enc: Tensor, W_dec: Tensor, scale: Tensor) -> Tensor:
+        """The last look's pre-activations: [..., d_sae], by the plain form where gradients are recorded.
+
+        h: [..., d_sae] of the first; rest: [..., d_in], n(x) − b_dec; W_enc: [d_in, d_sae], W_dec: [d_sae, d_in], both
+        float32; scale: [d_sae].
+        """
+        flat, left = h.reshape(-1, h.shape[-1]), rest.reshape(-1, rest.shape[-1])
+        if torch.is_grad_enabled():
+            return self.dense(flat, left, W_enc, W_dec, scale).view_as(h)
+        return self.again(flat, left, W_enc.T, W_dec, scale).view_as(h)
 
     def dense(self, h: Tensor, rest: Tensor, W_enc: Tensor, W_dec: Tensor, scale: Tensor) -> Tensor:
         """The last look's pre-activations by dense products, the plain form that `listed` is tested against.
@@ -96,13 +108,10 @@ class Looks(nn.Module):
         found = self.listed(h.flatten()[places], entries, rest, W_enc, W_dec, scale)
         return h.flatten().index_copy(0, places, found).view_as(h)
 
-    @torch.no_grad()
     def project_(self) -> None:
-        """Keep poles off the real line and right slopes from falling, where shapes are trained."""
+        """Keep shapes that are trained where they are safe."""
         for look in self:
-            if look.shape.requires_grad and look.shape.numel() > LINEAR:
-                look.shape[-((look.shape.numel() - LINEAR) // 4) :].clamp_(min=NARROWEST_POLE)
-                look.shape[LINEAR - 1].clamp_(min=0.0)
+            keep_in_bounds_(look.shape)
 
     def parameters_by_kind(self) -> dict[str, list[Tensor]]:
         """As `Gate.parameter_groups`: steps α with the thresholds, shapes with the shape."""
@@ -140,13 +149,3 @@ class Looks(nn.Module):
         if not each or not all(bool(number.isfinite().all()) for number in looks.state_dict().values()):
             raise ValueError("a look is missing or not finite")
         return looks
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Looks:
-        """Move devices, but stay float32, as gates do."""
-        named = [*self.parameters(), *self.buffers()]
-        kept = [tensor.data for tensor in named]
-        super()._apply(fn, recurse)
-        for before, after in zip(kept, [*self.parameters(), *self.buffers()], strict=True):
-            if after.dtype != before.dtype:
-                after.data = before.to(after.device)
-        return self

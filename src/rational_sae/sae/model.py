@@ -248,13 +248,8 @@ class SAE(nn.Module):
         h = self._affine(normalised)
         if self.looks is None:
             return h
-        rest = (normalised - self.b_dec.float()).reshape(-1, self.d_in)
-        flat, scale, W_dec = h.reshape(-1, self.d_sae), self.gate.scales(), self.W_dec.float()
-        if torch.is_grad_enabled():
-            found = self.looks.dense(flat, rest, self.W_enc.float(), W_dec, scale)
-        else:
-            found = self.looks.again(flat, rest, self.W_enc.T.float(), W_dec, scale)
-        return found.view_as(h)
+        rest = normalised - self.b_dec.float()
+        return self.looks(h, rest, self.W_enc.float(), self.W_dec.float(), self.gate.scales())
 
     def project_(self, points: int = 256) -> None:
         """Keep the gate and all looks where they are safe. points: on which a gate may look at its support."""

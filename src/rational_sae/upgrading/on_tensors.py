@@ -21,10 +21,9 @@ from torch import Tensor
 
 from rational_sae.check.verify import reconstruction
 from rational_sae.errors import SettingsError
-from rational_sae.gates.hard import SUPPORT_POINTS
 from rational_sae.gates.transition import rectangle
 from rational_sae.rational import Fit
-from rational_sae.sae.match_l0 import can_match, can_shift, shifted, solve_shift
+from rational_sae.sae.match_l0 import can_match, shifted, solve_shift
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.settings import DEFAULT_TYPE, Settings
 from rational_sae.upgrading.start.initialise import RELATIVE_GAP, canonical
@@ -136,10 +135,7 @@ def finetune(
     seen = sae.seen(validation) * units.input
     batches = (sae.seen(part) * units.input for part in _batches(x, batch_tokens, seed))
     train([candidate], batches, seen, steps, progress=progress)
-    trained = candidate.finish()
-    if can_shift(trained):
-        trained.gate.shift_(solve_shift(trained, seen, held))
-    trained.gate.project_(SUPPORT_POINTS)
+    trained = candidate.finish_at_l0(seen)
     curve: Any = candidate.validation
     return Finetuned(units.undo_(trained), candidate.kept_step, list(curve["step"]), list(curve["fvu"]))
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 
-from rational_sae.gates.hard import SUPPORT_POINTS
-from rational_sae.sae.match_l0 import can_shift, solve_shift
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.labels import label_flags
 from rational_sae.upgrading.prepare import Prepared
@@ -33,10 +31,6 @@ def finished_rows(prepared: Prepared, candidates: dict[str, Candidate]) -> dict[
         start, looks = copy.deepcopy(prepared.hard.init), copy.deepcopy(prepared.looks.rational)
         rows["init_looks"] = units.undo_(sae.with_gate(start, looks))
     for name, candidate in candidates.items():
-        finished = candidate.finish()
-        if can_shift(finished):
-            finished.gate.shift_(solve_shift(finished, prepared.validation, prepared.target_l0))
-        finished.project_(SUPPORT_POINTS)
-        rows[name] = units.undo_(finished)
+        rows[name] = units.undo_(candidate.finish_at_l0(prepared.validation))
         rows[name].metadata.extra["labels"] = label_flags(rows[name], teacher)
     return rows

@@ -17,7 +17,7 @@ import torch
 import yaml
 from dying import DiedError, run
 from safetensors.torch import load_file
-from tiny import save_tiny_teacher, save_tiny_text
+from tiny import tiny_job
 
 from rational_sae.errors import OutputError, TextError, TrainingError
 from rational_sae.formats import load
@@ -32,19 +32,7 @@ from rational_sae.upgrading.settings import Settings
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory, tiny_folders: dict[str, Path]) -> Settings:
-    root = tmp_path_factory.mktemp("job")
-    text = save_tiny_text(root / "text.jsonl")
-    teacher = save_tiny_teacher(root / "teacher", tiny_folders["llama"], text)
-    return Settings(
-        teacher=str(teacher),
-        text=str(text),
-        type=(3, 2),
-        steps=12,
-        batch_tokens=64,
-        train_tokens=600,
-        eval_tokens=256,
-        controls=("native",),
-    )
+    return tiny_job(tmp_path_factory.mktemp("job"), tiny_folders["llama"])
 
 
 @pytest.fixture(scope="module")

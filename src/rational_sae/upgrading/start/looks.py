@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from rational_sae.gates.rational import RationalGate
-from rational_sae.rational import PartialFractions, cached_fit, target
+from rational_sae.check.verify import reconstruction
+from rational_sae.gates.rational import LINE, RationalGate
+from rational_sae.rational import cached_fit, target
 from rational_sae.sae.looks import Look, Looks
 from rational_sae.sae.match_l0 import CHUNK, shifted, solve_shift
 from rational_sae.sae.model import SAE
@@ -41,8 +41,8 @@ TRIED_ON = 4 * CHUNK
 LOWEST = 0.05
 """In t: the typical threshold that designs assume where thresholds lie near 0, as a ReLU's do."""
 
-_ZERO = np.zeros(1)
-_LINE = PartialFractions(0.0, 1.0, alpha=_ZERO, beta=_ZERO, x=_ZERO, eta=_ZERO)
+Designs = Callable[[float, float], Iterator[Look]]
+"""Looks to try, of the typical threshold and the candidates' floor, both in t."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ def _rational(edge: float, floor: float, degrees: tuple[int, int]) -> Iterator[L
 
 
 def _lines(edge: float, floor: float) -> Iterator[Look]:
-    yield from (Look(_LINE, 0.0, cut=max(floor, cut * edge)) for cut in CUTS)
+    yield from (Look(LINE, 0.0, cut=max(floor, cut * edge)) for cut in CUTS)
 
 
 @torch.no_grad()
-def _chosen(sae: SAE, x: Tensor, count: int, target_l0: float, designs: object) -> Found:
+def _chosen(sae: SAE, x: Tensor, count: int, target_l0: float, designs: Designs) -> Found:
     """One look after the other, each the best after those before it."""
     gate = sae.gate
     assert isinstance(gate, RationalGate)
@@ -92,7 +92,7 @@ def _chosen(sae: SAE, x: Tensor, count: int, target_l0: float, designs: object) 
     for _ in range(count - 1):
         before = [] if best is None else list(best.looks)
         tried = []
-        for design in designs(edge, floor):  # type: ignore[operator]
+        for design in designs(edge, floor):
             for alpha in STEPS:
                 look = copy.deepcopy(design)
                 look.alpha.fill_(alpha)
@@ -119,5 +119,4 @@ def candidate_floor(sae: SAE, x: Tensor, target_l0: float) -> float:
 def untrained_fvu(sae: SAE, x: Tensor, target_l0: float) -> float:
     """FVU over x: [n, d_in], with thresholds moved to the L0."""
     with shifted(sae, solve_shift(sae, x, target_l0)):
-        squared = sum(float((part - sae(part)).pow(2).sum(dtype=torch.float64)) for part in x.split(CHUNK))
-    return squared / float((x - x.mean(0)).pow(2).sum(dtype=torch.float64))
+        return reconstruction(sae, x)[0]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rational_sae.gates.hard import SUPPORT_POINTS
 from rational_sae.sae.match_l0 import CHUNK, can_match, can_shift, shifted, solve_shift
 from rational_sae.sae.model import SAE
 from rational_sae.sae.refit_decoder import refit_decoder_
@@ -152,11 +153,19 @@ class Candidate:
         self.best_fvu, self.kept_step = numbers["best_fvu"], numbers["kept_step"]
 
     def finish(self) -> SAE:
-        """The SAE of the best step, thresholds solved on validation."""
+        """The SAE of the best step, thresholds as they were there."""
         self.sae.load_state_dict(self.best)
         self.sae.gate.settle_()
         self.optimiser.forget_all()
         return self.sae
+
+    def finish_at_l0(self, validation: Tensor) -> SAE:
+        """The same with thresholds solved for the L0 that is held, on validation: [n, d_in], and safe to save."""
+        sae = self.finish()
+        if can_shift(sae):
+            sae.gate.shift_(solve_shift(sae, validation, self.target_l0))
+        sae.project_(SUPPORT_POINTS)
+        return sae
 
     def refit_decoder(self, x: Tensor, validation: Tensor) -> None:
         """Fit the kept step's decoder again. x, validation: [n, d_in], in canonical units."""
