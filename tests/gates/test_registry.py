@@ -26,6 +26,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import sae_lens
 
+    import rational_sae.saelens  # noqa: F401  # SAELens learns the architecture
+
 
 class HalfGate(HardGate):
     """Codes at half their size."""
