@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +180,28 @@ def test_candidates_whose_gates_share_a_transition_fit_in_one_file(tmp_path: Pat
         tensors |= {f"{name}/{key}": value.contiguous() for key, value in state.items()}
     save_file(tensors, tmp_path / "state.safetensors")
     assert len(load_file(tmp_path / "state.safetensors")) == len(tensors)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import torch
+from rational_sae.upgrading.run.checkpoint import Checkpoints
+Checkpoints(Path(sys.argv[1])).save(30, {"a": torch.zeros(1 << 26)}, {})
+"""
+
+
+def test_what_a_writer_left_that_was_killed_in_the_middle_of_the_tensors_goes(two: Checkpoints) -> None:
+    for _ in range(20):  # until a kill falls into the write of the 256 MB, under whatever name they are written first
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(two.folder)])
+        while process.poll() is None and not any(path.is_file() for path in two.folder.glob(".partial-*/*")):
+            time.sleep(0.001)
+        process.kill()
+        process.wait()
+        if list(two.folder.glob(".partial-*")):
+            break
+    assert list(two.folder.glob(".partial-*/*"))
+    (two.folder / ".tmpAbC123").write_text("mine")
+    two.save(31, {"a": TENSOR}, {})
+    assert not list(two.folder.glob(".partial-*"))
+    assert (two.folder / ".tmpAbC123").read_text() == "mine"

@@ -21,6 +21,7 @@ from rational_sae.support.outputs.names import (
     SAE_FILES,
     SWEEP_PAGE,
     SWEEP_TABLE,
+    TENSORS_BEGUN,
     THEORY,
     THEORY_NAMES,
     Tree,
@@ -45,8 +46,13 @@ class Kind:
     remedy: str = "or give --overwrite: it replaces a result and leaves other files alone"
 
     @property
+    def begun(self) -> Tree:
+        """Names in the folder that a result is written into."""
+        return {**self.names, TENSORS_BEGUN: None}
+
+    @property
     def all_names(self) -> Tree:
-        return {**self.names, PARTIAL: self.names, EARLIER: self.names, **self.running}
+        return {**self.names, PARTIAL: self.begun, EARLIER: self.names, **self.running}
 
 
 SAE = Kind("export", SAE_FILES, (CONFIG, PLAIN), is_our_sae)

@@ -26,7 +26,7 @@ def written(out: Path, kind: Kind) -> Iterator[Path]:
     made = not out.exists()
     try:
         recover(out, kind)
-        remove(out, {PARTIAL: kind.names})
+        remove(out, {PARTIAL: kind.begun})
         (out / PARTIAL).mkdir(parents=True, exist_ok=True)
         yield out / PARTIAL
         install(out, kind)
@@ -36,7 +36,7 @@ def written(out: Path, kind: Kind) -> Iterator[Path]:
         ) from error
     finally:
         with contextlib.suppress(OSError):
-            remove(out, {PARTIAL: kind.names})
+            remove(out, {PARTIAL: kind.begun})
             if made:
                 out.rmdir()
 
@@ -93,7 +93,7 @@ def recover(out: Path, kind: Kind) -> None:
 def tidy(out: Path, kind: Kind) -> None:
     """Remove what is of no more use once a whole result is there. Raises OSError."""
     if is_whole(out, kind):
-        remove(out, {PARTIAL: kind.names})
+        remove(out, {PARTIAL: kind.begun})
         if is_whole(out / EARLIER, kind):
             remove(out, {EARLIER: kind.names})
 

@@ -65,8 +65,12 @@ def key_of(names: Tree, name: str) -> str | None:
     """Which of the names this is."""
     if name in names:
         return name
-    numbered = (key for key in names if "#" in key)
-    return next((key for key in numbered if re.fullmatch(re.escape(key).replace(r"\#", r"\d+"), name)), None)
+    patterns = (key for key in names if "#" in key or "?" in key)
+    return next((key for key in patterns if re.fullmatch(_expression(key), name)), None)
+
+
+def _expression(key: str) -> str:
+    return re.escape(key).replace(r"\#", r"\d+").replace(r"\?", "[A-Za-z0-9]")
 
 
 def holds(path: Path, mark: bytes | None) -> bool:

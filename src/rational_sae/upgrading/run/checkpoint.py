@@ -31,6 +31,7 @@ from rational_sae.support.outputs import (
     LOCK,
     MANIFEST,
     STATE,
+    STEP_BEGUN_NAMES,
     STEP_NAMES,
     TENSORS,
     move,
@@ -63,7 +64,7 @@ class Checkpoints:
         """Write one, and drop all but the newest two. Raises OSError or SafetensorError; what was there stays."""
         partial = self.folder / f".partial-{os.getpid()}"
         try:
-            remove(self.folder, {partial.name: STEP_NAMES})
+            remove(self.folder, {".partial-#": STEP_BEGUN_NAMES})  # of processes that were killed, too
             partial.mkdir(parents=True, exist_ok=True)
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial / TENSORS)
             flush_file(partial / TENSORS)
@@ -80,7 +81,7 @@ class Checkpoints:
             flush_folder(self.folder)
         finally:
             with contextlib.suppress(OSError):
-                remove(self.folder, {partial.name: STEP_NAMES})
+                remove(self.folder, {partial.name: STEP_BEGUN_NAMES})
         for old in self._folders()[:-KEPT]:
             with contextlib.suppress(OSError):
                 remove(self.folder, {old.name: STEP_NAMES})
