@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Union
 
 Tree = Mapping[str, Union["Tree", bytes, None]]
-"""Names in a folder: None is a file, bytes one that holds them, a tree a folder. `#` stands for digits, `?` for a letter
-or a digit. Earlier names are taken away last and put in place last."""
+"""Names in a folder: None is a file, bytes one that holds them, a tree a folder. `#` stands for digits, `?` for a
+letter or a digit. Earlier names are taken away last and put in place last."""
 
 PARTIAL = ".rsae-partial"
 """What is being written."""
