@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gate_cases import D_IN, D_SAE, GATES, batch, make
+from gate_cases import D_IN, D_SAE, GATES, WAVY, batch, make
 from safetensors import safe_open
 
 from rational_sae.errors import OutputError
 from rational_sae.formats.save import PLAIN, save, save_plain
+from rational_sae.sae.looks import Look, Looks
 from rational_sae.sae.model import Metadata
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
@@ -23,7 +24,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 def loader() -> dict[str, Any]:
     """The names of the page's own code block."""
     block = PAGE.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
-    assert len([line for line in block.splitlines() if line.strip()]) <= 40
+    assert len([line for line in block.splitlines() if line.strip()]) <= 50
     names: dict[str, Any] = {}
     exec(compile(block, str(PAGE), "exec"), names)
     return names
@@ -46,6 +47,28 @@ def test_the_pages_loader_computes_the_same(
     assert np.array_equal(z != 0, (wanted_z != 0).numpy())
     assert np.linalg.norm(z - wanted_z.numpy()) <= 1e-5 * wanted_z.norm()
     assert np.linalg.norm(x_hat - wanted.numpy()) <= 1e-5 * wanted.norm()
+
+
+@pytest.mark.parametrize(("subtracted", "centred"), [(True, False), (False, False), (True, True)])
+@pytest.mark.parametrize("normalisation", ["none", "layer_norm"])
+@pytest.mark.parametrize("looks", [2, 3])
+@torch.no_grad()
+def test_the_pages_loader_looks_as_often(
+    loader: dict[str, Any], tmp_path: Path, looks: int, subtracted: bool, centred: bool, normalisation: Any
+) -> None:
+    each = [Look(WAVY, 0.04 / (i + 1), right_slope=0.7, cut=0.1 + 0.1 * i) for i in range(looks - 1)]
+    options: dict[str, Any] = {"apply_b_dec_to_input": subtracted, "normalisation": normalisation, "centred": centred}
+    sae, one = make(GATES["hard"](), looks=Looks(each, 0.05), **options), make(GATES["hard"](), **options)
+    save_plain(sae, tmp_path / "out")
+    config, tensors = loader["load"](tmp_path / "out" / PLAIN)
+    assert config["version"] == 3
+    x = batch()
+    z, wanted = loader["encode"](x.numpy(), config, tensors), sae.encode(x)
+    assert np.array_equal(z != 0, (wanted != 0).numpy())
+    assert np.linalg.norm(z - wanted.numpy()) <= 1e-5 * wanted.norm()
+    assert (wanted - one.encode(x)).norm() > 0.05 * wanted.norm()
+    x_hat = loader["decode"](z, x.numpy(), config, tensors)
+    assert np.linalg.norm(x_hat - sae(x).numpy()) <= 1e-5 * sae(x).norm()
 
 
 def test_the_file_holds_what_the_page_says(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from rational_sae.check.formula import formula
-from rational_sae.errors import OutputError, SourceError
+from rational_sae.errors import SourceError
 from rational_sae.formats import load
-from rational_sae.formats.save import save, save_plain
+from rational_sae.formats.save import save
 from rational_sae.gates.hard import HardGate
 from rational_sae.gates.transition import rectangle
 from rational_sae.rational import PartialFractions, cached_fit, target
@@ -164,12 +164,6 @@ def test_saelens_and_our_own_reader_compute_the_same(
     assert torch.allclose(theirs(x), one(x), rtol=1e-4, atol=1e-4)
     theirs.fold_W_dec_norm()
     assert torch.allclose(theirs(x), one(x), rtol=1e-4, atol=1e-4)
-
-
-def test_the_plain_format_has_one_look(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="one look"):
-        save_plain(sae(2), tmp_path / "plain")
-    assert not (tmp_path / "plain").exists()
 
 
 def test_saelens_passes_gradients_to_its_input(x: Tensor, tmp_path: Path) -> None:

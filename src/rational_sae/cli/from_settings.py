@@ -20,13 +20,10 @@ from rational_sae.upgrading.settings import DEFAULT_TYPE, Control, Settings
 
 NAMED_CONTROLS = get_args(Control)
 
-ALL_CONTROLS = ("native", "jumprelu", "identity")
-"""Those that every upgrade can have; `one_look` is added where there is more than one."""
 
-
-def controls_of(value: str) -> tuple[str, ...]:
+def controls_of(value: str) -> tuple[str, ...] | str:
     if value in ("all", "none"):
-        return ALL_CONTROLS if value == "all" else ()
+        return value  # which those are depends on other settings
     chosen = tuple(part.strip() for part in value.split(","))
     for one in chosen:
         if one not in NAMED_CONTROLS:

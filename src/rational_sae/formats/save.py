@@ -43,16 +43,12 @@ def save(sae: SAE, folder: str | Path, card: str | None = None) -> None:
 
 def save_plain(sae: SAE, folder: str | Path) -> None:
     """Write `sae.safetensors`: tensors in float32 and the config in the file's own header (docs/format.md). A centred
-    SAE is of version 2, which a reader of version 1 refuses. Raises OutputError if the SAE looks more than once."""
-    if sae.looks is not None:
-        raise OutputError(
-            f"the plain format has one look, and this SAE has {len(sae.looks)}",
-            "export it as saelens, or with --as jumprelu, which has one",
-        )
+    SAE is of version 2, one with further looks of 3: readers of earlier versions refuse them."""
     tensors, config = _contents(sae)
     kept = {name: tensor for name, tensor in tensors.items() if not name.endswith(SUFFIX)}
     unsaid = ("dtype", "device", "reshape_activations")
-    known = {"version": 2, "centred": True} if sae.centred else {"version": 1}
+    known = {"version": 3 if sae.looks is not None else 2 if sae.centred else 1}
+    known |= {"centred": True} if sae.centred else {}
     config = {"format": PLAIN_FORMAT} | known | {k: v for k, v in config.items() if k not in unsaid}
     if sae.gate.family == "rational":
         config["floor"] = POSITIVE_FLOOR

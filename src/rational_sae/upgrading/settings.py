@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -193,11 +193,18 @@ class Settings(Reading):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_one_look(cls, given: Any) -> Any:
-        """What tells the looks' part from the gate's is among the default controls."""
-        if not isinstance(given, dict) or "controls" in given or given.get("looks", 1) == 1:
+    def _named_controls(cls, given: Any) -> Any:
+        """`all` and `none` by name; what tells the looks' part from the gate's is among the default ones and all."""
+        if not isinstance(given, dict):
             return given
-        return {"controls": (*cls.model_fields["controls"].default, "one_look")} | given
+        further = given.get("looks", 1) != 1
+        if given.get("controls") == "all":
+            return given | {"controls": tuple(name for name in get_args(Control) if name != "one_look" or further)}
+        if given.get("controls") == "none":
+            return given | {"controls": ()}
+        if further and "controls" not in given:
+            return given | {"controls": (*cls.model_fields["controls"].default, "one_look")}
+        return given
 
     @model_validator(mode="after")
     def _of_this_gate(self) -> Self:
