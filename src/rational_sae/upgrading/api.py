@@ -36,7 +36,7 @@ class Options(ReadingOptions, total=False):
     hold_l0: bool
     revive: bool
     refit_decoder: bool
-    controls: tuple[Control, ...] | Literal["all", "none"]
+    controls: tuple[Control, ...]
     steps: int
     batch_tokens: int
     train_tokens: int | None
