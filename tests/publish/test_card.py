@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from gate_cases import GATES, make
+from gate_cases import GATES, WAVY, make
 
 from rational_sae.publish.card import model_card
+from rational_sae.sae.looks import Look, Looks
 from rational_sae.sae.model import Metadata
 
 
@@ -107,3 +108,10 @@ def test_a_card_of_any_family_says_how_to_load_it() -> None:
     assert "import rational_sae" not in card
     assert 'sae_lens.SAE.load_from_disk("sae")' in card
     assert "import rational_sae" in card_of()
+
+
+def test_further_looks_are_told() -> None:
+    looks = Looks([Look(WAVY, 0.25, cut=0.1)], 0.05)
+    assert "| Looks | 2: " in model_card(make(GATES["hard"](), looks=looks))
+    assert "0.250" in model_card(make(GATES["hard"](), looks=looks))
+    assert "| Looks |" not in model_card(make(GATES["hard"]()))

@@ -112,6 +112,11 @@ def _facts(sae: SAE, report: Mapping[str, Any] | None) -> list[str]:
         "Width": f"{sae.d_in} → {sae.d_sae} latents",
         "Gate": sae.gate.title(),
     }
+    if sae.looks is not None:
+        steps = ", ".join(f"{float(look.alpha.detach()):.3f}" for look in sae.looks)
+        facts["Looks"] = (
+            f"{len(sae.looks)}: the encoder is shown again what an estimate of the codes leaves (α {steps})"
+        )
     if report:
         teacher, data, settings = report["teacher"], report["data"], report["settings"]
         facts |= {
