@@ -114,9 +114,7 @@ def _facts(sae: SAE, report: Mapping[str, Any] | None) -> list[str]:
     }
     if sae.looks is not None:
         steps = ", ".join(f"{float(look.alpha.detach()):.3f}" for look in sae.looks)
-        facts["Looks"] = (
-            f"{len(sae.looks)}: the encoder sees again what an estimate of the codes leaves (α {steps})"
-        )
+        facts["Looks"] = f"{len(sae.looks)}: the encoder sees again what an estimate of the codes leaves (α {steps})"
     if report:
         teacher, data, settings = report["teacher"], report["data"], report["settings"]
         facts |= {

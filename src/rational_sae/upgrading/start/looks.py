@@ -58,12 +58,12 @@ def designed_looks(sae: SAE, x: Tensor, count: int, target_l0: float, degrees: t
     """The best rational looks before the last of `count`.
 
     sae: with the last look's gate and no looks; x: [n, d_in] calibration activations in the SAE's units."""
-    return _chosen(sae, x[:TRIED_ON], count, target_l0, lambda edge, floor: _rational(edge, floor, degrees))
+    return best_of(sae, x[:TRIED_ON], count, target_l0, lambda edge, floor: _rational(edge, floor, degrees))
 
 
 def hard_looks(sae: SAE, x: Tensor, count: int, target_l0: float) -> Found:
     """The best looks with r(t) = t behind a hard cut; only their α is trained. As `designed_looks`."""
-    found = _chosen(sae, x[:TRIED_ON], count, target_l0, _lines)
+    found = best_of(sae, x[:TRIED_ON], count, target_l0, _lines)
     for look in found.looks:
         look.shape.requires_grad_(False)
     return found
@@ -82,7 +82,7 @@ def _lines(edge: float, floor: float) -> Iterator[Look]:
 
 
 @torch.no_grad()
-def _chosen(sae: SAE, x: Tensor, count: int, target_l0: float, designs: Designs) -> Found:
+def best_of(sae: SAE, x: Tensor, count: int, target_l0: float, designs: Designs) -> Found:
     """One look after the other, each the best after those before it."""
     gate = sae.gate
     assert isinstance(gate, RationalGate)
