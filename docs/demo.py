@@ -13,6 +13,7 @@ from typing import Any
 
 from rational_sae.demo import FAMILIES
 from rational_sae.report import format_interval, format_value, read_report, relative_difference, save_figures
+from rational_sae.report.rows import UNTRAINED, row_label, untrained
 
 DOCS = Path(__file__).parent
 RUNS = DOCS.parent / "runs"
@@ -40,7 +41,8 @@ def main() -> None:
 def _table(report: dict[str, Any]) -> str:
     lines = ["| row | " + " | ".join(KEYS) + " |", "|---" * (len(KEYS) + 1) + "|"]
     for name, row in report["rows"].items():
-        lines.append(f"| `{name}` | " + " | ".join(format_value(key, row[key]) for key in KEYS) + " |")
+        said = f" ({UNTRAINED})" if name in untrained(report) else ""
+        lines.append(f"| `{name}`{said} | " + " | ".join(format_value(key, row[key]) for key in KEYS) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -53,7 +55,8 @@ def _differences(report: dict[str, Any]) -> str:
             f"{one['value']:+.4f} {format_interval(key, one['interval'], signed=True)}"
             for key, one in (("fvu", fvu), ("delta_ce", ce))
         ]
-        lines.append(f"| {name} | {cells[0]} | {relative:+.1%} | {cells[1]} |")
+        label = row_label(name, untrained(report))
+        lines.append(f"| {label} | {cells[0]} | {relative:+.1%} | {cells[1]} |")
     return "\n".join(lines) + "\n"
 
 

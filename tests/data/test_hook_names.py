@@ -6,11 +6,13 @@ import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from tiny import TINY_DEPTH, TINY_WIDTH, tiny_model, tiny_tokenizer
 
+from rational_sae.data.hook_names import KINDS, Kind, Place, boundary, parse
 from rational_sae.data.language_model import Host, load_host
 from rational_sae.data.model_names import hub_id
 from rational_sae.errors import HostError
@@ -27,7 +29,7 @@ def gpt2() -> Host:
 
 
 @pytest.mark.parametrize(
-    ("name", "boundary"),
+    ("name", "wanted"),
     {
         "blocks.1.hook_resid_pre": 1,
         "blocks.1.hook_resid_post": 2,
@@ -45,8 +47,8 @@ def gpt2() -> Host:
         "resid_pre_layer_1": 1,
     }.items(),
 )
-def test_names_of_boundaries(gpt2: Host, name: str, boundary: int) -> None:
-    assert gpt2.hook(name).boundary == boundary
+def test_names_of_boundaries(gpt2: Host, name: str, wanted: int) -> None:
+    assert gpt2.hook(name).boundary == wanted
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,8 @@ def test_names_of_boundaries(gpt2: Host, name: str, boundary: int) -> None:
         "transformer.h.1.mlp": "the output of an MLP",
         "model.layers.3.mlp.output": "the output of an MLP",
         "blocks.1.mlp.hook_out": "the output of an MLP",
-        "blocks.1.hook_mlp_in": "the input of an MLP",
+        "blocks.1.mlp.hook_in": "the input of an MLP",
+        "blocks.1.hook_mlp_in": "between attention and MLP",
         "blocks.1.mlp.hook_post": "inside an MLP",
         "blocks.1.hook_attn_out": "the output of attention",
         "attention_layer_1": "the output of attention",
@@ -66,16 +69,19 @@ def test_names_of_boundaries(gpt2: Host, name: str, boundary: int) -> None:
         "attn_out_layer1": "the output of attention",
         "transformer.h.1.attn": "the output of attention",
         "blocks.1.attn.hook_out": "the output of attention",
-        "blocks.1.hook_attn_in": "the input of attention",
+        "blocks.1.hook_attn_in": "the input of attention, once a head",
         "blocks.1.attn.hook_pattern": "inside attention",
         "blocks.1.attn.hook_q": "inside attention",
         "blocks.1.attn.hook_z": r"before they are mixed \(hook_z\)",
         "model.layers.1.self_attn.o_proj.input": r"before they are mixed \(hook_z\)",
         "blocks.1.hook_resid_mid": "between attention and MLP",
-        "hook_embed": "an embedding",
-        "transformer.wte": "an embedding",
-        "blocks.1.ln1.hook_normalized": "a layer norm",
-        "model.layers.1.post_feedforward_layernorm.output": "a layer norm",
+        "hook_embed": "the output of the token embedding",
+        "transformer.wte": "the output of the token embedding",
+        "blocks.1.ln1.hook_normalized": "before a layer norm's weights",
+        "model.layers.1.post_feedforward_layernorm.output": "the output of an MLP, as it is added",
+        "model.layers.1.post_attention_layernorm.output": "a layer norm",
+        "transformer.wpe": "an embedding",
+        "blocks.1.mlp.hook_pre": "inside an MLP",
         "ln_final.hook_normalized": "behind the last block",
     }.items(),
 )
@@ -86,6 +92,69 @@ def test_other_places_are_refused_for_what_they_are(gpt2: Host, name: str, what:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "layer", "kind"),
+    [
+        ("blocks.8.hook_resid_pre", 8, "resid_pre"),
+        ("blocks.8.hook_in", 8, "resid_pre"),
+        ("blocks.8.ln2.hook_in", 8, "resid_mid"),
+        ("blocks.8.hook_mlp_out", 8, "mlp_out"),
+        ("blocks.8.mlp.hook_out", 8, "mlp_raw"),
+        ("blocks.8.ln2_post.hook_out", 8, "mlp_out"),
+        ("blocks.8.mlp.hook_in", 8, "mlp_in"),
+        ("blocks.8.ln2.hook_normalized", 8, "mlp_in_unscaled"),
+        ("blocks.8.attn.o.hook_in", 8, "hook_z"),
+        ("hook_embed", 0, "embed"),
+        ("resid_post_layer_12", 12, "resid_post"),
+        ("attention_layer3", 3, "attn_raw"),
+        ("mlp_out_layer1", 1, "mlp_raw"),
+        ("attn_out_layer_1", 1, "attn_raw"),
+        ("model.layers.7.output", 7, "resid_post"),
+        ("model.language_model.layers.7.mlp.output[0]", 7, "mlp_raw"),
+        ("model.layers.7.self_attn.o_proj.input", 7, "hook_z"),
+        ("model.layers.7.pre_feedforward_layernorm.output", 7, "mlp_in"),
+        ("model.layers.7.post_feedforward_layernorm.output", 7, "mlp_out"),
+        ("model.embed_tokens", 0, "embed"),
+        ("layers.5.mlp", 5, "mlp_raw"),
+        ("h.3.attn.c_proj.input", 3, "hook_z"),
+        ("gpt_neox.layers.2.attention.output.0", 2, "attn_raw"),
+    ],
+)
+def test_each_library_s_names_are_places(name: str, layer: int, kind: Kind) -> None:
+    assert parse(name) == Place(layer, kind)
+
+
+@pytest.mark.parametrize(
+    "name", ["blocks.1.hook_q", "model.layers.1.mlp.gate_proj", "lm_head", "layers", "", "blocks.x.hook_z"]
+)
+def test_other_names_are_none(name: str) -> None:
+    assert parse(name) is None
+
+
+@pytest.mark.parametrize(
+    ("parts", "side", "kind"),
+    [
+        (("post_attention_layernorm", "mlp"), "output", "mlp_in"),
+        (("post_attention_layernorm", "post_feedforward_layernorm"), "output", "attn_out"),
+        (("post_attention_layernorm", "post_feedforward_layernorm"), "input", "attn_raw"),
+    ],
+)
+def test_the_block_tells_what_the_norm_named_for_attention_is(parts: tuple[str, ...], side: str, kind: Kind) -> None:
+    name = f"model.layers.2.post_attention_layernorm.{side}"
+    assert parse(name, "model.layers", parts) == Place(2, kind)
+    assert parse(name, "model.layers") is None
+
+
+def test_a_module_s_path_starts_with_the_model_s() -> None:
+    assert parse("transformer.h.1.mlp", "model.layers") is None
+    assert parse("h.1.mlp", "transformer.h") == Place(1, "mlp_raw")
+    assert parse("transformer.blocks.1", "transformer.blocks") == Place(1, "resid_post")
+
+
+def test_every_kind_has_its_words() -> None:
+    assert set(KINDS) == set(get_args(Kind))
+
+
 @pytest.mark.parametrize("name", ["resid_layer_1", "blocks.1", "blocks.1.hook_resid"])
 def test_a_name_without_a_side_is_refused_with_the_choices(gpt2: Host, name: str) -> None:
     with pytest.raises(HostError, match=r"neither.*blocks\.1\.hook_resid_pre or --hook blocks\.1\.hook_resid_post"):
@@ -94,8 +163,6 @@ def test_a_name_without_a_side_is_refused_with_the_choices(gpt2: Host, name: str
 
 def test_blocks_below_a_vision_tower_have_their_short_names() -> None:
     """Gemma Scope 2's configs say model.layers.N for models whose blocks lie one level deeper."""
-    from rational_sae.data.hook_names import boundary
-
     assert boundary("model.layers.7.output", "model.language_model.layers", 34) == 8
     assert boundary("model.language_model.layers.7", "model.layers", 34) == 8
 

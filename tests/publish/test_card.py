@@ -62,6 +62,16 @@ def test_every_row_and_difference_is_there_with_its_interval(tmp_path: Path) -> 
     assert "rational of type (5, 4), hard" in card
 
 
+def test_a_row_that_kept_its_start_is_called_untrained(tmp_path: Path) -> None:
+    found = report(str(tmp_path / "my-teacher"))
+    assert "ntrained" not in card_of(report=found)
+    found["curves"] = {"validation": {"control_native": {"step": [0, 9], "kept_step": 0}}}
+    card = card_of(report=found)
+    assert "| `control_native` (untrained) | 32.00" in card
+    assert "| rsae − control native (untrained) |" in card
+    assert "Untrained: no step of its fine-tuning was better than its start." in card
+
+
 def test_local_paths_stay_at_home(tmp_path: Path) -> None:
     card = card_of(model=str(tmp_path / "my-model"), report=report(str(tmp_path / "my-teacher")))
     assert str(tmp_path) not in card

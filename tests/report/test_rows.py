@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rational_sae.report import print_table, render
+from rational_sae.report import print_table, render, render_sweep, sweep_sheets
 from rational_sae.report.rows import ACTIVATIONS, OTHERS, ROWS, TEACHER, Row, against, strokes
 from rational_sae.report.strokes import Stroke
 from rational_sae.support.outputs import names
@@ -47,3 +47,37 @@ def test_a_new_row_is_one_entry(full: dict[str, Any], monkeypatch: pytest.Monkey
     print_table(full, console)
     assert isinstance(console.file, io.StringIO)
     assert "control toy" in console.file.getvalue()
+
+
+def test_a_row_that_kept_its_start_is_called_untrained_in_every_view(full: dict[str, Any]) -> None:
+    said = "control native (untrained)"
+    console = Console(file=io.StringIO(), width=400)
+    print_table(full, console)
+    assert isinstance(console.file, io.StringIO)
+    assert "untrained" not in render(full) + console.file.getvalue()
+    full["curves"]["validation"]["control_native"]["kept_step"] = 0
+    print_table(full, console)
+    page, terminal = render(full), console.file.getvalue()
+    for shown in (f"<dt>{said}</dt>", f">{said}</th>", f">rsae − {said}</th>", f"</svg>{said}</li>"):
+        assert shown in page
+    assert f"Compared with {said}" in page
+    assert f"compared with {said}" in terminal
+    assert f"{said}: no step of its fine-tuning was better than its start." in page
+    assert f"{said}: no step of its fine-tuning was better than its start." in terminal
+    assert "identity (untrained)" not in page + terminal
+
+
+def test_a_sweeps_cell_says_which_of_its_rows_kept_their_start(swept: dict[str, Any]) -> None:
+    swept["cells"]["a cell"]["untrained"] = ["identity"]
+    swept["ratios"]["headline"]["teacher"]["fvu_at_l0"]["untrained"] = 2
+    sheets = sweep_sheets(swept)
+    assert sheets[0].lines[0][0].text == "FVU at L0 against teacher (untrained in 2 of 4)"
+    table = next(sheet for sheet in sheets if sheet.title == "FVU at L0")
+    marked = [
+        (line[0].text, heading)
+        for line in table.lines
+        for heading, field in zip(table.headings, line, strict=True)
+        if "untrained" in field.text
+    ]
+    assert marked == [("a cell (development)", "identity")]
+    assert "(untrained)" in render_sweep(swept)

@@ -137,6 +137,14 @@ def test_ratios_are_geometric_and_count_only_clear_differences() -> None:
     assert (ratio["clearly_better"], ratio["clearly_worse"], ratio["cells"]) == (1, 0, 2)
 
 
+def test_ratios_count_the_cells_whose_control_kept_its_start() -> None:
+    cells = {
+        "a": made_cell(0.2, 0.4, [-0.3, -0.1]),
+        "b": made_cell(0.3, 0.3, [-0.1, 0.1]) | {"untrained": ["control_native"]},
+    }
+    assert ratios(cells)["control_native"]["fvu_at_l0"]["untrained"] == 1
+
+
 def test_of_equal_rates_the_one_nearest_to_1_is_chosen() -> None:
     assert best_rates({"rsae": {0.3: 0.2, 1.0: 0.2, 3.0: 0.3}, "control_native": {0.3: 0.5, 3.0: 0.4}}) == {
         "rsae": 1.0,

@@ -11,6 +11,7 @@ import yaml
 
 from rational_sae.data.embedded import MODELS
 from rational_sae.report import difference_rows, table_rows
+from rational_sae.report.rows import NOT_BETTER, UNTRAINED, untrained
 from rational_sae.sae.model import SAE
 from rational_sae.support.safe_text import name_of, printable
 
@@ -147,10 +148,21 @@ def _figures(report: Mapping[str, Any]) -> Iterator[str]:
         f"brackets are 95 % bootstrap intervals over documents. Left out: {_sentence(data['excluded_positions'])}. "
         "`rsae` is this SAE; `control_*` and `identity` are the teacher trained as long with other gates."
     )
+    kept = untrained(report)
+
+    def said(row: str) -> str:
+        return f" ({UNTRAINED})" if row in kept else ""
+
+    if kept:
+        yield from ("", f"{UNTRAINED.capitalize()}: {NOT_BETTER}.")
     yield from ("", "| row | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|")
     for row in table_rows(report):
         cells = (row.cells[key] for key in COLUMNS)
-        yield f"| {_code(row.name)} | " + " | ".join(f"{one.text} {one.interval}".strip() for one in cells) + " |"
+        yield (
+            f"| {_code(row.name)}{said(row.name)} | "
+            + " | ".join(f"{one.text} {one.interval}".strip() for one in cells)
+            + " |"
+        )
     yield from ("", "Paired differences:", "")
     yield from ("| | " + " | ".join(DIFFERENCES) + " |", "|---" * (len(DIFFERENCES) + 1) + "|")
     for row in difference_rows(report):

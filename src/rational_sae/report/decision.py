@@ -12,7 +12,7 @@ from typing import Any
 
 from rational_sae.metrics import METRICS, metric, named
 from rational_sae.report.numbers import format_share, format_value
-from rational_sae.report.rows import ROWS, RSAE, TEACHER, against, row_label
+from rational_sae.report.rows import NOT_BETTER, ROWS, RSAE, TEACHER, against, row_label, untrained
 from rational_sae.report.table import Cell, Line, difference_rows
 
 QUALITY = ("fvu", "delta_ce")
@@ -93,7 +93,7 @@ def _decide(report: Mapping[str, Any], rows: Mapping[str, Line], row: str, base:
         worse,
         unclear,
         [
-            (row_label(other.name), found)
+            (row_label(other.name, untrained(report)), found)
             for other in against()[1:]
             if other.name != base and (name := f"{row} - {other.name}") in rows
             if (found := _facts(report, rows[name], other.name, _quality(rows[name])))
@@ -172,6 +172,9 @@ def _cautions(report: Mapping[str, Any], row: str, base: str, *, matched: bool) 
             f"L0 differs: {format_value('l0', ours)} against {format_value('l0', theirs)} "
             f"({format_share(ours / theirs - 1)}).{held}"
         )
+    compared = (name for name in (row, *(other.name for other in against(row))) if name in untrained(report))
+    for name in compared:
+        yield f"{row_label(name, untrained(report))}: {NOT_BETTER}."
     found = (report.get("differences") or {}).get(f"{row} - {base}") or {}
     if not any(key in found for key in named("probing")):
         yield "Sparse probing was not measured: whether latents mean as much as before is open."

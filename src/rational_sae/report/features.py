@@ -7,7 +7,7 @@ from typing import Any
 
 from rational_sae.metrics import metric
 from rational_sae.report.numbers import format_value
-from rational_sae.report.rows import row_label
+from rational_sae.report.rows import row_label, untrained
 from rational_sae.report.statuses import STATUSES
 
 SHOWN = ("change", "cos_decoder", "cos_encoder", "correlation")
@@ -34,18 +34,18 @@ def browser_data(report: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     rows = features["rows"]
     return {
-        "rows": [row_label(row) for row in rows],
+        "rows": [row_label(row, untrained(report)) for row in rows],
         "latents": [_latent(latent, rows) for latent in features["latents"]],
     }
 
 
 def summary_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(name, text) of what holds over all latents; one line a row where a fact has one number a row."""
-    facts = []
+    facts, kept = [], untrained(report)
     for name, value in ((report.get("features") or {}).get("summary") or {}).items():
         words = name.replace("_", " ")
         if isinstance(value, Mapping):
-            facts += [(f"{words}, {row_label(row)}", _written(name, item)) for row, item in value.items()]
+            facts += [(f"{words}, {row_label(row, kept)}", _written(name, item)) for row, item in value.items()]
         else:
             facts.append((words, _written(name, value)))
     return facts

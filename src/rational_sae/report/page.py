@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from rational_sae.metrics import METRICS, metric
 from rational_sae.report.decision import RULE, decisions
-from rational_sae.report.rows import ROWS, RSAE, row_label
+from rational_sae.report.rows import ROWS, RSAE, row_label, untrained
 from rational_sae.report.schema import check_report, to_plain
 from rational_sae.report.sweep_table import sweep_sheets
 from rational_sae.support.safe_text import all_printable
@@ -57,7 +57,7 @@ def render(report: Mapping[str, Any]) -> str:
         rule=RULE,
         sections=[_section(environment, panel, shown.get(panel.name)) for panel in PANELS],
         metrics=_metrics(shown.values()),
-        rows=_rows(shown.values()),
+        rows=_rows(shown.values(), untrained(plain)),
     )
 
 
@@ -142,10 +142,10 @@ def _spec(chart: Any) -> dict[str, Any]:
     return sized.configure(font=FONT, legend={"disable": True}, view={"stroke": None}, axis=axis).to_dict()
 
 
-def _rows(shown: Iterable[Content]) -> list[tuple[str, str]]:
+def _rows(shown: Iterable[Content], kept: Collection[str]) -> list[tuple[str, str]]:
     """(label, meaning) of every known row that the page shows."""
     names = {line.name for content in shown for line in content.lines}
-    return [(row_label(name), row.words) for name, row in ROWS.items() if name in names]
+    return [(row_label(name, kept), row.words) for name, row in ROWS.items() if name in names]
 
 
 def _metrics(shown: Iterable[Content]) -> list[tuple[str, str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import altair as alt
@@ -12,17 +12,18 @@ from rational_sae.metrics import metric
 from rational_sae.report.charts import Figure, Group, Layers, lines_of, shape_of
 from rational_sae.report.decision import QUALITY
 from rational_sae.report.numbers import format_interval, format_value
-from rational_sae.report.rows import in_order, row_label, shown_in_sweep, strokes
+from rational_sae.report.rows import UNTRAINED, in_order, row_label, shown_in_sweep, strokes, untrained
 from rational_sae.report.strokes import Stroke
 
 
 def pareto_group(report: Mapping[str, Any]) -> Group | None:
     """Every row of a report that has an L0: a point and its interval."""
     rows = _rows([report])
-    styles = _styles(rows)
+    kept = untrained(report)
+    styles = _styles(rows, kept)
     figures = []
     for quantity in QUALITY:
-        points = list(_points(report, rows, quantity))
+        points = list(_points(report, rows, quantity, kept))
         if len(points) > 1:
             figures.append(Figure(f"pareto-{quantity}", metric(quantity).label, _plot(points, quantity, styles)))
     return Group("pareto", figures, styles, "points") if figures else None
@@ -46,7 +47,7 @@ def _group(key: tuple[str, str, str], cells: Mapping[str, Mapping[str, Any]], nu
     styles = _styles(rows)
     figures = []
     for quantity in QUALITY:
-        points = [point for name, cell in cells.items() for point in _points(cell, rows, quantity, name)]
+        points = [point for name, cell in cells.items() for point in _points(cell, rows, quantity, cell=name)]
         chart = _plot(points, quantity, styles, joined=True)
         title = f"{metric(quantity).label}: {family}, {model} {hook}"
         figures.append(Figure(f"pareto-{number}-{quantity}", title, chart))
@@ -60,14 +61,19 @@ def _rows(holders: Iterable[Mapping[str, Any]]) -> list[str]:
     return in_order(dict.fromkeys(found))
 
 
-def _styles(rows: Iterable[str]) -> dict[str, Stroke]:
-    return {row_label(row): stroke for row, stroke in strokes(rows).items()}
+def _styles(rows: Iterable[str], kept: Collection[str] = ()) -> dict[str, Stroke]:
+    return {row_label(row, kept): stroke for row, stroke in strokes(rows).items()}
 
 
 def _points(
-    holder: Mapping[str, Any], rows: Iterable[str], quantity: str, cell: str | None = None
+    holder: Mapping[str, Any],
+    rows: Iterable[str],
+    quantity: str,
+    kept: Collection[str] = (),
+    *,
+    cell: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """One a row of a report, or of a sweep's cell."""
+    """One a row of a report, or of a sweep's cell. kept: untrained rows, which a report's lines are called."""
     for row in rows:
         values = holder["rows"].get(row) or {}
         l0, value = values.get("l0"), values.get(quantity)
@@ -76,13 +82,14 @@ def _points(
         interval = ((holder.get("intervals") or {}).get(row) or {}).get(quantity)
         written = format_interval(quantity, interval)
         low, high = interval if interval and written else (value, value)
+        said = UNTRAINED if row in untrained(holder) else ""
         yield {
-            "line": row_label(row),
+            "line": row_label(row, kept),
             "l0": l0,
             "value": value,
             "low": low,
             "high": high,
-            "text": f"{format_value(quantity, value)} {written}".strip(),
+            "text": " ".join(filter(None, (format_value(quantity, value), written, said))),
             "at": format_value("l0", l0),
         } | ({} if cell is None else {"cell": cell})
 

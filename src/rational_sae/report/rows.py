@@ -6,8 +6,9 @@ A new row is one entry of `ROWS`; every table, chart, sentence and glossary read
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rational_sae.report.strokes import DIAMOND, DOWN, SQUARE, UP, Stroke
 
@@ -139,13 +140,33 @@ def in_order(names: Iterable[str], order: Iterable[str] | None = None) -> list[s
     return [name for name in order if name in names] + [name for name in names if name not in order]
 
 
-def row_label(name: str) -> str:
+UNTRAINED = "untrained"
+"""What a row is called that was fine-tuned and kept its start."""
+
+NOT_BETTER = "no step of its fine-tuning was better than its start"
+"""Why, wherever there is room for it."""
+
+
+def untrained(report: Mapping[str, Any]) -> frozenset[str]:
+    """Rows that were fine-tuned and kept step 0: a report's by its validation curves, a sweep's cell says them."""
+    if UNTRAINED in report:
+        return frozenset(report[UNTRAINED] or ())
+    curves = (report.get("curves") or {}).get("validation") or {}
+    return frozenset(name for name, curve in curves.items() if curve.get("kept_step") == 0)
+
+
+def row_label(name: str, untrained: Collection[str] = ()) -> str:
     """A row's name, or a difference's, as people read it; an unknown one, say a path, as it is.
 
-    >>> row_label("rsae - control_native"), row_label("runs/my_sae")
-    ('rsae − control native', 'runs/my_sae')
+    untrained: rows that are called so.
+
+    >>> row_label("rsae - control_native"), row_label("runs/my_sae"), row_label("rsae - identity", {"identity"})
+    ('rsae − control native', 'runs/my_sae', 'rsae − identity (untrained)')
     """
-    return " − ".join(part.replace("_", " ") if part in ROWS else part for part in name.split(" - "))
+    parts = name.split(" - ")
+    said = (f" ({UNTRAINED})" if part in untrained else "" for part in parts)
+    words = (part.replace("_", " ") if part in ROWS else part for part in parts)
+    return " − ".join(map("".join, zip(words, said, strict=True)))
 
 
 def strokes(names: Iterable[str]) -> dict[str, Stroke]:

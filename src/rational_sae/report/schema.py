@@ -154,6 +154,8 @@ class SweepCell(TypedDict):
     intervals: NotRequired[dict[str, dict[str, Interval | None]] | None]
     differences: NotRequired[dict[str, dict[str, Difference]] | None]
     verdict: str
+    untrained: NotRequired[list[str]]
+    """Rows that were fine-tuned and kept their start."""
     seconds: Number
 
 
@@ -164,6 +166,8 @@ class Ratio(TypedDict):
     cells: int
     clearly_better: int
     clearly_worse: int
+    untrained: NotRequired[int]
+    """Cells in which the other row kept its start."""
 
 
 class Sweep(TypedDict):

@@ -8,7 +8,7 @@ from typing import Any
 
 from rational_sae.metrics import metric
 from rational_sae.report.numbers import ABSENT, format_interval, format_value
-from rational_sae.report.rows import TEACHER, row_label, shown_in_sweep
+from rational_sae.report.rows import TEACHER, UNTRAINED, row_label, shown_in_sweep, untrained
 
 SHOWN = ("fvu_at_l0", "delta_ce_at_l0", "loss_recovered", "l0", "alive_fraction")
 
@@ -53,7 +53,8 @@ def _metric(found: Mapping[str, Any], key: str) -> Sheet:
 def _field(cell: Mapping[str, Any], row: str, key: str) -> Field:
     value = cell["rows"].get(row, {}).get(key)
     interval = ((cell.get("intervals") or {}).get(row) or {}).get(key)
-    return Field(format_value(key, value), value, format_interval(key, interval))
+    said = f" ({UNTRAINED})" if value is not None and row in untrained(cell) else ""
+    return Field(format_value(key, value) + said, value, format_interval(key, interval))
 
 
 def _ratios(found: Mapping[str, Any], which: str) -> Sheet:
@@ -61,9 +62,11 @@ def _ratios(found: Mapping[str, Any], which: str) -> Sheet:
     for base, keys in found["ratios"][which].items():
         for key, ratio in keys.items():
             mean, cells = ratio["geometric_mean"], ratio["cells"]
+            kept = ratio.get(UNTRAINED)
+            said = f" ({UNTRAINED} in {kept} of {cells})" if kept else ""
             lines.append(
                 [
-                    Field(f"{metric(key).label} against {row_label(base)}"),
+                    Field(f"{metric(key).label} against {row_label(base)}{said}"),
                     Field(ABSENT if mean is None else f"{mean:.4f}", mean),
                     Field(f"{ratio['worst']:.4f}", ratio["worst"]),
                     Field(ratio["worst_cell"]),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rational_sae.metrics import METRICS, metric
 from rational_sae.report.numbers import format_difference, format_interval, format_value
-from rational_sae.report.rows import in_order, row_label
+from rational_sae.report.rows import in_order, row_label, untrained
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def table_rows(report: Mapping[str, Any]) -> list[Line]:
         interval = format_interval(key, (intervals.get(name) or {}).get(key))
         return Cell(key, value, format_value(key, value), interval)
 
-    return [Line(name, row_label(name), {key: cell(name, key) for key in keys}) for name in in_order(rows)]
+    kept = untrained(report)
+    return [Line(name, row_label(name, kept), {key: cell(name, key) for key in keys}) for name in in_order(rows)]
 
 
 def difference_rows(report: Mapping[str, Any]) -> list[Line]:
@@ -60,7 +61,8 @@ def difference_rows(report: Mapping[str, Any]) -> list[Line]:
             key, value, format_difference(key, value), text, _outcome(key, interval) if text and interval else ""
         )
 
-    return [Line(name, row_label(name), {key: cell(name, key) for key in keys}) for name in differences]
+    kept = untrained(report)
+    return [Line(name, row_label(name, kept), {key: cell(name, key) for key in keys}) for name in differences]
 
 
 def having(rows: Iterable[Line], keys: Iterable[str]) -> list[Line]:
@@ -72,14 +74,15 @@ def having(rows: Iterable[Line], keys: Iterable[str]) -> list[Line]:
 def probing_rows(report: Mapping[str, Any]) -> dict[str, list[Line]]:
     """Task → its table: one row an SAE."""
     tasks = (report.get("probing") or {}).get("tasks") or {}
-    return {name: _measured_rows(task["rows"]) for name, task in tasks.items()}
+    return {name: _measured_rows(task["rows"], untrained(report)) for name, task in tasks.items()}
 
 
 def absorption_rows(report: Mapping[str, Any]) -> list[Line]:
     """One row an SAE with the numbers of the first-letter task; what is no number is left to report.json."""
     rows: Mapping[str, Mapping[str, Any]] = report.get("absorption") or {}
     return _measured_rows(
-        {name: {key: one for key, value in row.items() if (one := _as_measured(value))} for name, row in rows.items()}
+        {name: {key: one for key, value in row.items() if (one := _as_measured(value))} for name, row in rows.items()},
+        untrained(report),
     )
 
 
@@ -89,7 +92,7 @@ def _as_measured(value: Any) -> Mapping[str, Any] | None:
     return {"value": value} if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def _measured_rows(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Line]:
+def _measured_rows(rows: Mapping[str, Mapping[str, Mapping[str, Any]]], kept: Collection[str]) -> list[Line]:
     keys = _keys(rows.values())
 
     def cell(name: str, key: str) -> Cell:
@@ -97,7 +100,7 @@ def _measured_rows(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[
         value = found.get("value")
         return Cell(key, value, format_value(key, value), format_interval(key, found.get("interval")))
 
-    return [Line(name, row_label(name), {key: cell(name, key) for key in keys}) for name in in_order(rows)]
+    return [Line(name, row_label(name, kept), {key: cell(name, key) for key in keys}) for name in in_order(rows)]
 
 
 def _keys(rows: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from rational_sae.report import SCHEMA
-from rational_sae.report.rows import RSAE, TEACHER, against
+from rational_sae.report.rows import RSAE, TEACHER, UNTRAINED, against, untrained
 from rational_sae.sweep.plan import Plan
 
 AT_L0 = ("fvu_at_l0", "delta_ce_at_l0")
@@ -43,6 +43,7 @@ def _cell(plan: Plan, name: str, report: dict[str, Any]) -> dict[str, Any]:
         "intervals": report["intervals"],
         "differences": report["differences"],
         "verdict": report["verdict"],
+        UNTRAINED: sorted(untrained(report)),
         "seconds": sum(report["timing"].values()),
     }
 
@@ -75,4 +76,5 @@ def _ratio(cells: dict[str, dict[str, Any]], base: str, key: str) -> dict[str, A
         "cells": len(each),
         "clearly_better": sum(high < 0 for _, high in intervals),
         "clearly_worse": sum(low > 0 for low, _ in intervals),
+        UNTRAINED: sum(base in untrained(cell) for cell in cells.values()),
     }

@@ -53,13 +53,18 @@ class Upgrade:
     def __repr__(self) -> str:
         from rational_sae.upgrading.run.summary import verdict
 
-        said = verdict(self.results.rows, self.results.differences)
+        said = verdict(self.results.rows, self.results.differences, self.untrained)
         return f"Upgrade of {printable(redact(self.settings.teacher))}. {said}"
 
     @property
     def sae(self) -> SAE:
         """The upgraded SAE, in the teacher's units: W_enc [d_in, d_sae], W_dec [d_sae, d_in], float32."""
         return self.saes["rsae"]
+
+    @property
+    def untrained(self) -> frozenset[str]:
+        """Rows that were fine-tuned and kept their start, because no step was better on validation."""
+        return frozenset(name for name, candidate in self.candidates.items() if candidate.kept_step == 0)
 
     @property
     def rows(self) -> dict[str, dict[str, float]]:

@@ -100,3 +100,22 @@ def test_a_smooth_gate_is_compared_at_the_teachers_l0_by_as_many_of_its_codes(se
 def test_a_gate_whose_l0_cannot_move_is_not_compared_at_the_teachers() -> None:
     rows = {"teacher": {"l0": 32.0, "fvu_at_l0": 0.2}, "rsae": {"l0": 20.0}}
     assert "nothing was compared at equal sparsity" in verdict(rows, {"rsae - teacher": {}})
+
+
+def test_the_verdict_calls_a_row_untrained_that_kept_its_start() -> None:
+    rows = {"teacher": {"l0": 32.0, "fvu_at_l0": 0.2}, "rsae": {"fvu_at_l0": 0.1}, "control_native": {"fvu_at_l0": 0.2}}
+    found = {"fvu_at_l0": {"value": -0.1, "interval": [-0.11, -0.09]}}
+    differences = {"rsae - teacher": found, "rsae - control_native": found}
+    trained = verdict(rows, differences)
+    assert trained.endswith("50.0% lower than the teacher fine-tuned the same way with its own gate.")
+    kept = verdict(rows, differences, {"control_native"})
+    assert kept.endswith("control native, untrained: no step of its fine-tuning was better than its start.")
+    assert "fine-tuned the same way" not in kept
+    assert "The rational SAE is untrained" in verdict(rows, differences, {"rsae"})
+
+
+def test_a_job_whose_rates_are_too_high_says_which_rows_are_untrained(settings: Settings) -> None:
+    wild = settings.model_copy(update={"lr": 5.0, "probes": (), "controls": ("native",)})
+    done = upgrade(wild, accept_implausible=True)
+    assert done.untrained == {name for name, one in done.candidates.items() if one.kept_step == 0} >= {"control_native"}
+    assert "control native, untrained" in report_of(done)["verdict"]

@@ -10,7 +10,7 @@ import altair as alt
 from rational_sae.report.charts import Figure, Group, lines_of
 from rational_sae.report.numbers import format_value
 from rational_sae.report.panels.panel import Content, Panel
-from rational_sae.report.rows import in_order, row_label, strokes
+from rational_sae.report.rows import in_order, row_label, strokes, untrained
 
 TEMPLATE = """\
 {% if group %}
@@ -32,16 +32,16 @@ def firing_group(report: Mapping[str, Any]) -> Group | None:
     firing = report.get("firing")
     if not firing or not firing["counts"]:
         return None
-    styles = strokes(in_order(firing["counts"]))
+    styles, kept = strokes(in_order(firing["counts"])), untrained(report)
     edges = [10.0**edge for edge in firing["edges_log10"]]
     points = [
-        {"frequency": edge, "line": row_label(name), "latents": count}
+        {"frequency": edge, "line": row_label(name, kept), "latents": count}
         for name in styles
         # The last count is drawn up to the last edge, and the outline falls to zero there.
         for edge, count in zip(edges, [*firing["counts"][name], 0], strict=True)
         if count is not None
     ]
-    labels = {row_label(name): stroke for name, stroke in styles.items()}
+    labels = {row_label(name, kept): stroke for name, stroke in styles.items()}
     chart = lines_of(points, "frequency", "line", labels, interpolate="step-after").encode(
         x=alt.X(
             "frequency:Q",
@@ -56,7 +56,7 @@ def firing_group(report: Mapping[str, Any]) -> Group | None:
 
 def _dead(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     dead = (report.get("firing") or {}).get("dead") or {}
-    return [(row_label(name), format_value("dead", dead[name])) for name in in_order(dead)]
+    return [(row_label(name, untrained(report)), format_value("dead", dead[name])) for name in in_order(dead)]
 
 
 FIRING = Panel("firing-frequency", "Firing frequency", TEMPLATE, content)

@@ -11,7 +11,7 @@ import altair as alt
 from rational_sae.report.charts import Figure, Group, lines_of, rule_at, scale_of
 from rational_sae.report.numbers import format_value
 from rational_sae.report.panels.panel import Content, Panel
-from rational_sae.report.rows import in_order, row_label, strokes
+from rational_sae.report.rows import in_order, row_label, strokes, untrained
 from rational_sae.report.strokes import Stroke
 
 MOST_POINTS = 250
@@ -34,40 +34,42 @@ def training_group(report: Mapping[str, Any]) -> Group | None:
     styles = strokes(in_order([*train, *(name for name in validation if name not in train)]))
     if not styles:
         return None
+    labels = {name: row_label(name, untrained(report)) for name in styles}
+    legend = {labels[name]: stroke for name, stroke in styles.items()}
     figures = []
     for key, title in (("mse", "Training MSE"), ("l0", "L0"), ("sparsity_weight", "Sparsity weight")):
-        points, block = _curve_points(train, key)
-        layers = [_curve(points, styles, title)] if points else []
+        points, block = _curve_points(train, key, labels)
+        layers = [_curve(points, legend, title)] if points else []
         notes = [f"Each point is the mean of {block} logged steps."] if block > 1 else []
         if key == "l0":
-            seen, _ = _curve_points(validation, key)
+            seen, _ = _curve_points(validation, key, labels)
             if seen:
-                layers.append(_curve(seen, styles, title, mark="point"))
+                layers.append(_curve(seen, legend, title, mark="point"))
                 notes.append("Circles: validation.")
             if layers and curves.get("target_l0") is not None:
                 layers.append(rule_at(alt.Y("at:Q"), curves["target_l0"]))
                 notes.append(f"Dotted line: the target, {format_value('l0', curves['target_l0'])}.")
         if layers:
             figures.append(Figure(f"training-{key}", title, alt.layer(*layers), tuple(notes)))
-    figures += _validation(validation, styles)
-    return Group("training", figures, {row_label(name): s for name, s in styles.items()}) if figures else None
+    figures += _validation(validation, legend, labels)
+    return Group("training", figures, legend) if figures else None
 
 
-def _validation(validation: Mapping[str, Any], styles: Mapping[str, Stroke]) -> list[Figure]:
-    points, _ = _curve_points(validation, "fvu")
+def _validation(validation: Mapping[str, Any], legend: Mapping[str, Stroke], labels: Mapping[str, str]) -> list[Figure]:
+    points, _ = _curve_points(validation, "fvu", labels)
     if not points:
         return []
     kept = {name: curve.get("kept_step") for name, curve in validation.items() if curve.get("kept_step") is not None}
     marks = [point for point in points if kept.get(point["name"]) == point["step"]]
-    layers = [_curve(points, styles, "FVU")]
+    layers = [_curve(points, legend, "FVU")]
     if marks:
-        layers.append(_curve(marks, styles, "FVU", mark="diamond"))
-    listed = ", ".join(f"{row_label(name)} {format_value('step', step)}" for name, step in kept.items())
+        layers.append(_curve(marks, legend, "FVU", mark="diamond"))
+    listed = ", ".join(f"{labels[name]} {format_value('step', step)}" for name, step in kept.items())
     notes = (f"Diamonds: the step that was kept ({listed}).",) if kept else ()
     return [Figure("validation-fvu", "Validation FVU", alt.layer(*layers), notes)]
 
 
-def _curve_points(curves: Mapping[str, Any], key: str) -> tuple[list[dict[str, Any]], int]:
+def _curve_points(curves: Mapping[str, Any], key: str, labels: Mapping[str, str]) -> tuple[list[dict[str, Any]], int]:
     """Every row's points, averaged in blocks of the size also returned."""
     curves = {name: curves[name] for name in in_order(curves) if curves[name].get(key)}
     block = max((math.ceil(len(curve["step"]) / MOST_POINTS) for curve in curves.values()), default=1)
@@ -77,15 +79,14 @@ def _curve_points(curves: Mapping[str, Any], key: str) -> tuple[list[dict[str, A
         for start in range(0, len(pairs), block):
             steps, values = zip(*pairs[start : start + block], strict=True)
             step, value = sum(steps) / len(steps), sum(values) / len(values)
-            points.append({"name": name, "line": row_label(name), "step": step, "value": float(f"{value:.6g}")})
+            points.append({"name": name, "line": labels[name], "step": step, "value": float(f"{value:.6g}")})
     return points, block
 
 
 def _curve(
-    points: Sequence[Mapping[str, Any]], styles: Mapping[str, Stroke], title: str, mark: str = "line"
+    points: Sequence[Mapping[str, Any]], legend: Mapping[str, Stroke], title: str, mark: str = "line"
 ) -> alt.Chart:
-    labels = {row_label(name): stroke for name, stroke in styles.items()}
-    chart = lines_of([{k: v for k, v in p.items() if k != "name"} for p in points], "step", "line", labels)
+    chart = lines_of([{k: v for k, v in p.items() if k != "name"} for p in points], "step", "line", legend)
     if mark == "point":
         chart = chart.mark_point(size=22, strokeWidth=1.3)
     elif mark == "diamond":
