@@ -58,7 +58,10 @@ def test_figures_equal_plain_ones(reader: Reader) -> None:
     for j in live:
         expected = np.corrcoef(z["teacher"][:, j], z["rsae"][:, j])[0, 1]
         assert latents[j]["correlation"] == pytest.approx(expected, abs=1e-6)
+        on = [z[name][:, j] != 0 for name in rows]
+        assert latents[j]["overlap"] == pytest.approx(float((on[0] & on[1]).sum() / (on[0] | on[1]).sum()))
     assert latents[REVIVED]["correlation"] is None
+    assert latents[REVIVED]["overlap"] == latents[LOST]["overlap"] == 0
     assert latents[TURNED]["cos_decoder"] == pytest.approx(-1)
     assert latents[TURNED]["change"] == pytest.approx(2)
     assert latents[TURNED]["cos_encoder"] == pytest.approx(1)

@@ -5,7 +5,7 @@ Latents keep their index, so latent j of the teacher is compared with latent j o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ class Moments:
     sums: tuple[Tensor, Tensor]
     squares: tuple[Tensor, Tensor]
     products: Tensor
+    both: Tensor
+    """Tokens on which both fire."""
 
     def correlation(self) -> Tensor:
         """[d_sae] Pearson correlation over tokens; NaN where one of the two is constant."""
@@ -41,6 +43,10 @@ class Moments:
         )
         constant = (first == 0) | (second == 0)
         return torch.where(constant, torch.nan, covariance / (first * second).sqrt()).clamp(-1, 1)
+
+    def overlap(self) -> Tensor:
+        """[d_sae] Jaccard index of the tokens on which each fires: both over either; NaN where neither does."""
+        return self.both / (self.fired[0] + self.fired[1] - self.both)  # 0/0 is NaN
 
 
 @torch.no_grad()
@@ -60,10 +66,10 @@ def features(
     (_, before), (_, after) = rows.items()
     batches = list(reader.held_out(split, tokens))
     streams = _Streams(reader, batches, progress)
-    moments = _moments(before, after, streams)
+    moments = moments_of(before, after, streams)
     cos_decoder = cosine_similarity(before.W_dec, after.W_dec, dim=1).double().cpu()
     cos_encoder = cosine_similarity(before.W_enc, after.W_enc, dim=0).double().cpu()
-    correlation = moments.correlation()
+    correlation, overlap = moments.correlation(), moments.overlap()
     alive = [fired > 0 for fired in moments.fired]
     status = [_status(bool(a), bool(b)) for a, b in zip(*alive, strict=True)]
     chosen = chosen_latents(1 - cos_decoder, alive[0], alive[1], seed)
@@ -86,6 +92,7 @@ def features(
             "median_cos_decoder": _median(cos_decoder),
             "median_cos_encoder": _median(cos_encoder),
             "median_correlation": _median(correlation),
+            "median_overlap": _median(overlap),
         },
         "latents": [
             {
@@ -95,6 +102,7 @@ def features(
                 "cos_decoder": float(cos_decoder[j]),
                 "cos_encoder": float(cos_encoder[j]),
                 "correlation": None if correlation[j].isnan() else float(correlation[j]),
+                "overlap": None if overlap[j].isnan() else float(overlap[j]),
                 "density": {
                     name: float(fired[j]) / moments.tokens for name, fired in zip(rows, moments.fired, strict=True)
                 },
@@ -137,26 +145,24 @@ class _Streams:
             self.progress(number, len(self.batches))
 
 
-def _moments(before: SAE, after: SAE, streams: _Streams) -> Moments:
+def moments_of(before: SAE, after: SAE, streams: Iterable[tuple[Any, Tensor, Tensor]]) -> Moments:
+    """Of two SAEs of one shape, over batches of residual vectors x: [n, d_in], the last of each."""
+
     def column() -> Tensor:
         return torch.zeros(before.d_sae, dtype=torch.float64)
 
-    tokens, fired, sums, squares, products = (
-        0,
-        (column(), column()),
-        (column(), column()),
-        (column(), column()),
-        column(),
-    )
+    tokens, products, both = 0, column(), column()
+    fired, sums, squares = (column(), column()), (column(), column()), (column(), column())
     for _, _, x in streams:
         z = [sae.encode(x) for sae in (before, after)]
         tokens += len(x)
         products += (z[0] * z[1]).sum(0, dtype=torch.float64).cpu()
+        both += ((z[0] != 0) & (z[1] != 0)).sum(0).cpu()
         for i in (0, 1):
             fired[i].add_((z[i] != 0).sum(0).cpu())
             sums[i].add_(z[i].sum(0, dtype=torch.float64).cpu())
             squares[i].add_(z[i].pow(2).sum(0, dtype=torch.float64).cpu())
-    return Moments(tokens, fired, sums, squares, products)
+    return Moments(tokens, fired, sums, squares, products, both)
 
 
 def _status(before: bool, after: bool) -> str:

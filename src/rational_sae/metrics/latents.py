@@ -29,6 +29,12 @@ LATENTS = (
         "Correlation of the latent's activations with its teacher's over the same tokens.",
         table="latent",
     ),
+    Metric(
+        "overlap",
+        "Overlap",
+        "Of the tokens on which the latent or its teacher's fires, the share on which both do (Jaccard index).",
+        table="latent",
+    ),
     Metric("density", "Density", "Share of tokens on which the latent is active.", table="latent", decimals=None),
     Metric("activation", "Activation", "The latent's value on a token.", table="latent", decimals=None),
 )

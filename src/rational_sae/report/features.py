@@ -10,7 +10,7 @@ from rational_sae.report.numbers import format_value
 from rational_sae.report.rows import row_label, untrained
 from rational_sae.report.statuses import STATUSES
 
-SHOWN = ("change", "cos_decoder", "cos_encoder", "correlation")
+SHOWN = ("change", "cos_decoder", "cos_encoder", "correlation", "overlap")
 """Of each latent, in this order."""
 ORDERS = {
     "change-down": "Most changed",

@@ -107,6 +107,8 @@ class Latent(TypedDict):
     cos_decoder: NotRequired[Number]
     cos_encoder: NotRequired[Number]
     correlation: NotRequired[Number]
+    overlap: NotRequired[Number]
+    """Jaccard index of the tokens on which the latent and its teacher's fire."""
     density: NotRequired[dict[str, Number]]
     """Row → share of tokens on which the latent is active."""
     examples: dict[str, list[Example]]
