@@ -17,6 +17,12 @@ TINY_SPECIALS = ["<pad>", "<bos>", "<eos>", "<unk>"]
 TINY_VOCABULARY = [*TINY_SPECIALS, *TINY_WORDS]
 TINY_DEPTH, TINY_WIDTH = 3, 32
 TINY_FAMILIES = ("gpt2", "gpt_neox", "gemma2", "llama")
+PLACE_FAMILIES = (
+    *TINY_FAMILIES,
+    *("gpt_neo", "gptj", "opt", "phi", "phi3", "gemma", "gemma3", "gpt_oss", "mistral", "ministral", "mixtral"),
+    *("olmo", "olmo2", "olmo3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_5", "qwen3_next", "smollm3"),
+)
+"""Those in the table of places."""
 
 
 def tiny_tokenizer() -> Any:
@@ -36,8 +42,8 @@ def tiny_model(family: str) -> Any:
     """A random-weight causal LM of a real architecture: 3 blocks, width 32, the same at every call."""
     import transformers as hf
 
-    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    llama_like = {
+    ids: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    llama_like: dict[str, Any] = {
         "vocab_size": len(TINY_VOCABULARY),
         "hidden_size": TINY_WIDTH,
         "intermediate_size": 2 * TINY_WIDTH,
@@ -46,7 +52,23 @@ def tiny_model(family: str) -> Any:
         "max_position_embeddings": 64,
         **ids,
     }
-    grouped = {"num_key_value_heads": 2, "head_dim": 8}
+    grouped: dict[str, Any] = {"num_key_value_heads": 2, "head_dim": 8}
+    wide: dict[str, Any] = {
+        "num_key_value_heads": 2,
+        "head_dim": 12,
+    }  # all heads side by side are wider than the stream
+    experts: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    recurrent: dict[str, Any] = {f"linear_num_{name}_heads": 2 for name in ("key", "value")} | {
+        **{f"linear_{name}_head_dim": 8 for name in ("key", "value")},
+        "layer_types": ["linear_attention", "linear_attention", "full_attention"],
+    }
+    gpt: dict[str, Any] = {
+        "vocab_size": len(TINY_VOCABULARY),
+        "n_embd": TINY_WIDTH,
+        "n_layer": TINY_DEPTH,
+        "n_head": 4,
+        **ids,
+    }
     configs: dict[str, Callable[[], Any]] = {
         "gpt2": lambda: hf.GPT2Config(
             vocab_size=len(TINY_VOCABULARY),
@@ -70,6 +92,45 @@ def tiny_model(family: str) -> Any:
             max_position_embeddings=64,
             **ids,
         ),
+        "gpt_neo": lambda: hf.GPTNeoConfig(
+            vocab_size=len(TINY_VOCABULARY),
+            hidden_size=TINY_WIDTH,
+            num_layers=TINY_DEPTH,
+            num_heads=4,
+            attention_types=[[["global"], TINY_DEPTH]],
+            max_position_embeddings=64,
+            **ids,
+        ),
+        "gptj": lambda: hf.GPTJConfig(**gpt, n_positions=64, rotary_dim=4),
+        "phi": lambda: hf.PhiConfig(**llama_like),
+        "phi3": lambda: hf.Phi3Config(**llama_like),
+        "gemma": lambda: hf.GemmaConfig(**llama_like, **wide),
+        "gemma3": lambda: hf.Gemma3TextConfig(**llama_like, **wide, sliding_window=8),
+        "gpt_oss": lambda: hf.GptOssConfig(
+            **llama_like,
+            **wide,
+            num_local_experts=4,
+            num_experts_per_tok=2,
+            sliding_window=8,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+        ),
+        "mistral": lambda: hf.MistralConfig(**llama_like, **wide),
+        "ministral": lambda: hf.MinistralConfig(**llama_like, **wide),
+        "mixtral": lambda: hf.MixtralConfig(**llama_like, **wide, num_local_experts=4),
+        "olmo": lambda: hf.OlmoConfig(**llama_like),
+        "olmo2": lambda: hf.Olmo2Config(**llama_like),
+        "olmo3": lambda: hf.Olmo3Config(**llama_like),
+        "qwen2": lambda: hf.Qwen2Config(**llama_like, num_key_value_heads=2),
+        "qwen2_moe": lambda: hf.Qwen2MoeConfig(
+            **llama_like, num_key_value_heads=2, **experts, shared_expert_intermediate_size=16
+        ),
+        "qwen3": lambda: hf.Qwen3Config(**llama_like, **wide),
+        "qwen3_moe": lambda: hf.Qwen3MoeConfig(**llama_like, **wide, **experts),
+        "qwen3_5": lambda: hf.Qwen3_5TextConfig(**llama_like, **wide, **recurrent),
+        "qwen3_next": lambda: hf.Qwen3NextConfig(
+            **llama_like, **wide, **experts, **recurrent, shared_expert_intermediate_size=16
+        ),
+        "smollm3": lambda: hf.SmolLM3Config(**llama_like),
         # It has no last norm, and its blocks return lists.
         "openai-gpt": lambda: hf.OpenAIGPTConfig(
             vocab_size=len(TINY_VOCABULARY),

@@ -7,14 +7,17 @@ with intervene(model, sae, lambda z: ablated(z, [1042])):
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rational_sae.data.language_model import Host
+from rational_sae.data.language_model import Hook, Host
+from rational_sae.data.reading import settle
 from rational_sae.errors import HostError
+from rational_sae.sae.cfg import KWARGS
 from rational_sae.sae.model import SAE
 
 Edit = Callable[[Tensor], Tensor]
@@ -35,8 +38,9 @@ def intervene(model: Any, sae: SAE, edit: Edit, *, hook: str | None = None, erro
     name = hook or sae.metadata.hook_name
     if not name:
         raise HostError("the SAE's config names no hook", "give hook=")
-    if host.d_model != sae.d_in:
-        raise HostError(f"the SAE reads width {sae.d_in}, {host.name} has width {host.d_model}", "give its own model")
+    place = host.hook(name)
+    if (width := host.width(place)) != sae.d_in:
+        raise HostError(f"the SAE reads width {sae.d_in}, {host.name} has width {width} there", "give its own model")
 
     def edited(x: Tensor) -> Tensor:
         state = sae.normalise(x.float())[1]
@@ -44,8 +48,19 @@ def intervene(model: Any, sae: SAE, edit: Edit, *, hook: str | None = None, erro
         x_hat = sae.decode(edit(z), state)
         return (x + (x_hat - sae.decode(z, state)) if error_term else x_hat).to(x.dtype)
 
-    with host.edited(host.hook(name), edited):
+    sae = _settled(sae, host, place)
+    with host.edited(place, edited):
         yield
+
+
+def _settled(sae: SAE, host: Host, hook: Hook) -> SAE:
+    """The SAE itself, or a copy that is settled if its config states another form of the model."""
+    stated = sae.metadata.extra.get(KWARGS) or {}
+    if not (sae.centred or stated.get("fold_value_biases")):
+        return sae
+    own = copy.deepcopy(sae)
+    settle(own, host, hook)
+    return own
 
 
 def ablated(z: Tensor, latents: Sequence[int]) -> Tensor:

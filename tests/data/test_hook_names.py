@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny import TINY_DEPTH, TINY_WIDTH, tiny_model, tiny_tokenizer
 
-from rational_sae.data.hook_names import KINDS, Kind, Place, boundary, parse
+from rational_sae.data.hook_names import KINDS, Kind, Place, parse
 from rational_sae.data.language_model import Host, load_host
 from rational_sae.data.model_names import hub_id
 from rational_sae.errors import HostError
@@ -54,35 +54,14 @@ def test_names_of_boundaries(gpt2: Host, name: str, wanted: int) -> None:
 @pytest.mark.parametrize(
     ("name", "what"),
     {
-        "blocks.1.hook_mlp_out": "the output of an MLP",
-        "mlp_layer_1": "the output of an MLP",
-        "mlp_out_layer1": "the output of an MLP",
-        "transformer.h.1.mlp": "the output of an MLP",
-        "model.layers.3.mlp.output": "the output of an MLP",
-        "blocks.1.mlp.hook_out": "the output of an MLP",
-        "blocks.1.mlp.hook_in": "the input of an MLP",
-        "blocks.1.hook_mlp_in": "between attention and MLP",
         "blocks.1.mlp.hook_post": "inside an MLP",
-        "blocks.1.hook_attn_out": "the output of attention",
-        "attention_layer_1": "the output of attention",
-        "attention_layer1": "the output of attention",
-        "attn_out_layer1": "the output of attention",
-        "transformer.h.1.attn": "the output of attention",
-        "blocks.1.attn.hook_out": "the output of attention",
         "blocks.1.hook_attn_in": "the input of attention, once a head",
         "blocks.1.attn.hook_pattern": "inside attention",
         "blocks.1.attn.hook_q": "inside attention",
-        "blocks.1.attn.hook_z": r"before they are mixed \(hook_z\)",
-        "model.layers.1.self_attn.o_proj.input": r"before they are mixed \(hook_z\)",
-        "blocks.1.hook_resid_mid": "between attention and MLP",
-        "hook_embed": "the output of the token embedding",
-        "transformer.wte": "the output of the token embedding",
-        "blocks.1.ln1.hook_normalized": "before a layer norm's weights",
-        "model.layers.1.post_feedforward_layernorm.output": "the output of an MLP, as it is added",
-        "model.layers.1.post_attention_layernorm.output": "a layer norm",
         "transformer.wpe": "an embedding",
         "blocks.1.mlp.hook_pre": "inside an MLP",
         "ln_final.hook_normalized": "behind the last block",
+        "model.norm": "a layer norm",
     }.items(),
 )
 def test_other_places_are_refused_for_what_they_are(gpt2: Host, name: str, what: str) -> None:
@@ -163,8 +142,8 @@ def test_a_name_without_a_side_is_refused_with_the_choices(gpt2: Host, name: str
 
 def test_blocks_below_a_vision_tower_have_their_short_names() -> None:
     """Gemma Scope 2's configs say model.layers.N for models whose blocks lie one level deeper."""
-    assert boundary("model.layers.7.output", "model.language_model.layers", 34) == 8
-    assert boundary("model.language_model.layers.7", "model.layers", 34) == 8
+    assert parse("model.layers.7.output", "model.language_model.layers") == Place(7, "resid_post")
+    assert parse("model.language_model.layers.7", "model.layers") == Place(7, "resid_post")
 
 
 @pytest.mark.parametrize("family", ["opt", "openai-gpt"])

@@ -1,4 +1,4 @@
-"""Token sequences → residual vectors → shuffled training batches, in bounded memory, never in float16."""
+"""Token sequences → the vectors of a hook → shuffled training batches, in bounded memory, never in float16."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -28,7 +29,7 @@ lie within a factor 1.6 of the median, sinks at 7 to 190 times it)."""
 
 @dataclass(frozen=True)
 class Reader:
-    """Everything that turns a text into residual vectors at one hook of one model."""
+    """Everything that turns a text into the vectors of one hook of one model."""
 
     host: Host
     hook: Hook
@@ -39,8 +40,13 @@ class Reader:
     cache: ActivationCache | None = None
     """Where streams are kept, of this model and hook; default: nowhere."""
 
+    @cached_property
+    def width(self) -> int:
+        """d_in: of one vector."""
+        return self.host.width(self.hook)
+
     def vectors(self, split: Split, max_tokens: int, *, seed: int | None = None, skip: int = 0) -> Iterator[Tensor]:
-        """Residual vectors of kept positions, a batch of sequences at a time.
+        """The hook's vectors at kept positions, a batch of sequences at a time.
 
         skip: batches of sequences that are passed over without running the model. Processes share the work; all of
         them get all vectors. Yields x: [n, d_in] float32; the total over the pass is at most max_tokens.
@@ -79,7 +85,7 @@ class Reader:
         return stream[self.kept(stream, batch)].float()
 
     def stream(self, input_ids: Tensor) -> Tensor:
-        """The residual stream, from the cache if there is one: the same bits.
+        """What passes at the hook, from the cache if there is one: the same bits.
 
         input_ids: [batch, context] int64. Returns [batch, context, d_in] in the model's dtype.
         """
@@ -114,7 +120,7 @@ class Reader:
         gives NaN or infinity.
         """
         parts = [self.at(batch) for batch in self.held_out(split, tokens)]
-        x = torch.cat(parts) if parts else torch.empty(0, self.host.d_model)
+        x = torch.cat(parts) if parts else torch.empty(0, self.width)
         require_tokens(len(x), needed if needed is not None else max(1, tokens // 4), split, self.text, self.tokeniser)
         self.require_finite(x, split)
         return x
@@ -181,7 +187,7 @@ class TrainingBatches:
     """All tokens asked for, if they fitted in one window: iterating again then reads nothing."""
 
     def __post_init__(self) -> None:
-        self.mean = torch.zeros(self.reader.host.d_model)
+        self.mean = torch.zeros(self.reader.width)
         self.cursor = self.beginning()
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -233,16 +239,16 @@ class TrainingBatches:
     def beginning(self) -> Cursor:
         """Before the first batch."""
         order = torch.Generator().manual_seed(self.seed)
-        return Cursor(Place(), 0, order.get_state(), torch.zeros(self.reader.host.d_model), 0)
+        return Cursor(Place(), 0, order.get_state(), torch.zeros(self.reader.width), 0)
 
     def _windows(self, start: Place) -> Iterator[tuple[Tensor, Place]]:
         """Windows of one pass from a place on, each with the place where the next begins. Windows before the last are
         of whole batches, so that nothing is lost between two."""
         passes, number, used = start
         first, fresh = passes == 0, start == Place(passes)
-        batches = self.buffer_bytes // (4 * self.reader.host.d_model * self.batch_tokens)
+        batches = self.buffer_bytes // (4 * self.reader.width * self.batch_tokens)
         capacity = max(1, batches) * self.batch_tokens
-        buffer = torch.empty(min(capacity, self.train_tokens), self.reader.host.d_model)
+        buffer = torch.empty(min(capacity, self.train_tokens), self.reader.width)
         filled, harvested, several = 0, 0, len(buffer) < self.train_tokens
         for x in self.reader.vectors("train", self.train_tokens, seed=self.seed + passes, skip=number):
             if first and not used:

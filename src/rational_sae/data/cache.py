@@ -78,7 +78,7 @@ class ActivationCache:
     def stream(self, input_ids: Tensor) -> Tensor:
         """What `Host.residual` gives, read if it is there. input_ids: [batch, context] int64.
 
-        Returns [batch, context, d_model] in the model's dtype, on its device.
+        Returns [batch, context, d_in] in the model's dtype, on its device.
         """
         key = self._key(input_ids)
         path = self._folder / f"{key}.safetensors"
@@ -195,6 +195,7 @@ def forward_identity(host: Host, hook: Hook) -> dict[str, Any]:
         "class": type(host.model).__qualname__,
         "attention": host.model.config._attn_implementation,
         "boundary": hook.boundary,
+        **({} if hook.spot is None else {"spot": repr(hook.spot)}),
         "precision": str(host.model.dtype).removeprefix("torch."),
         "matmul_precision": torch.get_float32_matmul_precision(),
         "device": torch.cuda.get_device_name(host.device) if gpu else host.device.type,

@@ -9,7 +9,7 @@ TransformerLens 3, 4    `blocks.11.hook_in`, `blocks.11.hook_out`, `blocks.11.ml
 dictionary_learning     `resid_post_layer_11`, `mlp_out_layer1`, `attention_layer_3`
 sparsify                hookpoints, which are module paths of the base model: `layers.11.mlp`, `h.3`
 
-What is at a place is the model's to find (`language_model`): norms, for one, stand elsewhere in each architecture.
+Where a place is in a model is for `places` to say: norms, for one, stand elsewhere in each architecture.
 """
 
 from __future__ import annotations
@@ -55,9 +55,6 @@ KINDS: dict[Kind, str] = {
 """What is there, in words. `_unscaled` is TransformerLens' `hook_normalized`, which its RMS norms put before their
 weights, and its layer norms behind them. `_raw` and `_out` differ where blocks have norms behind attention and MLP, as
 Gemma 2 and 3 do."""
-
-READ: frozenset[Kind] = frozenset({"resid_pre", "resid_post"})
-"""Kinds that models give today; the others are refused for what they are."""
 
 
 @dataclass(frozen=True)
@@ -169,9 +166,7 @@ ELSEWHERE = (
 )
 """Parts of names of what is no place that an SAE reads, and what is there. The first that is found counts."""
 
-ONLY = "only the residual stream between two blocks is read"
-
-REMEDY = "use an SAE of a block's input or output, such as blocks.N.hook_resid_post"
+REMEDY = "use an SAE of the stream or of what attention or an MLP adds to it, such as blocks.N.hook_resid_post"
 
 
 def parse(name: str, path: str | None = None, parts: Collection[str] | None = None) -> Place | None:
@@ -205,32 +200,17 @@ def parse(name: str, path: str | None = None, parts: Collection[str] | None = No
     return None
 
 
-def boundary(name: str, path: str, depth: int) -> int | None:
-    """The boundary of a name: 0 is the embedding, `depth` the last block's output; None for a name that is not known.
-
-    path: of the model's list of blocks; depth: how many they are. Raises HostError for a name of another place, and for
-    one that says neither input nor output.
-    """
-    place = parse(name, path)
-    if place is not None and place.kind in ("resid_pre", "resid_post"):
-        return place.layer + (place.kind == "resid_post") if place.layer < depth else None
-    refuse_elsewhere(name)
-    return None
-
-
 def refuse_elsewhere(name: str) -> None:
     """Raise HostError for the name of a place that no model gives, before one is loaded."""
     what = elsewhere(name)
     if what:
-        raise HostError(f"{name[:200]!r} is {what}; {ONLY}", REMEDY)
+        raise HostError(f"{name[:200]!r} is {what}, where no SAE is read", REMEDY)
 
 
 def elsewhere(name: str) -> str | None:
     """What is at a place that is not read, in words; None for one that is, and where its name does not tell."""
-    if BLOCK.fullmatch(name) or WITHOUT_SIDE.fullmatch(name):
+    if BLOCK.fullmatch(name) or WITHOUT_SIDE.fullmatch(name) or POST_ATTENTION in name or parse(name):
         return None
-    if place := parse(name):
-        return None if place.kind in READ else KINDS[place.kind]
     return next((what for pattern, what in ELSEWHERE if re.search(pattern, name.lower())), None)
 
 

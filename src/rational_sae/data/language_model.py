@@ -1,6 +1,7 @@
 """Language models that an SAE reads from: loading, hook names, truncated and resumed forwards.
 
-A hook is a place in the residual stream between two blocks; `hook_names` has the names that are read.
+A hook is a place in the model: the residual stream between two blocks, or a part of a block. `hook_names` has the names
+that are read, and `places` where each is in an architecture.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from rational_sae.data.embedded import MODELS, embedded_path
-from rational_sae.data.hook_names import boundary
+from rational_sae.data.hook_names import parse, refuse_elsewhere
 from rational_sae.data.model_names import hub_id
+from rational_sae.data.places import Spot, at_input, at_output, edited_at, embedding_spot, spot, value_biases
 from rational_sae.errors import HostError, RationalSAEError
 from rational_sae.support.paths import cache_dir
 
@@ -38,17 +40,28 @@ TOKENIZER_FILE = re.compile(r"tokenizer\..*|vocab\..*|spiece\.model|.*\.tiktoken
 
 @dataclass(frozen=True)
 class Hook:
-    """A place in the residual stream, between two blocks."""
+    """A place in a model: the residual stream between two blocks, or a spot in one."""
 
     name: str
     """As the user or the SAE's config wrote it."""
     boundary: int
-    """Blocks run when the stream passes here: 0 is the embedding, n_blocks the last block's output."""
+    """Blocks that are run before: 0 is the embedding, n_blocks the last block's output."""
+    spot: Spot | None = None
+    """In the next block (for the embedding, in the model); None: the stream itself."""
+
+    @property
+    def is_added(self) -> bool:
+        """Whether what is there is the residual stream, or is added to it."""
+        return self.spot is None or self.spot.is_added
+
+    def same_place(self, other: Hook) -> bool:
+        """Whether another name means the same."""
+        return (self.boundary, self.spot) == (other.boundary, other.spot)
 
 
 @dataclass
 class Host:
-    """A causal language model with its tokenizer. All forwards run without gradients or a KV cache."""
+    """A causal language model with its tokenizer. All forwards run without a KV cache."""
 
     name: str
     model: Any
@@ -69,62 +82,114 @@ class Host:
     def hook(self, name: str) -> Hook:
         """Resolve a hook's name. Raises HostError that says what is there instead, or names the nearest valid ones."""
         path, blocks = self._blocks()
-        found = boundary(name, path, len(blocks))
-        if found is not None:
-            return Hook(name, found)
+        place = parse(name, path, dict(blocks[0].named_children()))
+        if place is None:
+            refuse_elsewhere(name)
+        elif place.layer < len(blocks):
+            if place.kind in ("resid_pre", "resid_post"):
+                return Hook(name, place.layer + (place.kind == "resid_post"))
+            if place.kind == "embed":
+                return Hook(name, 0, embedding_spot(self.model, name))
+            config = self.model.config.get_text_config()
+            return Hook(name, place.layer, spot(place.kind, blocks[place.layer], config, name))
         valid = [f"{path}.{i}" for i in range(len(blocks))]
-        valid += [f"blocks.{i}.hook_resid_{side}" for i in range(len(blocks)) for side in ("pre", "post")]
+        ends = ("hook_resid_pre", "hook_resid_post", "hook_mlp_out", "hook_attn_out", "attn.hook_z")
+        valid += [f"blocks.{i}.{end}" for i in range(len(blocks)) for end in ends]
         near = difflib.get_close_matches(name, valid, n=3, cutoff=0.0)
-        raise HostError(f"{self.name} has no residual hook {name[:200]!r}", f"nearest: {', '.join(near)}")
+        raise HostError(f"{self.name} has no hook {name[:200]!r}", f"nearest: {', '.join(near)}")
+
+    def width(self, hook: Hook) -> int:
+        """Of one vector at the hook: d_model, or that of all heads side by side."""
+        if hook.spot is None:
+            return self.d_model
+        return self.residual(torch.zeros(1, 1, dtype=torch.int64), hook).shape[-1]
 
     @torch.no_grad()
     def residual(self, input_ids: Tensor, hook: Hook) -> Tensor:
-        """Residual stream at the hook; no block after it is run.
+        """What passes at the hook; no block after it is run, and nothing of its own block behind it.
 
-        input_ids: [batch, context] int64. Returns [batch, context, d_model] in the model's dtype.
+        input_ids: [batch, context] int64. Returns [batch, context, d_in] in the model's dtype.
         """
         caught: list[Tensor] = []
 
-        def catch(stream: Tensor) -> Tensor:
-            caught.append(stream)
+        def catch(x: Tensor) -> Tensor:
+            caught.append(x)
             raise _StopForwardError
 
-        with self.edited(hook, catch), contextlib.suppress(_StopForwardError):
+        with self._at(hook, catch), contextlib.suppress(_StopForwardError):
             self._forward(input_ids)
         return caught[0]
 
-    @torch.no_grad()
-    def logits_from(self, input_ids: Tensor, hook: Hook, x: Tensor) -> Tensor:
-        """Logits with the residual stream at the hook replaced by x; blocks before the hook are skipped.
+    def entering(self, input_ids: Tensor, hook: Hook) -> Tensor | None:
+        """The residual stream that enters the hook's block, from which `logits_from` can go on; None where x itself is
+        the stream, and where there is no block before.
 
-        x: [batch, context, d_model]. Returns [batch, context, vocabulary].
+        input_ids: [batch, context] int64. Returns [batch, context, d_model] in the model's dtype.
+        """
+        if hook.spot is None or hook.boundary == 0:
+            return None
+        return self.residual(input_ids, Hook(hook.name, hook.boundary))
+
+    def logits_from(self, input_ids: Tensor, hook: Hook, x: Tensor, entering: Tensor | None = None) -> Tensor:
+        """Logits with what passes at the hook replaced by x; blocks before the hook are skipped where that can be.
+
+        x: [batch, context, d_in]; it gets a gradient, if it records one. entering: what `entering` gave for these tokens, needed to skip blocks before a spot
+        within one; without it they are run. Returns [batch, context, vocabulary].
         """
         x = x.to(self.model.dtype)
-        skipped = self.blocks[: hook.boundary]
-        for block in skipped:
-            block.forward = _pass_through_wrapped if self._wraps else _pass_through
-        try:
-            with self.edited(hook, lambda _stream: x):
-                return self._forward(input_ids)
-        finally:
-            for block in skipped:
-                del block.forward
+        with contextlib.ExitStack() as stack:
+            if hook.spot is None:
+                self._skip(hook.boundary, stack)
+            elif entering is not None:
+                self._skip(hook.boundary, stack)
+                stack.enter_context(self.edited(Hook(hook.name, hook.boundary), lambda _stream: entering))
+            stack.enter_context(self.edited(hook, lambda _x: x))
+            return self._forward(input_ids)
 
     @contextlib.contextmanager
     def edited(self, hook: Hook, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """While open, every forward of the model goes on with edit(stream) at the hook.
+        """While open, every forward of the model goes on with edit(x) at the hook.
 
-        edit: [batch, context, d_model] in the model's dtype to the same.
+        edit: [batch, context, d_in] in the model's dtype to the same. Raises HostError for a place that is only read.
         """
+        if hook.spot is not None and hook.spot.unscaled:
+            raise HostError(f"nothing can be put in place of {hook.name}: it is read alone", "use another hook")
+        with self._at(hook, edit):
+            yield
+
+    @contextlib.contextmanager
+    def _at(self, hook: Hook, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """`edited`, which may end the forward too."""
         blocks = self.blocks
+        if hook.spot is not None:
+            with edited_at(self.model if hook.spot.in_model else blocks[hook.boundary], hook.spot, edit):
+                yield
+            return
         if hook.boundary < len(blocks):
-            handle = blocks[hook.boundary].register_forward_pre_hook(_at_input(edit), with_kwargs=True)
+            handle = blocks[hook.boundary].register_forward_pre_hook(at_input(edit), with_kwargs=True)
         else:  # what follows the last block has no place of its own: some models have no norm there
-            handle = blocks[-1].register_forward_hook(_at_output(edit))
+            handle = blocks[-1].register_forward_hook(at_output(edit))
         try:
             yield
         finally:
             handle.remove()
+
+    def _skip(self, count: int, stack: contextlib.ExitStack) -> None:
+        """Pass the stream by the first blocks, until the stack is closed."""
+        for block in self.blocks[:count]:
+            block.forward = _pass_through_wrapped if self._wraps else _pass_through
+            stack.callback(delattr, block, "forward")
+
+    def value_biases(self, hook: Hook) -> Tensor:
+        """What the biases of values add to all heads, side by side, of the hook's block: [d_in] float32."""
+        found = value_biases(self.blocks[hook.boundary], self.model.config.get_text_config())
+        if found is None:
+            raise HostError(
+                f"the SAE at {hook.name} was trained without biases of values, and where {self.name} has them is not"
+                " known",
+                "use an SAE of the model as it is",
+            )
+        return found.detach().float()
 
     @property
     def ignores_mean(self) -> bool:
@@ -188,22 +253,6 @@ def _pass_through(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
 
 def _pass_through_wrapped(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor]:
     return (hidden_states,)
-
-
-def _at_input(edit: Callable[[Tensor], Tensor]):
-    def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
-        if args:
-            return (edit(args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": edit(kwargs["hidden_states"])}
-
-    return enter
-
-
-def _at_output(edit: Callable[[Tensor], Tensor]):
-    def leave(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
-        return edit(output) if isinstance(output, Tensor) else (edit(output[0]), *output[1:])
-
-    return leave
 
 
 def load_host(

@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from rational_sae.data.activations import Reader
 from rational_sae.data.cache import MAX_GB, ActivationCache
-from rational_sae.data.hook_names import refuse_elsewhere
-from rational_sae.data.language_model import Host, load_host, require_positions, stated_positions, wants_bos
+from rational_sae.data.hook_names import parse, refuse_elsewhere
+from rational_sae.data.language_model import Hook, Host, load_host, require_positions, stated_positions, wants_bos
 from rational_sae.data.text import open_text
 from rational_sae.data.tokens import Sink, Tokeniser
 from rational_sae.errors import HostError, SettingsError, SourceError
+from rational_sae.sae.cfg import KWARGS
 from rational_sae.sae.model import SAE, Metadata
 
 MAX_DEFAULT_CONTEXT = 128
@@ -51,7 +52,9 @@ class Reading(BaseModel):
     model: Named | None = None
     """Hub id, folder, .gguf, smollm2 or gemma3-270m. [default: the SAE's]"""
     hook: Named | None = None
-    """Where the SAE reads: model.layers.11 or blocks.11.hook_resid_post. [default: the SAE's]"""
+    """Where the SAE reads: model.layers.11, blocks.11.hook_resid_post or blocks.11.hook_mlp_out. [default: the SAE's]
+
+    `data/hook_names.py` has all names that are read."""
     context: int | None = Field(default=None, ge=2, le=LONGEST_CONTEXT)
     """Sequence length. [default: the SAE's, at most 128 and the model's positions]"""
     bos: Literal["auto", "yes", "no"] = "auto"
@@ -136,15 +139,14 @@ class Reading(BaseModel):
             dtype=getattr(torch, options.precision),
             trust_remote_code=options.trust_remote_code,
         )
-        if host.d_model != sae.d_in:
-            raise HostError(
-                f"the SAE reads width {sae.d_in}, {options.model} has width {host.d_model}",
-                "give the model that the SAE was trained on",
-            )
+        place = parse(options.hook)
+        if place is not None and place.kind.startswith("resid"):  # a model of another depth may not have the hook
+            _require_width(sae, host.d_model, host)
         hook = host.hook(options.hook)
+        _require_width(sae, host.width(hook), host, f" at {hook.name}")
         sae.to(host.device)
         require_positions(host, options.context)
-        settle(sae, host)
+        settle(sae, host, hook)
         bos = wants_bos(host, options.bos)
         if bos and host.tokenizer.bos_token_id is None:
             asked = "--bos yes" if self.bos == "yes" else "the SAE's config (prepend_bos)"
@@ -155,6 +157,14 @@ class Reading(BaseModel):
         tokeniser = Tokeniser(host.tokenizer, options.context, bos=bos, sink=options.sink, positions=positions)
         cache = None if options.cache is None else ActivationCache(options.cache, host, hook, options.cache_gb)
         return Reader(host, hook, text, tokeniser, cache=cache)
+
+
+def _require_width(sae: SAE, width: int, host: Host, where: str = "") -> None:
+    if width != sae.d_in:
+        raise HostError(
+            f"the SAE reads width {sae.d_in}, {host.name} has width {width}{where}",
+            "give the model that the SAE was trained on",
+        )
 
 
 def usable_device(name: str) -> str:
@@ -171,15 +181,31 @@ def usable_device(name: str) -> str:
     return device
 
 
-def settle(sae: SAE, host: Host) -> None:
-    """Take back what an SAE's config states and its model does not follow: TransformerLens leaves writing weights as
-    they are where the model's norms do not take off the mean."""
+def settle(sae: SAE, host: Host, hook: Hook) -> None:
+    """Make an SAE one of the model as it is, where its config states that it was trained on TransformerLens' other form
+    of it. A second time changes nothing.
+
+    center_writing_weights: nothing to do where the model's norms do not take off the mean, for TransformerLens leaves
+    its weights alone then, nor at a place that is not added to the stream. fold_value_biases: heads then give their
+    values without biases, which attention adds up to the same vector at every token; it goes into b_dec.
+    Raises HostError if biases were folded and where they are is not known.
+    """
+    if sae.centred and not hook.is_added:
+        sae.centred = False
     if sae.centred and not host.ignores_mean:
         sae.centred = False
         sae.metadata.warnings.append(
             f"center_writing_weights is stated, but {host.name} has no layer norms, so its weights were not centred in"
             " training either: x is read as it is"
         )
+    stated = sae.metadata.extra.get(KWARGS) or {}
+    if stated.get("fold_value_biases") and hook.spot is not None and hook.spot.kind == "hook_z":
+        folded = host.value_biases(hook).to(sae.device)
+        with torch.no_grad():
+            if not sae.apply_b_dec_to_input:
+                sae.b_enc -= folded @ sae.W_enc
+            sae.b_dec += folded
+        sae.metadata.extra[KWARGS] = stated | {"fold_value_biases": False}
 
 
 def _positions(meta: Metadata, context: int) -> tuple[int, int, int] | None:

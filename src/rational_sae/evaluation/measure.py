@@ -93,7 +93,7 @@ def measure(
     reference: str = "teacher",
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Measurements:
-    """Run every SAE in place of the residual stream, and the model clean, zero- and mean-ablated.
+    """Run every SAE in place of what passes at the hook, and the model clean, zero- and mean-ablated.
 
     mean: [d_in], x̄ of the train split, for mean ablation. reference: the row whose L0 the others are moved to; none
     if there is no such row. progress is told (batches done, batches in all).
@@ -180,6 +180,7 @@ def _measure_batch(
     everywhere[:, :-1] = _real_next(reader, batch).to(keep.device)
     where[:, :-1] = keep[:, :-1] & everywhere[:, :-1]
     predicted = owner[where.cpu()]
+    entering = reader.host.entering(batch.input_ids, reader.hook)
     labels = batch.input_ids.to(stream.device)[where.roll(1, 1)]
 
     def logits(x_hat: Tensor, others: Tensor | None = None) -> Tensor:
@@ -187,7 +188,7 @@ def _measure_batch(
         edited[keep] = x_hat.to(stream.dtype)
         if others is not None:
             edited[~keep] = others.to(stream.dtype)
-        return reader.host.logits_from(batch.input_ids, reader.hook, edited)
+        return reader.host.logits_from(batch.input_ids, reader.hook, edited, entering)
 
     def add_everywhere(column: Tensor, found: Tensor) -> None:
         positions = everywhere.flatten().nonzero()[:, 0]

@@ -53,7 +53,7 @@ def evaluate(
     for name, sae in loaded.items():
         require_same_place(name, sae, reader, given=reading.hook is not None)
         sae.to(reader.host.device)
-        settle(sae, reader.host)
+        settle(sae, reader.host, reader.hook)
     names = list(loaded)
     compare = [(name, names[0]) for name in names[1:]]
     found = evaluate_loaded(
@@ -146,13 +146,13 @@ def require_same_place(name: str, sae: SAE, reader: Reader, *, given: bool) -> N
 
     given: whether the user named the hook.
     """
-    if sae.d_in != reader.host.d_model:
+    if sae.d_in != reader.width:
         raise SourceError(
-            f"{name} reads width {sae.d_in}, {reader.host.name} has width {reader.host.d_model}",
-            "evaluate SAEs of one model together",
+            f"{name} reads width {sae.d_in}, {reader.host.name} has width {reader.width} at {reader.hook.name}",
+            "evaluate SAEs of one model and hook together",
         )
     own = sae.metadata.hook_name
-    if own and not given and reader.host.hook(own).boundary != reader.hook.boundary:
+    if own and not given and not reader.host.hook(own).same_place(reader.hook):
         raise SourceError(
             f"{name} was trained at {own}, the first SAE at {reader.hook.name}",
             "evaluate SAEs of one hook together, or give --hook",

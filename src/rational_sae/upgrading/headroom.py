@@ -98,7 +98,7 @@ def _beside(name: str, reader: Reader, *, given: bool) -> SAE:
     loaded = load(name)
     require_same_place(name, loaded, reader, given=given)
     loaded.to(reader.host.device)
-    settle(loaded, reader.host)
+    settle(loaded, reader.host, reader.hook)
     return loaded
 
 
