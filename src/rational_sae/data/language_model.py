@@ -133,8 +133,9 @@ class Host:
     def logits_from(self, input_ids: Tensor, hook: Hook, x: Tensor, entering: Tensor | None = None) -> Tensor:
         """Logits with what passes at the hook replaced by x; blocks before the hook are skipped where that can be.
 
-        x: [batch, context, d_in]; it gets a gradient, if it records one. entering: what `entering` gave for these tokens, needed to skip blocks before a spot
-        within one; without it they are run. Returns [batch, context, vocabulary].
+        x: [batch, context, d_in]; it gets a gradient, if it records one. entering: what `entering` gave for these
+        tokens, needed to skip blocks before a spot within one; without it they are run. Returns [batch, context,
+        vocabulary].
         """
         x = x.to(self.model.dtype)
         with contextlib.ExitStack() as stack:
