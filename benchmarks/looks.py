@@ -30,6 +30,7 @@ from rational_sae.formats import load
 from rational_sae.kernels import LINEAR, linear_basis
 from rational_sae.kernels.selection import where_above
 from rational_sae.rational import PartialFractions
+from rational_sae.sae import candidates as sae_candidates
 from rational_sae.sae.entries import Decode, Dots, Entries
 from rational_sae.sae.looks import Look, Looks
 from rational_sae.sae.model import SAE
@@ -43,6 +44,7 @@ from rational_sae.upgrading.start import looks as starts
 from rational_sae.upgrading.start.rows import starting_saes
 from rational_sae.upgrading.training import train
 
+USUAL = sae_candidates.CANDIDATES
 STEPS, TRAIN_TOKENS, EVAL_TOKENS = 300, 300_000, 8192
 CHUNK = 512
 
@@ -52,7 +54,7 @@ class Variant:
     """How one differs from the default."""
 
     settings: dict[str, Any] = field(default_factory=dict)
-    candidates: float = starts.CANDIDATES
+    candidates: float = USUAL
     looks: Callable[[Prepared, Settings], Looks] = lambda prepared, _settings: prepared.looks.rational  # type: ignore[union-attr]
 
 
@@ -188,16 +190,14 @@ def run(
     for name, variant in chosen.items():
         torch.manual_seed(base.seed)
         settings = base.model_copy(update=variant.settings)
-        usual, starts.CANDIDATES = starts.CANDIDATES, variant.candidates
-        if variant.settings or variant.candidates != usual or usually is None:
+        sae_candidates.CANDIDATES = variant.candidates
+        if variant.settings or variant.candidates != USUAL or usually is None:
             prepared = prepare(settings, teacher, shared)
         else:
             prepared = copy.deepcopy(usually)
         usually = usually or copy.deepcopy(prepared)  # of the default, which comes first
         assert prepared.looks is not None
         prepared = replace(prepared, looks=replace(prepared.looks, rational=variant.looks(prepared, settings)))
-        starts.CANDIDATES = usual
-        assert prepared.looks is not None
         saes = starting_saes(prepared.sae, prepared.hard, settings.controls, prepared.looks)
         if name != "default":
             saes = {"rsae": saes["rsae"]}

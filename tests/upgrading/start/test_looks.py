@@ -14,12 +14,14 @@ from rational_sae.gates.hard import HardGate
 from rational_sae.gates.registry import TRAINED
 from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.publish.distil import fit_lines
+from rational_sae.sae.candidates import CANDIDATES, candidate_floor
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.job import run
 from rational_sae.upgrading.run.write import write
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.start.initialise import rational_start
-from rational_sae.upgrading.start.looks import CANDIDATES, candidate_floor, designed_looks, hard_looks, untrained_fvu
+from rational_sae.upgrading.start.looks import designed_looks, hard_looks, untrained_fvu
+from rational_sae.upgrading.train.candidate import Candidate
 
 D_IN, D_SAE, N, ACTIVE = 32, 96, 4000, 6
 
@@ -51,6 +53,24 @@ def test_there_are_as_many_candidates_as_said(one_look: SAE, x: Tensor) -> None:
     with torch.no_grad():
         listed = (one_look.preactivations(x) / one_look.gate.scales() > floor).sum(1).float().mean()
     assert float(listed.detach()) == pytest.approx(CANDIDATES * ACTIVE, rel=1e-3)
+
+
+@pytest.mark.parametrize("drift", [0.7, 1.3])
+def test_training_keeps_their_number_though_preactivations_drift(one_look: SAE, x: Tensor, drift: float) -> None:
+    sae = one_look.with_gate(one_look.gate, designed_looks(one_look, x, 2, ACTIVE, (5, 4)).looks)
+    candidate = Candidate("rsae", sae, Settings(teacher="t", looks=2, batch_tokens=500), x, ACTIVE)
+
+    def listed() -> float:
+        assert sae.looks is not None
+        with torch.no_grad():
+            return float((sae.first_look(x) / sae.gate.scales() > sae.looks.floor).sum(1).float().mean())
+
+    with torch.no_grad():
+        sae.W_enc *= drift
+    assert abs(listed() / (CANDIDATES * ACTIVE) - 1) > 0.1
+    for number in range(1, 13):
+        candidate.step(x[500 * (number % 8) :][:500], 1.0, number)
+    assert listed() == pytest.approx(CANDIDATES * ACTIVE, rel=0.1)
 
 
 def test_untrained_looks_explain_more_at_the_same_l0_and_the_smooth_estimate_more_than_a_cut(

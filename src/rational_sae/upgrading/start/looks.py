@@ -18,12 +18,10 @@ from torch import Tensor
 from rational_sae.check.verify import reconstruction
 from rational_sae.gates.rational import LINE, RationalGate
 from rational_sae.rational import cached_fit, target
+from rational_sae.sae.candidates import candidate_floor
 from rational_sae.sae.looks import Look, Looks
 from rational_sae.sae.match_l0 import CHUNK, shifted, solve_shift
 from rational_sae.sae.model import SAE
-
-CANDIDATES = 3.0
-"""Entries that looks may use, in multiples of the L0 to be held (heuristic; other numbers were not tried yet)."""
 
 PLACES, GAPS = (0.8, 1.0), (0.5, 0.8)
 """Of the rise of the first estimate: its middle, in units of the gate's typical threshold, and its half-width, in units
@@ -101,18 +99,6 @@ def best_of(sae: SAE, x: Tensor, count: int, target_l0: float, designs: Designs)
         best = min(tried, key=lambda found: found.fvu)
     assert best is not None
     return best
-
-
-@torch.no_grad()
-def candidate_floor(sae: SAE, x: Tensor, target_l0: float) -> float:
-    """The t above which an SAE has CANDIDATES × L0 entries a token, on average over x."""
-    scale, wanted = sae.gate.scales(), round(CANDIDATES * target_l0 * len(x))
-    kept = torch.empty(0, device=x.device)
-    for part in x.split(CHUNK):
-        t = (sae.preactivations(part) / scale).flatten()
-        kept = torch.cat([kept, t.topk(min(wanted, t.numel())).values])
-        kept = kept.topk(min(wanted, kept.numel())).values
-    return float(kept.min())
 
 
 @torch.no_grad()
