@@ -31,6 +31,7 @@ from rational_sae.kernels import LINEAR, linear_basis
 from rational_sae.kernels.selection import where_above
 from rational_sae.rational import PartialFractions
 from rational_sae.sae import candidates as sae_candidates
+from rational_sae.sae.candidates import EDGE
 from rational_sae.sae.entries import Decode, Dots, Entries
 from rational_sae.sae.looks import Look, Looks
 from rational_sae.sae.model import SAE
@@ -69,8 +70,8 @@ def hard_rational(prepared: Prepared, settings: Settings) -> Looks:
     shape = prepared.hard.init.coefficients
     assert isinstance(shape, PartialFractions)
 
-    def designs(edge: float, floor: float) -> Any:
-        yield from (Look(shape, 0.0, cut=max(floor, cut * edge)) for cut in starts.CUTS)
+    def designs() -> Any:
+        yield from (Look(shape, 0.0, cut=cut * EDGE) for cut in starts.CUTS)
 
     x = prepared.x[: starts.TRIED_ON]
     return starts.best_of(_under_gate(prepared), x, settings.looks, prepared.target_l0, designs).looks
@@ -99,10 +100,8 @@ def frozen_shape(prepared: Prepared, _settings: Settings) -> Looks:
 class LatentLooks(Looks):
     """With an α for each latent."""
 
-    def listed(
-        self, value: Tensor, entries: Entries, rest: Tensor, W_enc: Tensor, W_dec: Tensor, scale: Tensor
-    ) -> Tensor:
-        own = scale[entries.latent]
+    def listed(self, value: Tensor, entries: Entries, rest: Tensor, W_enc: Tensor, W_dec: Tensor) -> Tensor:
+        own = self.unit[entries.latent]
         for look in self:
             left = rest - Decode.apply(look.estimate(value, own), entries, W_dec)
             value = value + look.alpha[entries.latent] * Dots.apply(left, W_enc, entries)
@@ -113,7 +112,7 @@ def alpha_of_each_latent(prepared: Prepared, _settings: Settings) -> Looks:
     looks = copy.deepcopy(prepared.looks.rational)  # type: ignore[union-attr]
     for look in looks:
         look.alpha = nn.Parameter(look.alpha.detach().expand(prepared.sae.d_sae).clone())
-    return LatentLooks(list(looks), float(looks.floor))
+    return LatentLooks(list(looks), float(looks.floor), looks.unit)
 
 
 def closed_form(wanted: str) -> Callable[[Prepared, Settings], Looks]:
@@ -129,9 +128,9 @@ def closed_form(wanted: str) -> Callable[[Prepared, Settings], Looks]:
         gram, right = torch.zeros(count, count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
         codes = PursuedSAE(sae, same_for_all(round(prepared.target_l0)))
         for part in x.split(CHUNK):
-            h, scale = sae.preactivations(part), sae.gate.scales()
-            entries = Entries(where_above(h, looks.floor * scale), h.shape)
-            own = scale[entries.latent]
+            h = sae.preactivations(part)
+            entries = Entries(where_above(h, looks.level), h.shape)
+            own = looks.unit[entries.latent]
             basis = linear_basis(h.flatten()[entries.places] / own, look.shape) * own
             if wanted == "codes":
                 goal = codes.encode(part).flatten()[entries.places]

@@ -7,7 +7,8 @@
 It needs SAELens: MissingExtraError without it, OutputError if another package has taken the name. SAELens has no entry
 point that would let it find an architecture by itself.
 
-On disk: SAELens' four tensors, `threshold` and `scale` ([d_sae] each), and what bfloat16 rounds off these two
+On disk: SAELens' four tensors, `threshold` and `scale` ([d_sae] each; `look_unit` where there are
+further looks), and what bfloat16 rounds off these
 (`residue.py`), because SAELens casts every tensor to the dtype that is asked for before we see it. The shape's
 coefficients, gain, right slope, mode and k are numbers in cfg.json. So the gate is exact after a load in bfloat16.
 """
@@ -28,7 +29,7 @@ from rational_sae.formats.residue import join_, split
 from rational_sae.gates.rational import RationalGate
 from rational_sae.gates.registry import from_config
 from rational_sae.rational import PartialFractions
-from rational_sae.sae.looks import Looks
+from rational_sae.sae.looks import UNIT, Looks
 
 try:
     from sae_lens.registry import SAE_CLASS_REGISTRY, register_sae_class
@@ -82,6 +83,13 @@ class RationalSAE(SAE[RationalSAEConfig]):
         self.b_enc = nn.Parameter(torch.zeros(size, dtype=self.dtype, device=device))
         self.threshold = nn.Parameter(torch.zeros(size, device=device))
         self.scale = nn.Parameter(torch.ones(size, device=device))
+        if self.cfg.looks is not None:
+            self.register_parameter(UNIT, nn.Parameter(torch.ones(size, device=device)))
+
+    @property
+    def exact(self) -> tuple[str, ...]:
+        """Names of the tensors that stay float32."""
+        return GATE_TENSORS if self.cfg.looks is None else (*GATE_TENSORS, UNIT)
 
     def gate(self) -> RationalGate:
         """The gate as it is now; gradients reach its input, not its numbers."""
@@ -96,8 +104,8 @@ class RationalSAE(SAE[RationalSAEConfig]):
         h = sae_in @ self.W_enc + self.b_enc
         if self.cfg.looks is not None:
             rest = sae_in if self.cfg.apply_b_dec_to_input else sae_in - self.b_dec
-            looks = Looks.from_config(self.cfg.looks).to(h.device).requires_grad_(False)
-            h = looks(h.float(), rest.float(), self.W_enc.float(), self.W_dec.float(), gate.scales()).to(h.dtype)
+            looks = Looks.from_config(self.cfg.looks, getattr(self, UNIT)).requires_grad_(False)
+            h = looks(h.float(), rest.float(), self.W_enc.float(), self.W_dec.float()).to(h.dtype)
         h = self.hook_sae_acts_pre(h)
         z = gate(h.float().reshape(-1, h.shape[-1]))[0]
         return self.hook_sae_acts_post(z.view(h.shape).to(self.dtype))
@@ -111,25 +119,25 @@ class RationalSAE(SAE[RationalSAEConfig]):
     @override
     @torch.no_grad()
     def fold_W_dec_norm(self) -> None:
-        """Unit decoder rows, the same reconstructions: scale and threshold follow the codes' units."""
+        """Unit decoder rows, the same reconstructions: scales, units and thresholds follow the codes'."""
         if not self.gate().elementwise:
             raise NotImplementedError("folding decoder norms would change which latents of a token are selected")
         norm = self.W_dec.norm(dim=-1).clamp(min=1e-8).float()  # as SAELens takes it
         super().fold_W_dec_norm()
-        self.scale.mul_(norm)
-        self.threshold.mul_(norm)
+        for name in self.exact:
+            getattr(self, name).mul_(norm)
 
     @override
     def process_state_dict_for_loading(self, state_dict: dict[str, Any]) -> None:
-        join_(state_dict, GATE_TENSORS)
+        join_(state_dict, self.exact)
 
     @override
     def process_state_dict_for_saving(self, state_dict: dict[str, Any]) -> None:
-        state_dict |= split(state_dict, GATE_TENSORS)
+        state_dict |= split(state_dict, self.exact)
 
     def _apply(self, fn: Any, recurse: bool = True) -> RationalSAE:
         """Move devices, but keep the gate's numbers float32."""
-        kept = {name: getattr(self, name).data for name in GATE_TENSORS}
+        kept = {name: getattr(self, name).data for name in self.exact}
         super()._apply(fn, recurse)
         for name, data in kept.items():
             moved = getattr(self, name)

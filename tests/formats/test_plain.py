@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gate_cases import D_IN, D_SAE, GATES, WAVY, batch, make
+from gate_cases import D_IN, D_SAE, GATES, WAVY, batch, make, scale
 from safetensors import safe_open
 
 from rational_sae.errors import OutputError
@@ -58,7 +58,10 @@ def test_the_pages_loader_looks_as_often(
 ) -> None:
     each = [Look(WAVY, 0.04 / (i + 1), right_slope=0.7, cut=0.1 + 0.1 * i) for i in range(looks - 1)]
     options: dict[str, Any] = {"apply_b_dec_to_input": subtracted, "normalisation": normalisation, "centred": centred}
-    sae, one = make(GATES["hard"](), looks=Looks(each, 0.05), **options), make(GATES["hard"](), **options)
+    sae, one = (
+        make(GATES["hard"](), looks=Looks(each, 0.05, 0.4 * scale()), **options),
+        make(GATES["hard"](), **options),
+    )
     save_plain(sae, tmp_path / "out")
     config, tensors = loader["load"](tmp_path / "out" / PLAIN)
     assert config["version"] == 3

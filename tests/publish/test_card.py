@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from gate_cases import GATES, WAVY, make
+from gate_cases import GATES, WAVY, make, scale
 
 from rational_sae.publish.card import model_card
 from rational_sae.sae.looks import Look, Looks
@@ -121,7 +121,7 @@ def test_a_card_of_any_family_says_how_to_load_it() -> None:
 
 
 def test_further_looks_are_told() -> None:
-    looks = Looks([Look(WAVY, 0.25, cut=0.1)], 0.05)
+    looks = Looks([Look(WAVY, 0.25, cut=0.1)], 0.05, scale())
     assert "| Looks | 2: " in model_card(make(GATES["hard"](), looks=looks))
     assert "0.250" in model_card(make(GATES["hard"](), looks=looks))
     assert "| Looks |" not in model_card(make(GATES["hard"]()))

@@ -31,7 +31,7 @@ with warnings.catch_warnings():
 
 pytestmark = pytest.mark.usefixtures("selection")
 
-D_IN, D_SAE, N, FLOOR = 17, 301, 64, 0.05
+D_IN, D_SAE, N, FLOOR, UNIT_RATIO = 17, 301, 64, 0.05, 10.0
 
 
 def shape() -> PartialFractions:
@@ -47,7 +47,11 @@ def sae(looks: int, *, alpha: float = 0.5, size: float = 1.0, **options: Any) ->
     W_enc = (W_dec + 0.05 * torch.randn(D_SAE, D_IN, generator=rng)).T
     tau = size * torch.linspace(1.8, 2.4, D_SAE)
     gate = HardGate(shape(), tau / 0.1, tau, transition=rectangle(0.2 * tau))
-    further = Looks([Look(shape(), alpha / (i + 1), cut=FLOOR) for i in range(looks - 1)], FLOOR) if looks > 1 else None
+    further = (
+        Looks([Look(shape(), alpha / (i + 1), cut=FLOOR) for i in range(looks - 1)], FLOOR, UNIT_RATIO * tau)
+        if looks > 1
+        else None
+    )
     b_enc, b_dec = 0.05 * torch.randn(D_SAE, generator=rng), 0.1 * torch.randn(D_IN, generator=rng)
     return SAE(W_enc, b_enc, W_dec, b_dec, gate, looks=further, **options)
 
@@ -63,14 +67,14 @@ def by_hand(one: SAE, x: Tensor) -> Tensor:
     gate, looks = one.gate, one.looks
     assert isinstance(gate, HardGate)
     assert looks is not None
-    scale = gate.scale.detach().double()
+    scale, unit = gate.scale.detach().double(), looks.unit.double()
     rest = x.double() - b_dec
     first = h = (rest if one.apply_b_dec_to_input else x.double()) @ W_enc + b_enc
     for look in looks:
-        r = torch.from_numpy(look.coefficients((h / scale).numpy()))
-        estimate = torch.where((first / scale > FLOOR) & (h / scale > look.cut), r * scale, 0.0)
+        r = torch.from_numpy(look.coefficients((h / unit).numpy()))
+        estimate = torch.where((first / unit > FLOOR) & (h / unit > look.cut), r * unit, 0.0)
         h = h + float(look.alpha) * ((rest - estimate @ W_dec) @ W_enc)
-    h = torch.where(first / scale > FLOOR, h, first)
+    h = torch.where(first / unit > FLOOR, h, first)
     r = torch.from_numpy(gate.partial_fractions((h / scale).numpy()))
     return torch.where(h > gate.threshold.detach().double(), r * scale, 0.0)
 
@@ -128,12 +132,15 @@ def test_thresholds_stay_above_what_is_no_candidate(x: Tensor) -> None:
     one.gate.shift_(-10.0)
     one.project_()
     assert isinstance(one.gate, HardGate)
-    assert bool((one.gate.threshold >= FLOOR * one.gate.scale).all())
+    assert one.looks is not None
+    assert bool((one.gate.threshold >= FLOOR * one.looks.unit).all())
 
 
 def test_density_is_that_of_the_candidates(x: Tensor) -> None:
     one = sae(1)
-    density = float((one.preactivations(x) / one.gate.scales() > FLOOR).float().mean())
+    looks = sae(2).looks
+    assert looks is not None
+    density = float((one.preactivations(x) / looks.unit > FLOOR).float().mean())
     assert sparse_pays(sae(2), x) == (density <= 0.1)
 
 

@@ -49,9 +49,9 @@ def _looks(sae: SAE, inside: str) -> list[str]:
     for number, look in enumerate(sae.looks, 1):
         p, q = look.coefficients.type
         lines.append(
-            f"ẑ_j = s_j·r(h_j/s_j) where h_j > {float(look.cut):.3g}·s_j, 0 elsewhere; r = P/Q of type ({p}, {q}); "
+            f"ẑ_j = u_j·r(h_j/u_j) where h_j > {float(look.cut):.3g}·u_j, 0 elsewhere; r = P/Q of type ({p}, {q}); "
             f"then h ← h + {float(look.alpha.detach()):.3g}·W_encᵀ({rest} − W_decᵀẑ) where the first h_j > "
-            f"{float(sae.looks.floor):.3g}·s_j  (look {number + 1} of {len(sae.looks)})"
+            f"{float(sae.looks.floor):.3g}·u_j  (look {number + 1} of {len(sae.looks)})"
         )
     return lines
 

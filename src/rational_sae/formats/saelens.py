@@ -25,7 +25,7 @@ from rational_sae.gates.relu import ReLUGate
 from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.gates.topk import TopKGate
 from rational_sae.sae.cfg import CENTRING, KWARGS
-from rational_sae.sae.looks import Looks
+from rational_sae.sae.looks import UNIT, Looks
 from rational_sae.sae.model import SAE, Metadata, Normalisation
 
 FORMAT = "SAELens"
@@ -110,6 +110,7 @@ def read(contents: Contents, config: Config | None = None) -> SAE:
     weights = tensors.weights({name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec")}, d_in, d_sae)
     _fold_scaling_factor(config, tensors, weights)
     gate = _gate(config, tensors, weights)
+    looks = _looks(config, gate, tensors, weights["W_enc"].shape[1])
     tensors.all_read()
     normalisation, extra = _normalisation(config)
     kwargs = config.inner("metadata").inner(KWARGS, optional=True)
@@ -123,11 +124,11 @@ def read(contents: Contents, config: Config | None = None) -> SAE:
         normalisation=normalisation,
         centred=kwargs.flag(CENTRING, False),
         metadata=metadata,
-        looks=_looks(config, gate),
+        looks=looks,
     )
 
 
-def _looks(config: Config, gate: Gate) -> Looks | None:
+def _looks(config: Config, gate: Gate, tensors: Tensors, d_sae: int) -> Looks | None:
     """Those before the last, of a rational SAE that has any."""
     given = config.numbers.get("looks")
     if given is None or gate.family != "rational":
@@ -135,11 +136,12 @@ def _looks(config: Config, gate: Gate) -> Looks | None:
     if not gate.has_threshold:
         raise config.wrong("looks", "nothing: this gate has no thresholds")
     try:
-        return Looks.from_config(given)
+        return Looks.from_config(given, _exact(tensors, UNIT, d_sae))
     except FitError as error:
         raise SourceError(f"{config.path}: looks: {error.cause}", "save the SAE again") from error
     except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
-        raise config.wrong("looks", "floor and, for each look, coefficients, right_slope, alpha and cut") from error
+        parts = f"floor, positive {UNIT} and, for each look, coefficients, right_slope, alpha and cut"
+        raise config.wrong("looks", parts) from error
 
 
 def _warnings(given: Config, kwargs: Config, left_out: dict[str, Any]) -> list[str]:

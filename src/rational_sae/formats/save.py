@@ -95,9 +95,10 @@ def _contents(sae: SAE) -> tuple[dict[str, Tensor], dict[str, Any]]:
     config |= gate.to_config()
     if sae.looks is not None:
         config["looks"] = sae.looks.to_config()
-    tensors |= gate.tensors()
+    exact = gate.tensors() | ({} if sae.looks is None else sae.looks.tensors())
+    tensors |= exact
     if gate.family == "rational":
-        tensors |= split(tensors, tuple(gate.tensors()))
+        tensors |= split(tensors, exact)
     return {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}, config
 
 

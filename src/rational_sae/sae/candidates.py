@@ -1,13 +1,14 @@
-"""How many entries further looks may use: a multiple of the L0 that is held, whatever training does to
-pre-activations.
+"""What further looks follow while an SAE is trained: their units the thresholds, and their floor the pre-activations.
 
-A floor that stayed where it began let them sink below it: within 150 steps an SAE that looks with r(t) = t had 35 of 96
-candidates a token left (TopK demo teacher), then too few to hold its L0, and its error rose.
+The floor lets a multiple of the L0 that is held through. One that stayed where it began lost them: within 150 steps an
+SAE that looks with r(t) = t had 35 of 96 candidates a token left (TopK demo teacher), then too few to hold its L0, and
+its error rose.
 """
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from rational_sae.sae.match_l0 import CHUNK
 from rational_sae.sae.model import SAE
@@ -16,13 +17,35 @@ CANDIDATES = 3.0
 """Entries that looks may use, in multiples of the L0 to be held (heuristic; benchmarks/looks.py tries others)."""
 
 
+EDGE = 0.25
+"""t of a latent's threshold: a look's shape is designed on codes of up to four times their threshold (heuristic)."""
+
+LOWEST = 0.05
+"""Of the gate's scale: what a threshold counts as at least, for a ReLU's lie near 0 (heuristic)."""
+
+
 @torch.no_grad()
-def candidate_floor(sae: SAE, x: torch.Tensor, target_l0: float) -> float:
+def follow_(sae: SAE, x: Tensor | None, target_l0: float) -> None:
+    """Bring an SAE's looks up to date with its thresholds, and with x: [n, d_in] if there is any."""
+    assert sae.looks is not None
+    sae.looks.unit.copy_(units(sae))
+    if x is not None:
+        sae.looks.floor.fill_(candidate_floor(sae, sae.looks.unit, x, target_l0))
+
+
+@torch.no_grad()
+def units(sae: SAE) -> Tensor:
+    """[d_sae]: u of each latent, by its threshold."""
+    return torch.maximum(sae.gate.threshold, LOWEST * sae.gate.scales()) / EDGE
+
+
+@torch.no_grad()
+def candidate_floor(sae: SAE, unit: Tensor, x: Tensor, target_l0: float) -> float:
     """The t above which an SAE's first look has CANDIDATES × L0 entries a token, on average over x: [n, d_in]."""
-    scale, wanted = sae.gate.scales(), round(CANDIDATES * target_l0 * len(x))
+    wanted = round(CANDIDATES * target_l0 * len(x))
     kept = torch.empty(0, device=x.device)
     for part in x.split(CHUNK):
-        t = (sae.first_look(part) / scale).flatten()
+        t = (sae.first_look(part) / unit).flatten()
         kept = torch.cat([kept, t.topk(min(wanted, t.numel())).values])
         kept = kept.topk(min(wanted, kept.numel())).values
     return float(kept.min())

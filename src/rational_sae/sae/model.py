@@ -249,7 +249,7 @@ class SAE(nn.Module):
         if self.looks is None:
             return h
         rest = normalised - self.b_dec.float()
-        return self.looks(h, rest, self.W_enc.float(), self.W_dec.float(), self.gate.scales())
+        return self.looks(h, rest, self.W_enc.float(), self.W_dec.float())
 
     def project_(self, points: int = 256) -> None:
         """Keep the gate and all looks where they are safe. points: on which a gate may look at its support."""
@@ -257,7 +257,7 @@ class SAE(nn.Module):
         if self.looks is not None:
             self.looks.project_()
             with torch.no_grad():  # what is no candidate keeps its first pre-activation, which must not be a code
-                self.gate.threshold.copy_(torch.maximum(self.gate.threshold, self.looks.floor * self.gate.scales()))
+                self.gate.threshold.copy_(torch.maximum(self.gate.threshold, self.looks.level))
 
     def parameter_groups(self) -> dict[str, list[Tensor]]:
         """Of the gate and all looks; see `Gate.parameter_groups`."""
@@ -301,6 +301,8 @@ class SAE(nn.Module):
         self.b_enc *= factor
         self.W_dec /= factor[:, None]
         self.gate.rescale_(factor)
+        if self.looks is not None:
+            self.looks.unit *= factor
 
     @torch.no_grad()
     def fold_offset_(self) -> None:

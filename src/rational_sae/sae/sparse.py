@@ -58,7 +58,7 @@ def reconstruct(sae: SAE, x: Tensor, *, sparse: bool) -> Reconstruction:
     value = Encode.apply(value, centred, entries, sae.W_enc, sae.b_enc, offset)
     if sae.looks is not None:
         rest = normalised - sae.b_dec
-        value = sae.looks.listed(value, entries, rest, sae.W_enc.T, sae.W_dec, sae.gate.scales())
+        value = sae.looks.listed(value, entries, rest, sae.W_enc.T, sae.W_dec)
     code, l0 = sae.gate.codes(value, entries.latent, len(x))
     x_hat = sae.denormalise(Decode.apply(code, entries, sae.W_dec) + sae.b_dec, state)
     return Reconstruction(x_hat, code, entries.latent, l0)
@@ -82,7 +82,7 @@ def _listed(sae: SAE, centred: Tensor) -> tuple[Entries, Tensor]:
     lowered by more than the product's rounding error, and the values of what is listed are computed again in float32.
     """
     weights, bias = sae.W_enc.detach(), sae.b_enc.detach()
-    level = sae.gate.level() if sae.looks is None else sae.looks.floor * sae.gate.scales()
+    level = sae.gate.level() if sae.looks is None else sae.looks.level
     if level is None:
         h = torch.addmm(bias, centred, weights)
         entries = Entries(sae.gate.places(h), h.shape)
@@ -122,7 +122,7 @@ def sparse_pays(sae: SAE, x: Tensor) -> bool:
         return False
     h = sae.first_look(x)
     if sae.looks is not None:
-        places = where_above(h, sae.looks.floor * sae.gate.scales())
+        places = where_above(h, sae.looks.level)
     else:
         with torch.enable_grad():
             places = sae.gate.places(h)

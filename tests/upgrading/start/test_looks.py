@@ -14,7 +14,7 @@ from rational_sae.gates.hard import HardGate
 from rational_sae.gates.registry import TRAINED
 from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.publish.distil import fit_lines
-from rational_sae.sae.candidates import CANDIDATES, candidate_floor
+from rational_sae.sae.candidates import CANDIDATES, EDGE, candidate_floor, units
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.job import run
 from rational_sae.upgrading.run.write import write
@@ -49,28 +49,35 @@ def one_look(x: Tensor) -> SAE:
 
 
 def test_there_are_as_many_candidates_as_said(one_look: SAE, x: Tensor) -> None:
-    floor = candidate_floor(one_look, x, ACTIVE)
+    unit = units(one_look)
+    floor = candidate_floor(one_look, unit, x, ACTIVE)
     with torch.no_grad():
-        listed = (one_look.preactivations(x) / one_look.gate.scales() > floor).sum(1).float().mean()
+        listed = (one_look.preactivations(x) / unit > floor).sum(1).float().mean()
     assert float(listed.detach()) == pytest.approx(CANDIDATES * ACTIVE, rel=1e-3)
 
 
 @pytest.mark.parametrize("drift", [0.7, 1.3])
 def test_training_keeps_their_number_though_preactivations_drift(one_look: SAE, x: Tensor, drift: float) -> None:
     sae = one_look.with_gate(one_look.gate, designed_looks(one_look, x, 2, ACTIVE, (5, 4)).looks)
-    candidate = Candidate("rsae", sae, Settings(teacher="t", looks=2, batch_tokens=500), x, ACTIVE)
+    candidate = Candidate("rsae", sae, Settings(teacher="t", looks=2, hold_l0=False), x, ACTIVE)
 
     def listed() -> float:
         assert sae.looks is not None
         with torch.no_grad():
-            return float((sae.first_look(x) / sae.gate.scales() > sae.looks.floor).sum(1).float().mean())
+            return float((sae.first_look(x) > sae.looks.level).sum(1).float().mean())
 
     with torch.no_grad():
         sae.W_enc *= drift
+        begun = one_look.gate.threshold.clone()  # type: ignore[union-attr]
     assert abs(listed() / (CANDIDATES * ACTIVE) - 1) > 0.1
-    for number in range(1, 13):
+    for number in range(1, 11):
         candidate.step(x[500 * (number % 8) :][:500], 1.0, number)
     assert listed() == pytest.approx(CANDIDATES * ACTIVE, rel=0.1)
+    assert sae.looks is not None
+    assert isinstance(sae.gate, HardGate)
+    moved = sae.gate.threshold.detach()
+    assert torch.allclose(sae.looks.unit * EDGE, moved, rtol=1e-5)
+    assert not torch.allclose(moved, begun, rtol=1e-2)
 
 
 def test_untrained_looks_explain_more_at_the_same_l0_and_the_smooth_estimate_more_than_a_cut(

@@ -18,29 +18,26 @@ from torch import Tensor
 from rational_sae.check.verify import reconstruction
 from rational_sae.gates.rational import LINE, RationalGate
 from rational_sae.rational import cached_fit, target
-from rational_sae.sae.candidates import candidate_floor
+from rational_sae.sae.candidates import EDGE, candidate_floor, units
 from rational_sae.sae.looks import Look, Looks
 from rational_sae.sae.match_l0 import CHUNK, shifted, solve_shift
 from rational_sae.sae.model import SAE
 
 PLACES, GAPS = (0.8, 1.0), (0.5, 0.8)
-"""Of the rise of the first estimate: its middle, in units of the gate's typical threshold, and its half-width, in units
-of that middle (heuristic: training moves both)."""
+"""Of the rise of the first estimate: its middle, in units of the threshold, and its half-width, in units of that middle
+(heuristic: training moves both)."""
 
 STEPS = (0.2, 0.35, 0.5, 0.7)
 """Values of α that are tried."""
 
 CUTS = (0.7, 0.85, 1.0, 1.15)
-"""Of `identity`'s hard cut, in units of the gate's typical threshold."""
+"""Of `identity`'s hard cut, in units of the threshold."""
 
 TRIED_ON = 4 * CHUNK
 """Calibration tokens on which they are compared, at most."""
 
-LOWEST = 0.05
-"""In t: the typical threshold that designs assume where thresholds lie near 0, as a ReLU's do."""
-
-Designs = Callable[[float, float], Iterator[Look]]
-"""Looks to try, of the typical threshold and the candidates' floor, both in t."""
+Designs = Callable[[], Iterator[Look]]
+"""Looks to try."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ def designed_looks(sae: SAE, x: Tensor, count: int, target_l0: float, degrees: t
     """The best rational looks before the last of `count`.
 
     sae: with the last look's gate and no looks; x: [n, d_in] calibration activations in the SAE's units."""
-    return best_of(sae, x[:TRIED_ON], count, target_l0, lambda edge, floor: _rational(edge, floor, degrees))
+    return best_of(sae, x[:TRIED_ON], count, target_l0, lambda: _rational(degrees))
 
 
 def hard_looks(sae: SAE, x: Tensor, count: int, target_l0: float) -> Found:
@@ -67,16 +64,16 @@ def hard_looks(sae: SAE, x: Tensor, count: int, target_l0: float) -> Found:
     return found
 
 
-def _rational(edge: float, floor: float, degrees: tuple[int, int]) -> Iterator[Look]:
+def _rational(degrees: tuple[int, int]) -> Iterator[Look]:
     for place, gap in itertools.product(PLACES, GAPS):
-        middle = place * edge
+        middle = place * EDGE
         fit = cached_fit(target("jumprelu", threshold=middle, gap=gap * middle), degrees).partial_fractions
         assert fit is not None
-        yield Look(fit, 0.0, cut=floor)
+        yield Look(fit, 0.0, cut=0.0)
 
 
-def _lines(edge: float, floor: float) -> Iterator[Look]:
-    yield from (Look(LINE, 0.0, cut=max(floor, cut * edge)) for cut in CUTS)
+def _lines() -> Iterator[Look]:
+    yield from (Look(LINE, 0.0, cut=cut * EDGE) for cut in CUTS)
 
 
 @torch.no_grad()
@@ -84,17 +81,17 @@ def best_of(sae: SAE, x: Tensor, count: int, target_l0: float, designs: Designs)
     """One look after the other, each the best after those before it."""
     gate = sae.gate
     assert isinstance(gate, RationalGate)
-    floor = candidate_floor(sae, x, target_l0)
-    edge = max(LOWEST, float((gate.threshold / gate.scale).median()))
+    unit = units(sae)
+    floor = candidate_floor(sae, unit, x, target_l0)
     best: Found | None = None
     for _ in range(count - 1):
         before = [] if best is None else list(best.looks)
         tried = []
-        for design in designs(edge, floor):
+        for design in designs():
             for alpha in STEPS:
                 look = copy.deepcopy(design)
                 look.alpha.fill_(alpha)
-                looks = Looks([*copy.deepcopy(before), look], floor).to(x.device)
+                looks = Looks([*copy.deepcopy(before), look], floor, unit).to(x.device)
                 tried.append(Found(looks, untrained_fvu(sae.with_gate(copy.deepcopy(gate), looks), x, target_l0)))
         best = min(tried, key=lambda found: found.fvu)
     assert best is not None

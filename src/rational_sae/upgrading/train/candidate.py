@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rational_sae.gates.hard import SUPPORT_POINTS
-from rational_sae.sae.candidates import candidate_floor
+from rational_sae.sae.candidates import follow_
 from rational_sae.sae.match_l0 import CHUNK, can_match, can_shift, shifted, solve_shift
 from rational_sae.sae.model import SAE
 from rational_sae.sae.refit_decoder import refit_decoder_
@@ -27,8 +27,8 @@ from rational_sae.upgrading.train.objective import Objective
 from rational_sae.upgrading.train.optimiser import Optimiser, under
 from rational_sae.upgrading.train.silence import Silence, firing
 
-FLOOR_EVERY, FLOOR_TOKENS = 10, 256
-"""Steps after which, and tokens on which, the candidates of further looks are counted again: 3 % of their step."""
+COUNT_EVERY, COUNT_TOKENS = 10, 256
+"""Steps after which, and tokens on which, candidates of further looks are counted: 3 % of the encoder's products."""
 
 
 class Candidate:
@@ -78,8 +78,8 @@ class Candidate:
         del found  # dense codes are [n, d_sae]: only the graph holds them, until the decoder's gradient is there
         if not self._descend(loss, fraction):
             return self.curve.skip(number, "gradients")
-        if self.sae.looks is not None and number % FLOOR_EVERY == 0:
-            self.sae.looks.floor.fill_(candidate_floor(self.sae, x[:FLOOR_TOKENS], self.target_l0))
+        if self.sae.looks is not None:
+            follow_(self.sae, x[:COUNT_TOKENS] if number % COUNT_EVERY == 0 else None, self.target_l0)
         self.sae.project_()
         if self.controller.update(l0) and can_shift(self.sae) and self.settings.hold_l0:
             self._meet_l0(x)
