@@ -20,6 +20,9 @@ CANDIDATES = 3.0
 EDGE = 0.25
 """t of a latent's threshold: a look's shape is designed on codes of up to four times their threshold (heuristic)."""
 
+HIGHEST_FLOOR = 0.8
+"""Of a threshold. Thresholds are kept above the floor, and the floor follows them: at 1 both would run away."""
+
 LOWEST = 0.05
 """Of the gate's scale: what a threshold counts as at least, for a ReLU's lie near 0 (heuristic)."""
 
@@ -41,11 +44,12 @@ def units(sae: SAE) -> Tensor:
 
 @torch.no_grad()
 def candidate_floor(sae: SAE, unit: Tensor, x: Tensor, target_l0: float) -> float:
-    """The t above which an SAE's first look has CANDIDATES × L0 entries a token, on average over x: [n, d_in]."""
+    """The t above which an SAE's first look has CANDIDATES × L0 entries a token, on average over x: [n, d_in]; lower
+    if entries near their thresholds would be none."""
     wanted = round(CANDIDATES * target_l0 * len(x))
     kept = torch.empty(0, device=x.device)
     for part in x.split(CHUNK):
         t = (sae.first_look(part) / unit).flatten()
         kept = torch.cat([kept, t.topk(min(wanted, t.numel())).values])
         kept = kept.topk(min(wanted, kept.numel())).values
-    return float(kept.min())
+    return min(float(kept.min()), HIGHEST_FLOOR * EDGE)

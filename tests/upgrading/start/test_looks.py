@@ -15,6 +15,7 @@ from rational_sae.gates.registry import TRAINED
 from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.publish.distil import fit_lines
 from rational_sae.sae.candidates import CANDIDATES, EDGE, candidate_floor, units
+from rational_sae.sae.match_l0 import solve_shift
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.job import run
 from rational_sae.upgrading.run.write import write
@@ -44,6 +45,7 @@ def one_look(x: Tensor) -> SAE:
     teacher = SAE(
         directions().T, torch.zeros(D_SAE), directions(), torch.zeros(D_IN), ThresholdGate(torch.full((D_SAE,), 0.8))
     )
+    teacher.gate.shift_(solve_shift(teacher, x, ACTIVE))
     start = rational_start(teacher, x, (5, 4), TRAINED["hard"])
     return teacher.with_gate(start.init)
 

@@ -78,9 +78,9 @@ class Candidate:
         del found  # dense codes are [n, d_sae]: only the graph holds them, until the decoder's gradient is there
         if not self._descend(loss, fraction):
             return self.curve.skip(number, "gradients")
+        self.sae.project_()
         if self.sae.looks is not None:
             follow_(self.sae, x[:COUNT_TOKENS] if number % COUNT_EVERY == 0 else None, self.target_l0)
-        self.sae.project_()
         if self.controller.update(l0) and can_shift(self.sae) and self.settings.hold_l0:
             self._meet_l0(x)
         if fired is not None:
