@@ -66,7 +66,7 @@ def test_a_release_of_saelens(cache: Path) -> None:
     )
     refused("saelens:gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_7", "nearest: layer_20/width_16k/average_l0")
     refused("saelens:gemma-scope-2b-pt-rex/x", "no release", "gemma-scope-2b-pt-res")
-    refused("saelens:llama_scope_lxr_8x/l0r_8x", "'llama_scope'")
+    refused("saelens:temporal-sae-gemma-2-2b/blocks.12.hook_resid_post", "'temporal'")
     refused("saelens:gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6", "embeddings")
 
 

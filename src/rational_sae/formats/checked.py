@@ -118,6 +118,14 @@ class Weights(TypedDict):
     """[d_in]"""
 
 
+def fold_decoder_norm(weights: Weights) -> None:
+    """Move the decoder's row norms into the encoder: codes are then selected by what they add to x̂."""
+    norm = weights["W_dec"].norm(dim=-1)
+    weights["W_enc"] = weights["W_enc"] * norm
+    weights["b_enc"] = weights["b_enc"] * norm
+    weights["W_dec"] = weights["W_dec"] / norm.where(norm > 0, 1.0)[:, None]
+
+
 class Tensors:
     """Tensors of one file. Each is checked when it is asked for; at the end, all must have been.
 

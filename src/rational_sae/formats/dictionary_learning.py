@@ -65,6 +65,11 @@ def read(contents: Contents) -> SAE:
     """The SAE of a file of weights and, where it is there, the config.json beside it."""
     config = config_beside(contents.path, CONFIG)
     trainer = config.inner("trainer") if config else Config(contents.path, {})
+    if contents.container == "safetensors" and not trainer.numbers:
+        raise SourceError(
+            f"{contents.path}: encoder and decoder in safetensors, whose gate only a config can name",
+            f"put its trainer's {CONFIG} beside it, or OpenMOSS' hyperparams.json",
+        )
     tensors = Tensors(contents)
     kind = _class(tensors, trainer)
     weights = tensors.weights(WEIGHTS[kind])

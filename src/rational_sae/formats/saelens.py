@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rational_sae.errors import FitError, SourceError
-from rational_sae.formats.checked import Config, Tensors, Weights, config_beside, read_config
+from rational_sae.formats.checked import Config, Tensors, Weights, config_beside, fold_decoder_norm, read_config
 from rational_sae.formats.containers import Contents, open_tensors
 from rational_sae.formats.residue import SUFFIX
 from rational_sae.formats.statements import other_weights, warnings_of
@@ -252,19 +252,11 @@ def _gate(config: Config, tensors: Tensors, weights: Weights) -> Gate:
             raise SourceError(f"{config.path}: architecture standard, but activation {str(named)[:80]!r}", _READS)
         return ReLUGate()
     if config.flag("rescale_acts_by_decoder_norm", False):
-        _fold_decoder_norm(weights)
+        fold_decoder_norm(weights)  # SAELens multiplies pre-activations by them
     if architecture in ("batchtopk", "matryoshka_batchtopk"):
         threshold = tensors.get("topk_threshold").clamp_min(0.0)
         return ThresholdGate(threshold.expand(d_sae))
     return TopKGate(config.k(d_sae))
-
-
-def _fold_decoder_norm(weights: Weights) -> None:
-    """Move the decoder's row norms into the encoder, where SAELens multiplies pre-activations by them."""
-    norm = weights["W_dec"].norm(dim=-1)
-    weights["W_enc"] = weights["W_enc"] * norm
-    weights["b_enc"] = weights["b_enc"] * norm
-    weights["W_dec"] = weights["W_dec"] / norm.where(norm > 0, 1.0)[:, None]
 
 
 def _rational(config: Config, tensors: Tensors, d_sae: int) -> RationalGate:
