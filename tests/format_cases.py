@@ -442,12 +442,6 @@ def _lens(name: str) -> Callable[[Path], Path]:
     return build
 
 
-def _lens_hook_z(folder: Path) -> Path:
-    lens = peers.sae_lens()
-    lens.StandardSAE(lens.StandardSAEConfig(d_in=12, d_sae=37, reshape_activations="hook_z")).save_model(folder)
-    return folder
-
-
 def _gated(folder: Path) -> Path:
     theirs = filled(peers.dictionary_learning("dictionary").GatedAutoEncoder(13, 37))
     folder.mkdir(parents=True, exist_ok=True)
@@ -486,7 +480,6 @@ def _openai(**changes: Any) -> Callable[[Path], Path]:
 
 REFUSALS = (
     *(Refusal("SAELens", name, _lens(name), name) for name in ("gated", "transcoder", "skip_transcoder", "abstopk")),
-    Refusal("SAELens", "hook_z (reshaped heads)", _lens_hook_z, "hook_z"),
     Refusal("Gemma Scope", "transcoder with a skip connection", _affine, "skip connection"),
     Refusal("dictionary_learning", "GatedAutoEncoder", _gated, "GatedAutoEncoder"),
     Refusal("sparsify", "transcoder", _sparse(transcode=True), "transcode"),

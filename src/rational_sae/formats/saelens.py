@@ -58,6 +58,9 @@ IDENTITIES = {
 """Normalisations that SAELens leaves out at inference, because it folds them into the weights of a finished SAE, which
 then no longer states them. What weights read that still do."""
 
+RESHAPES = ("none", "hook_z")
+"""hook_z: SAELens is given heads apart and lays them side by side, as x is here in any case."""
+
 METADATA = ("model_name", "hook_name", "context_size", "prepend_bos")
 
 FLAT = (
@@ -196,12 +199,8 @@ def _family(config: Config) -> str:
         raise SourceError(
             f"{config.path}: architecture {architecture[:80]!r} is not supported{REFUSED.get(architecture, '')}", _READS
         )
-    reshape = config.numbers.get("reshape_activations", "none")
-    if reshape != "none":
-        raise SourceError(
-            f"{config.path}: reshape_activations {str(reshape)[:80]!r} is not supported",
-            "use an SAE of activations that are one vector a token",
-        )
+    if config.numbers.get("reshape_activations", "none") not in RESHAPES:
+        raise config.wrong("reshape_activations", " or ".join(RESHAPES))
     return FAMILIES[architecture]
 
 

@@ -56,7 +56,7 @@ SAELENS = (
         " left out, as SAELens does at inference, with a warning unless SAELens' table has the factor",
         "normalize_activations",
     )
-    | _all("refused", "hook_z: several vectors a token", "reshape_activations")
+    | _all("harmless", "heads apart or side by side; x is one vector a token", "reshape_activations")
     | _all("honoured", "the factor is folded into W_dec", "finetuning_scaling_factor uses_scaling_factor")
     | _all("honoured", "defaults of --model and --hook", "model_name hook_name hook_point hook_point_layer")
     | _all("refused", "an SAE of one attention head", "hook_head_index hook_point_head_index hook_head_indices")
