@@ -83,7 +83,8 @@ def test_kissanes_are_of_all_heads(cache: Path) -> None:
     found = load(name).metadata
     assert (found.model_name, found.hook_name) == ("gpt2-small", "blocks.8.attn.hook_z")
     assert (found.prepend_bos, found.context_size) == (True, 128)
-    assert any("value biases" in one for one in found.warnings)
+    assert found.extra["model_from_pretrained_kwargs"] == {"fold_value_biases": True}
+    assert found.warnings == []
     config.write_text(json.dumps(json.loads(config.read_text()) | {"head": 3}))
     with pytest.raises(SourceError, match="one attention head"):
         load(name)

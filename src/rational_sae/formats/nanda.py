@@ -10,15 +10,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rational_sae.data.hook_names import parse
 from rational_sae.errors import SourceError
 from rational_sae.formats.checked import Config, Tensors, read_config
 from rational_sae.formats.containers import Contents
 from rational_sae.formats.statements import warnings_of
 from rational_sae.gates.relu import ReLUGate
+from rational_sae.sae.cfg import KWARGS
 from rational_sae.sae.model import SAE, Metadata
 
 FORMAT = "1L-Sparse-Autoencoder"
+
+FOLDING = "fold_value_biases"
+"""TransformerLens' word for it, as SAELens keeps it."""
 
 WEIGHTS = {name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
 
@@ -50,15 +53,10 @@ def read(contents: Contents) -> SAE:
         hook_name=config.word("act_name"),
         context_size=config.count("seq_len") if "seq_len" in config.numbers else None,
         prepend_bos=True,  # TransformerLens' default, which its buffer takes
-        extra={"config": config.numbers},
+        # HookedTransformer.from_pretrained folds biases of values into those behind the heads, unless told otherwise.
+        extra={"config": config.numbers, KWARGS: {FOLDING: True}},
     )
     metadata.warnings = warnings_of(config.path, FORMAT, config.numbers)
-    place = parse(metadata.hook_name or "")
-    if place is not None and place.kind == "hook_z":
-        metadata.warnings.append(
-            f"{config.path}: trained on TransformerLens' processed weights, where value biases are folded away; here x"
-            " includes them"
-        )
     return SAE(**weights, gate=ReLUGate(), apply_b_dec_to_input=True, metadata=metadata)
 
 

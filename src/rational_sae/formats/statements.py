@@ -139,7 +139,8 @@ FROM_PRETRAINED = (
         "refused", "other weights than the model's newest, unless --model is given", "checkpoint_value checkpoint_label"
     )
     | _all("warned", "the model is read as its files have it", "quantization_config load_in_8bit load_in_4bit")
-    | _all("harmless", "the residual stream stays as it is", "fold_ln center_unembed fold_value_biases first_n_layers")
+    | _all("harmless", "the residual stream stays as it is", "fold_ln center_unembed first_n_layers")
+    | _all("honoured", "at hook_z, what biases of values add to the heads goes into b_dec", "fold_value_biases")
     | _all("harmless", "the residual stream stays as it is", "refactor_factored_attn_matrices default_padding_side")
     | _all("harmless", "--bos, or prepend_bos, says it", "default_prepend_bos")
     | _all("harmless", "--context says it", "n_ctx")
