@@ -62,7 +62,6 @@ TOLERANCE = 1e-5
 OTHERS: tuple[tuple[str, str, Callable[[Published], bool]], ...] = (
     ("transcoder", "transcoder", lambda one: "transcoder" in one.loader or "transcoder" in one.path),
     ("temporal SAE", "temporal", lambda one: one.loader == "temporal"),
-    ("gated SAE", "Gated", lambda one: "_gated_" in one.release),
     ("SAE of embeddings", "embedding", lambda one: one.path.startswith("embedding/")),
 )
 """What is no SAE that is read here, the word that its refusal has to have, and how a row tells."""
@@ -245,9 +244,9 @@ def other_input(one: Published, sae: SAE, theirs: Any) -> str | None:
     if bool(stated.get("center_writing_weights")) != sae.centred:
         return "centring is not as stated"
     ours = hub_id(sae.metadata.model_name or "")
-    said = OTHER_MODELS.get(one.release, theirs.cfg.metadata.model_name)
+    said = str(OTHER_MODELS.get(one.release, theirs.cfg.metadata.model_name))
     with contextlib.suppress(ValueError):  # of models that TransformerLens does not know, the id is the name
-        said = get_official_model_name(said)
+        said = str(get_official_model_name(said))
     # Its loader of dictionary_learning takes the owner's name off.
     same = ours == said or ("/" not in said and ours.partition("/")[2] == said)
     return None if same and ("/" in ours or ours == "gpt2") else f"the model is {ours}, SAELens' loader says {said}"

@@ -239,7 +239,7 @@ def dictionary_learning_1(root: Path, one: Published) -> None:
     trainer |= {"submodule_name": f"resid_post_layer_{one.layer}", "wandb_name": "w", "device": "cuda:0"}
     linear = {"encoder.weight": P["W_enc"].T, "decoder.weight": P["W_dec"].T}
     if kind == "GatedAutoEncoder":
-        gates = dict.fromkeys(("r_mag", "gate_bias", "mag_bias"), P["b_enc"])
+        gates = {"r_mag": P["b_enc"], "gate_bias": -P["b_enc"], "mag_bias": P["threshold"]}
         stored = linear | gates | {"decoder_bias": P["b_dec"]}
     elif kind == "AutoEncoder":
         stored = linear | {"encoder.bias": P["b_enc"], "bias": P["b_dec"]}

@@ -110,6 +110,8 @@ def saelens(kind: str) -> Make:
             theirs = lens.StandardSAE(lens.StandardSAEConfig(**config))
         elif kind == "jumprelu":
             theirs = lens.JumpReLUSAE(lens.JumpReLUSAEConfig(**config))
+        elif kind == "gated":
+            theirs = lens.GatedSAE(lens.GatedSAEConfig(**config))
         else:
             rescale = kind == "topk, rescaled by the decoder's norm"
             options = config | {"k": shape.k, "rescale_acts_by_decoder_norm": rescale}
@@ -186,6 +188,7 @@ CLASSES = {
     "AutoEncoder": "dictionary",
     "AutoEncoderNew": "dictionary",
     "JumpReluAutoEncoder": "dictionary",
+    "GatedAutoEncoder": "dictionary",
     "AutoEncoderTopK": "trainers.top_k",
     "BatchTopKSAE": "trainers.batch_top_k",
     "MatryoshkaBatchTopKSAE": "trainers.matryoshka_batch_top_k",
@@ -406,7 +409,7 @@ CENTRED = ({}, {"centred": False})
 CASES = (
     *(
         Case(*LENS, kind, "sae-lens", saelens(kind), NORMALISED, least=2)
-        for kind in ("standard", "jumprelu", "topk", "topk, rescaled by the decoder's norm")
+        for kind in ("standard", "jumprelu", "gated", "topk", "topk, rescaled by the decoder's norm")
     ),
     *(
         Case(*LENS, kind, "sae-lens", saelens_batchtopk(kind), CENTRED)
@@ -442,13 +445,6 @@ def _lens(name: str) -> Callable[[Path], Path]:
     return build
 
 
-def _gated(folder: Path) -> Path:
-    theirs = filled(peers.dictionary_learning("dictionary").GatedAutoEncoder(13, 37))
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(theirs.state_dict(), folder / "ae.pt")
-    return folder
-
-
 def _sparse(**options: Any) -> Callable[[Path], Path]:
     def build(folder: Path) -> Path:
         module = peers.sparsify()
@@ -479,9 +475,8 @@ def _openai(**changes: Any) -> Callable[[Path], Path]:
 
 
 REFUSALS = (
-    *(Refusal("SAELens", name, _lens(name), name) for name in ("gated", "transcoder", "skip_transcoder", "abstopk")),
+    *(Refusal("SAELens", name, _lens(name), name) for name in ("transcoder", "skip_transcoder", "abstopk")),
     Refusal("Gemma Scope", "transcoder with a skip connection", _affine, "skip connection"),
-    Refusal("dictionary_learning", "GatedAutoEncoder", _gated, "GatedAutoEncoder"),
     Refusal("sparsify", "transcoder", _sparse(transcode=True), "transcode"),
     Refusal("sparsify", "skip connection", _sparse(skip_connection=True), "skip_connection"),
     Refusal("sparsify", "groupmax", _sparse(activation="groupmax"), "groupmax"),

@@ -37,18 +37,18 @@ def test_a_sample_has_every_release_and_its_share() -> None:
 
 
 def test_the_page_counts_what_was_found() -> None:
-    rows = published("gpt2-small-res-jb$|sweep_gated")
+    rows = published("gpt2-small-res-jb$|temporal-sae")
     found = list(judge_all(rows))
     assert told(found) == []
     by_reading = defaultdict(Counter)
     for one in found:
         by_reading[one.what][one.outcome] += 1
-    assert by_reading["gated SAE"] == {"refused": 40}
+    assert by_reading["temporal SAE"] == {"refused": 3}
     assert by_reading["resid_pre"] == {"upgradable": 12}
     written = page(found)
-    assert "Of the 53 SAEs" in written
+    assert "Of the 16 SAEs" in written
     assert "**13** can be upgraded" in written
-    assert "| `dictionary_learning_1` | gated SAE | 40 | 0 |" in written
+    assert "| `temporal` | temporal SAE | 3 | 0 |" in written
 
 
 @pytest.mark.slow

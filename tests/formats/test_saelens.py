@@ -246,7 +246,7 @@ def test_refuses_bad_tensors(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"architecture": "gated"}, ["'gated'"]),
+        ({"architecture": "gated"}, ["b_mag", "missing"]),
         ({"architecture": "transcoder"}, ["'transcoder'"]),
         ({"architecture": "temporal"}, ["'temporal'"]),
         ({"architecture": None}, ["architecture"]),
