@@ -50,6 +50,9 @@ def test_offline_reads_the_cache(cache: Path) -> None:
     assert (found.metadata.model_name, found.metadata.hook_name) == ("EleutherAI/pythia-160m", "layers.3")
     assert (found.metadata.source, found.metadata.context_size) == ("hub:someone/saes/layers.3", 2048)
     refused("hub:someone/saes", "name one: layers.3")
+    run["hookpoints"] = ["layers.*"]  # a pattern, as it was given
+    (folder / "config.json").write_text(json.dumps(run))
+    assert load("hub:someone/saes/layers.3").metadata.hook_name == "layers.3"
     refused("hub:someone/saes/layers.9", "layers.9", "not in the local cache")
     refused("hub:someone/else", "HF_HUB_OFFLINE", "not in the local cache")
 

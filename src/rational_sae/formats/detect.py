@@ -25,6 +25,10 @@ from rational_sae.sae.model import SAE
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth")
 """Files of these names are meant to hold tensors: if one is damaged, that is the error."""
 
+NO_WEIGHTS = ("sparsity.safetensors", "optimizer.pt", "examples.safetensors")
+"""Companions of weights that are neither fetched nor opened; the last is Gemma Scope 2's record, of gigabytes, of what
+latents fire on."""
+
 MOST_FILES = 1000
 """So many entries of a folder are looked at."""
 
@@ -127,7 +131,8 @@ def _files(folder: Path) -> list[Path]:
         entries = sorted(itertools.islice(folder.iterdir(), MOST_FILES))
     except OSError as error:
         raise SourceError(f"{folder}: cannot be read ({error.strerror})", "check the folder") from error
-    return [path for path in entries if path.is_file() and (path.suffix in SUFFIXES or looks_like_tensors(path))]
+    files = [path for path in entries if path.is_file() and path.name not in NO_WEIGHTS]
+    return [path for path in files if path.suffix in SUFFIXES or looks_like_tensors(path)]
 
 
 def _empty(folder: Path) -> SourceError:

@@ -9,13 +9,10 @@ from pathlib import Path, PurePosixPath
 
 from rational_sae.errors import SourceError
 from rational_sae.formats.containers import one_line
-from rational_sae.formats.detect import SUFFIXES, read_path
+from rational_sae.formats.detect import NO_WEIGHTS, SUFFIXES, read_path
 from rational_sae.formats.openmoss import CHECKPOINTS, CONFIGS, MODEL_CONFIG
-from rational_sae.formats.repositories import name_by_repository
+from rational_sae.formats.repositories import name_by_repository, refuse_by_repository
 from rational_sae.sae.model import SAE
-
-NO_WEIGHTS = ("sparsity.safetensors", "optimizer.pt", "examples.safetensors")
-"""Companions of weights that are not fetched; the last is Gemma Scope 2's record of what latents fire on."""
 
 
 def load_hub(name: str) -> SAE:
@@ -28,6 +25,7 @@ def load_hub(name: str) -> SAE:
 
 def load_from_repository(repository: str, path: str) -> SAE:
     """The SAE at a path of a repository; an empty path is its top folder."""
+    refuse_by_repository(repository, path)
     sae = read_path(str(fetch(repository, path)))
     sae.metadata.extra.setdefault("repository", repository)
     name_by_repository(sae.metadata, repository, path)

@@ -49,8 +49,6 @@ def load_release(name: str) -> SAE:
     conversion = entry.get("conversion_func")
     if conversion not in FORMATS:
         raise SourceError(f"{name}: releases of the kind {conversion!r} are not read", "choose another release")
-    if identifier.startswith("embedding/"):
-        raise SourceError(f"{name}: an SAE of embeddings, in units of its own", "choose one of the residual stream")
     row = _nearest({str(row["id"]): row for row in entry["saes"]}, identifier, "SAE")
     sae = load_from_repository(entry["repo_id"], str(row["path"]))
     if sae.metadata.format != FORMATS[conversion]:

@@ -33,9 +33,17 @@ SINGLE = re.compile(r"((Llama|DeepSeek)-[\w.-]+)-SAE-l(\d+)")
 OWNERS = {"Llama": "meta-llama", "DeepSeek": "deepseek-ai"}
 
 
+def refuse_by_repository(repository: str, path: str) -> None:
+    """Raise SourceError for what Gemma Scope's files do not tell from SAEs, before they are fetched."""
+    named = GEMMA_SCOPE.search(repository)
+    if named and named[3] == "transcoders":
+        raise SourceError(f"hub:{repository}: transcoders predict other activations than they read", "use an SAE")
+    if named and path.startswith("embedding/"):
+        raise SourceError(f"hub:{repository}: an SAE of embeddings, in units of its own", "choose one of another place")
+
+
 def name_by_repository(metadata: Metadata, repository: str, path: str) -> None:
-    """Fill in the model and the hook that an SAE's files do not name. Raises SourceError for Gemma Scope's transcoders,
-    which their files do not tell from SAEs."""
+    """Fill in the model and the hook that an SAE's files do not name."""
     model, hook = _gemma_scope(repository, path) if "gemma-scope-" in repository else (None, None)
     for pattern, name in MODELS:
         if pattern.search(repository):
@@ -49,8 +57,6 @@ def name_by_repository(metadata: Metadata, repository: str, path: str) -> None:
 def _gemma_scope(repository: str, path: str) -> tuple[str | None, str | None]:
     """The model and the hook of a path in one of Gemma Scope's repositories."""
     named, folder, model = GEMMA_SCOPE.search(repository), FOLDER.search(path), None
-    if named and named[3] == "transcoders":
-        raise SourceError(f"hub:{repository}: transcoders predict other activations than they read", "use an SAE")
     if named:
         model = f"gemma-2-{named[1]}{'-it' if named[2] == 'it' else ''}"
     elif "gemma-scope-2-" in repository:
