@@ -275,9 +275,8 @@ def host(model: str) -> Host:
 
 def where(hook: Hook) -> tuple[str, int]:
     """The kind of place and the block of a hook; between two blocks, both names of it are right, so the SAE's own."""
-    spot = getattr(hook, "spot", None)
-    if spot is not None:
-        return spot.kind, hook.boundary
+    if hook.spot is not None:
+        return hook.spot.kind, hook.boundary
     pre = bool(re.search(r"hook_resid_pre|hook_in\b|\.input", hook.name))
     return ("resid_pre", hook.boundary) if pre else ("resid_post", hook.boundary - 1)
 

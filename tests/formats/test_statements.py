@@ -444,8 +444,11 @@ def test_a_release_for_the_chat_model_is_of_the_chat_model(cache: Path) -> None:
 def test_transcoders_of_gemma_scope_are_told_by_their_repository(cache: Path) -> None:
     path = "layer_5/width_16k/average_l0_76"
     gemma_scope("npz")(cached(cache, "google/gemma-scope-2b-pt-transcoders") / path, Shape())
-    with pytest.raises(SourceError, match="transcoders predict"):
-        load(f"hub:google/gemma-scope-2b-pt-transcoders/{path}")
+    inside = "transcoder_all/layer_3_width_16k_l0_big"  # without a config, only the folder tells
+    gemma_scope("safetensors")(cached(cache, "google/gemma-scope-2-1b-pt") / inside, Shape())
+    for name in (f"hub:google/gemma-scope-2b-pt-transcoders/{path}", f"hub:google/gemma-scope-2-1b-pt/{inside}"):
+        with pytest.raises(SourceError, match="a transcoder predicts"):
+            load(name)
 
 
 def test_gemma_scope_2_without_a_config_is_named_by_its_folder(cache: Path) -> None:

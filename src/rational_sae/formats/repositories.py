@@ -36,8 +36,9 @@ OWNERS = {"Llama": "meta-llama", "DeepSeek": "deepseek-ai"}
 def refuse_by_repository(repository: str, path: str) -> None:
     """Raise SourceError for what Gemma Scope's files do not tell from SAEs, before they are fetched."""
     named = GEMMA_SCOPE.search(repository)
-    if named and named[3] == "transcoders":
-        raise SourceError(f"hub:{repository}: transcoders predict other activations than they read", "use an SAE")
+    inside = "gemma-scope-2-" in repository and path.startswith(("transcoder", "clt", "crosscoder"))
+    if inside or (named and named[3] == "transcoders"):
+        raise SourceError(f"hub:{repository}: a transcoder predicts other activations than it reads", "use an SAE")
     if named and path.startswith("embedding/"):
         raise SourceError(f"hub:{repository}: an SAE of embeddings, in units of its own", "choose one of another place")
 
