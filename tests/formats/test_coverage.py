@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 import pytest
-from coverage import PAGE, README, Found, counts, judge_all, page, published, sample, with_line
+from coverage import PAGE, README, Found, counts, judge_all, page, published, sae_lens, sample, with_line
 
 ENOUGH = 10_000
 """Upgradable as they are, of 13 857 in SAELens 6.54.12."""
@@ -54,6 +54,8 @@ def test_the_page_counts_what_was_found() -> None:
 @pytest.mark.slow
 def test_the_whole_table_is_as_the_documentation_says() -> None:
     """Four minutes."""
+    if sae_lens.__version__ not in PAGE.read_text(encoding="utf-8"):
+        pytest.skip("the page is of another SAELens: make docs-coverage")
     found = list(judge_all(published()))
     assert told(found) == []
     assert counts(found)["upgradable"] >= ENOUGH
