@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 import torch
-from format_cases import COMMIT, Shape, cached, gemma_scope, openai, sparsify
+from format_cases import COMMIT, Shape, cached, filled, gemma_scope, openai, sparsify
 from huggingface_hub import constants
+from tiny import TINY_WIDTH, save_tiny, save_tiny_text, tiny_model
 
+from rational_sae.data.reading import Reading
 from rational_sae.errors import MissingExtraError, SourceError
 from rational_sae.formats import load, release
 from rational_sae.formats.hub import wanted
@@ -91,6 +93,27 @@ def test_a_release_scales_what_saelens_scales(cache: Path) -> None:
     x = torch.randn(50, 13)
     with torch.no_grad():
         assert (ours(x) - theirs(x)).norm() <= 1e-5 * theirs(x).norm()
+
+
+@torch.no_grad()
+def test_a_release_is_read_on_its_model_with_no_other_option(cache: Path, tmp_path: Path) -> None:
+    """`rsae … saelens:gpt2-small-res-jb/blocks.2.hook_resid_pre --text FILE`: TransformerLens' name of the model is
+    the hub's, and its writing weights were centred."""
+    import peers
+
+    lens = peers.sae_lens()
+    save_tiny("gpt2", cached(cache, "gpt2"))
+    entry = release.table()["gpt2-small-res-jb"]
+    row = next(one for one in entry["saes"] if one["id"] == "blocks.2.hook_resid_pre")
+    theirs = filled(lens.StandardSAE(lens.StandardSAEConfig(d_in=TINY_WIDTH, d_sae=37)))
+    theirs.cfg.metadata.model_name, theirs.cfg.metadata.hook_name = "gpt2-small", row["id"]
+    theirs.save_model(cached(cache, entry["repo_id"]) / row["path"])
+    sae = load(f"saelens:gpt2-small-res-jb/{row['id']}")
+    reader = Reading(text=str(save_tiny_text(tmp_path / "text.jsonl"))).open(sae)
+    ids = torch.arange(4, 24).view(2, 10)
+    x = reader.host.residual(ids, reader.hook)
+    assert torch.equal(x, tiny_model("gpt2")(input_ids=ids, output_hidden_states=True).hidden_states[2])
+    assert torch.allclose(sae.encode(x), theirs.encode(x - x.mean(-1, keepdim=True)), atol=1e-4)
 
 
 def test_without_saelens_its_table_is_a_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
