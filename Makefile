@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup demo lint test test-slow test-floors test-newest bench docs docs-formats docs-theory model-names
+.PHONY: setup demo lint test test-slow test-floors test-newest bench docs docs-formats docs-coverage docs-theory model-names
 
 setup: $(STAMP)
 
@@ -55,6 +55,10 @@ docs: setup $(foreach family,relu jumprelu topk,runs/demo-$(family)/report.json)
 # The README's table of formats, from the cases of the parity tests, half a minute.
 docs-formats: setup
 	$(BIN)/python docs/formats.py
+
+# docs/coverage.md and the README's line: which SAEs of SAELens' table can be upgraded, about four minutes.
+docs-coverage: setup
+	$(BIN)/python benchmarks/coverage.py --write
 
 # TransformerLens' names of models, from the version that is installed.
 model-names: setup

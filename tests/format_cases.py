@@ -1,8 +1,8 @@
 """Every format and kind of SAE that is read or refused, each built and saved by its owner's own code.
 
 The parity tests run these cases, and `docs/formats.py` renders the README's table from them.
-For formats with no library to install (Gemma Scope, OpenAI) the owner is an independent transcription of the published
-formula. x: [n, d_in], z: [n, d_sae].
+For formats with no library to install (Gemma Scope, OpenAI, OpenMOSS and those after it) the owner is an independent
+transcription of the published formula. x: [n, d_in], z: [n, d_sae].
 """
 
 from __future__ import annotations
@@ -110,6 +110,8 @@ def saelens(kind: str) -> Make:
             theirs = lens.StandardSAE(lens.StandardSAEConfig(**config))
         elif kind == "jumprelu":
             theirs = lens.JumpReLUSAE(lens.JumpReLUSAEConfig(**config))
+        elif kind == "gated":
+            theirs = lens.GatedSAE(lens.GatedSAEConfig(**config))
         else:
             rescale = kind == "topk, rescaled by the decoder's norm"
             options = config | {"k": shape.k, "rescale_acts_by_decoder_norm": rescale}
@@ -186,6 +188,7 @@ CLASSES = {
     "AutoEncoder": "dictionary",
     "AutoEncoderNew": "dictionary",
     "JumpReluAutoEncoder": "dictionary",
+    "GatedAutoEncoder": "dictionary",
     "AutoEncoderTopK": "trainers.top_k",
     "BatchTopKSAE": "trainers.batch_top_k",
     "MatryoshkaBatchTopKSAE": "trainers.matryoshka_batch_top_k",
@@ -291,6 +294,109 @@ def openai(activation: str) -> Make:
     return make
 
 
+# OpenMOSS, Qwen Scope, Goodfire, Nanda
+
+
+def drawn(shape: Shape) -> dict[str, Tensor]:
+    """The four tensors and positive thresholds, as rows of tokens are multiplied by them."""
+    numbers = generator()
+    draw = lambda *size: torch.randn(size, generator=numbers).to(shape.dtype)  # noqa: E731
+    W_enc, W_dec = draw(shape.d_in, shape.d_sae), draw(shape.d_sae, shape.d_in)
+    threshold = draw(shape.d_sae).abs() + 0.125
+    return {"W_enc": W_enc, "W_dec": W_dec, "b_enc": draw(shape.d_sae), "b_dec": draw(shape.d_in), "t": threshold}
+
+
+def largest(h: Tensor, k: int) -> Tensor:
+    """The k largest of relu(h), and zeros."""
+    values, places = h.sort(dim=-1, descending=True)
+    return torch.zeros_like(h).scatter(-1, places[:, :k], values[:, :k].clamp_min(0))
+
+
+def openmoss(kind: str) -> Make:
+    """The owner normalises x, and asks its gate with decoder norms; Llama Scope's threshold is in units of x."""
+
+    def make(folder: Path, shape: Shape) -> Owned:
+        p = drawn(shape)
+        scale, norm = 2.5, p["W_dec"].norm(dim=-1)
+        mean_norm = float(shape.d_in) ** 0.5 / scale
+        hook = "blocks.8.hook_resid_post"
+        config: dict[str, Any] = {
+            "hook_point_in": hook,
+            "hook_point_out": hook,
+            "d_model": shape.d_in,
+            "top_k": shape.k,
+        }
+        config |= {"use_decoder_bias": True, "norm_activation": "dataset-wise", "sparsity_include_decoder_norm": True}
+        config |= {"use_glu_encoder": False, "act_fn": "topk" if kind.endswith("topk") else "jumprelu"}
+        linear = {"encoder.weight": p["W_enc"].T, "encoder.bias": p["b_enc"]}
+        linear |= {"decoder.weight": p["W_dec"].T, "decoder.bias": p["b_dec"]}
+        plain = {"W_E": p["W_enc"], "b_E": p["b_enc"], "W_D": p["W_dec"], "b_D": p["b_dec"]}
+        plain[f"dataset_average_activation_norm.{hook}"] = torch.tensor(mean_norm)
+        if kind == "Llama Scope":
+            norms = {"in": mean_norm, "out": mean_norm}
+            config |= {"d_sae": shape.d_sae, "jump_relu_threshold": 0.5, "dataset_average_activation_norm": norms}
+            config |= {"apply_decoder_bias_to_pre_encoder": False}
+            named, stored = "hyperparams.json", linear
+        else:
+            config |= {"sae_type": "sae", "expansion_factor": shape.d_sae / shape.d_in}
+            named, stored = "config.json", plain
+            if config["act_fn"] == "jumprelu":
+                stored = linear | {name: plain[name] for name in plain if name.startswith("dataset")}
+                stored["log_jumprelu_threshold"] = p["t"].log()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / named).write_text(json.dumps(config))
+        save_file({name: tensor.contiguous() for name, tensor in stored.items()}, folder / "sae_weights.safetensors")
+
+        def encode(x: Tensor) -> Tensor:
+            h = (x * scale) @ p["W_enc"] + p["b_enc"]
+            if config["act_fn"] == "topk":
+                return largest(h * norm, shape.k)
+            threshold = 0.5 * scale if kind == "Llama Scope" else p["t"].log().exp()
+            return h * (h * norm > threshold)
+
+        def decode(z: Tensor, _: Tensor) -> Tensor:
+            if config["act_fn"] == "topk":  # here codes are read in units of what they add to the output
+                z = z / norm
+            return (z @ p["W_dec"] + p["b_dec"]) / scale
+
+        return Owned(folder, encode, decode)
+
+    return make
+
+
+def qwen_scope(folder: Path, shape: Shape) -> Owned:
+    p = drawn(shape)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"model_type": "topk_sae", "base_model": "Qwen/Qwen3-1.7B-Base", "hook_point": "resid_post"}
+    config |= {"d_model": shape.d_in, "d_sae": shape.d_sae, "k": shape.k, "num_layers": 28, "dtype": "float32"}
+    (folder / "config.json").write_text(json.dumps(config))
+    stored = {"W_enc": p["W_enc"].T, "W_dec": p["W_dec"].T, "b_enc": p["b_enc"], "b_dec": p["b_dec"]}
+    torch.save({name: tensor.contiguous() for name, tensor in stored.items()}, folder / "layer8.sae.pt")
+    encode = lambda x: largest(x @ p["W_enc"] + p["b_enc"], shape.k)  # noqa: E731
+    return Owned(folder, encode, lambda z, _: z @ p["W_dec"] + p["b_dec"])
+
+
+def goodfire(folder: Path, shape: Shape) -> Owned:
+    encoder, decoder = torch.nn.Linear(shape.d_in, shape.d_sae), torch.nn.Linear(shape.d_sae, shape.d_in)
+    layers = torch.nn.ModuleDict({"encoder_linear": encoder, "decoder_linear": decoder}).to(shape.dtype)
+    filled(layers)
+    layers.to(shape.dtype)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(layers.state_dict(), folder / "Llama-3.1-8B-Instruct-SAE-l19.pth")
+    return Owned(folder, lambda x: encoder(x).relu(), lambda z, _: decoder(z))
+
+
+def nanda(folder: Path, shape: Shape) -> Owned:
+    p = drawn(shape)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"model_name": "gpt2-small", "act_name": "blocks.8.attn.hook_z", "site": "z", "layer": 8, "head": "cat"}
+    config |= {"act_size": shape.d_in, "dict_size": shape.d_sae, "seq_len": 128, "concat_heads": True}
+    (folder / "gpt2_8_z_cfg.json").write_text(json.dumps(config))
+    torch.save({name: p[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec")}, folder / "gpt2_8_z.pt")
+    encode = lambda x: ((x - p["b_dec"]) @ p["W_enc"] + p["b_enc"]).relu()  # noqa: E731
+    return Owned(folder, encode, lambda z, _: z @ p["W_dec"] + p["b_dec"])
+
+
 NORMALISED = tuple(
     {"normalisation": name, "centred": centred}
     for name in ("none", "layer_norm", "constant_norm_rescale", "expected_average_only_in")
@@ -303,7 +409,7 @@ CENTRED = ({}, {"centred": False})
 CASES = (
     *(
         Case(*LENS, kind, "sae-lens", saelens(kind), NORMALISED, least=2)
-        for kind in ("standard", "jumprelu", "topk", "topk, rescaled by the decoder's norm")
+        for kind in ("standard", "jumprelu", "gated", "topk", "topk, rescaled by the decoder's norm")
     ),
     *(
         Case(*LENS, kind, "sae-lens", saelens_batchtopk(kind), CENTRED)
@@ -315,6 +421,14 @@ CASES = (
     Case("sparsify", "cfg.json, sae.safetensors", "topk", "eai-sparsify", sparsify),
     Case("OpenAI", ".pt", "TopK", "a transcription", openai("TopK"), least=2),
     Case("OpenAI", ".pt", "ReLU", "a transcription", openai("ReLU")),
+    Case("OpenMOSS", "hyperparams.json, checkpoints/", "Llama Scope", "a transcription", openmoss("Llama Scope")),
+    *(
+        Case("OpenMOSS", "config.json, sae_weights.safetensors", kind, "a transcription", openmoss(kind))
+        for kind in ("jumprelu", "topk")
+    ),
+    Case("Qwen Scope", "layerN.sae.pt, config.json", "TopK", "a transcription", qwen_scope),
+    Case("Goodfire", ".pt", "ReLU", "a transcription", goodfire),
+    Case("1L-Sparse-Autoencoder", "NAME.pt, NAME_cfg.json", "ReLU", "a transcription", nanda),
 )
 
 
@@ -329,19 +443,6 @@ def _lens(name: str) -> Callable[[Path], Path]:
         return folder
 
     return build
-
-
-def _lens_hook_z(folder: Path) -> Path:
-    lens = peers.sae_lens()
-    lens.StandardSAE(lens.StandardSAEConfig(d_in=12, d_sae=37, reshape_activations="hook_z")).save_model(folder)
-    return folder
-
-
-def _gated(folder: Path) -> Path:
-    theirs = filled(peers.dictionary_learning("dictionary").GatedAutoEncoder(13, 37))
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(theirs.state_dict(), folder / "ae.pt")
-    return folder
 
 
 def _sparse(**options: Any) -> Callable[[Path], Path]:
@@ -374,10 +475,8 @@ def _openai(**changes: Any) -> Callable[[Path], Path]:
 
 
 REFUSALS = (
-    *(Refusal("SAELens", name, _lens(name), name) for name in ("gated", "transcoder", "skip_transcoder", "abstopk")),
-    Refusal("SAELens", "hook_z (reshaped heads)", _lens_hook_z, "hook_z"),
+    *(Refusal("SAELens", name, _lens(name), name) for name in ("transcoder", "skip_transcoder", "abstopk")),
     Refusal("Gemma Scope", "transcoder with a skip connection", _affine, "skip connection"),
-    Refusal("dictionary_learning", "GatedAutoEncoder", _gated, "GatedAutoEncoder"),
     Refusal("sparsify", "transcoder", _sparse(transcode=True), "transcode"),
     Refusal("sparsify", "skip connection", _sparse(skip_connection=True), "skip_connection"),
     Refusal("sparsify", "groupmax", _sparse(activation="groupmax"), "groupmax"),

@@ -189,6 +189,19 @@ def test_a_hooked_model_runs_with_and_without_error_terms(model: Any, tmp_path: 
 
 
 @torch.no_grad()
+def test_heads_apart_are_read_side_by_side(model: Any, tmp_path: Path) -> None:
+    """TransformerLens' hook_z is [batch, context, heads, d_head]."""
+    ours = make()
+    ours.metadata.hook_name = "blocks.1.attn.hook_z"
+    theirs = saved(ours, tmp_path / "sae")
+    wanted = model.run_with_hooks(
+        TOKENS, fwd_hooks=[(ours.metadata.hook_name, lambda z, hook: ours(z.flatten(-2)).view(z.shape))]
+    )
+    assert torch.allclose(model.run_with_saes(TOKENS, saes=[theirs]), wanted, atol=1e-5)
+    assert not torch.allclose(wanted, model(TOKENS), atol=1e-2)
+
+
+@torch.no_grad()
 def test_a_latent_is_ablated_and_steered_in_a_hooked_model(model: Any, tmp_path: Path) -> None:
     ours = make()
     theirs = saved(ours, tmp_path / "sae")

@@ -147,3 +147,11 @@ def test_weights_larger_than_memory_are_refused(tmp_path: Path, monkeypatch: pyt
             assert load(str(tmp_path)).d_sae == 128
         else:
             refused(tmp_path, "of memory")
+
+
+def test_a_gated_sae_beyond_float32_is_refused(tmp_path: Path) -> None:
+    dictionary("GatedAutoEncoder")(tmp_path, SHAPE)
+    assert isinstance(load(str(tmp_path)).gate, ThresholdGate)
+    kept = weights(tmp_path / "ae.pt")
+    torch.save(kept | {"r_mag": torch.full((37,), 100.0)}, tmp_path / "ae.pt")
+    refused(tmp_path, "exp(r_mag)")

@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 import torch
-from format_cases import COMMIT, Shape, cached, gemma_scope, openai, sparsify
+from format_cases import COMMIT, Shape, cached, filled, gemma_scope, openai, sparsify
 from huggingface_hub import constants
+from tiny import TINY_WIDTH, save_tiny, save_tiny_text, tiny_model
 
+from rational_sae.data.reading import Reading
 from rational_sae.errors import MissingExtraError, SourceError
 from rational_sae.formats import load, release
 from rational_sae.formats.hub import wanted
@@ -50,6 +52,9 @@ def test_offline_reads_the_cache(cache: Path) -> None:
     assert (found.metadata.model_name, found.metadata.hook_name) == ("EleutherAI/pythia-160m", "layers.3")
     assert (found.metadata.source, found.metadata.context_size) == ("hub:someone/saes/layers.3", 2048)
     refused("hub:someone/saes", "name one: layers.3")
+    run["hookpoints"] = ["layers.*"]  # a pattern, as it was given
+    (folder / "config.json").write_text(json.dumps(run))
+    assert load("hub:someone/saes/layers.3").metadata.hook_name == "layers.3"
     refused("hub:someone/saes/layers.9", "layers.9", "not in the local cache")
     refused("hub:someone/else", "HF_HUB_OFFLINE", "not in the local cache")
 
@@ -66,7 +71,7 @@ def test_a_release_of_saelens(cache: Path) -> None:
     )
     refused("saelens:gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_7", "nearest: layer_20/width_16k/average_l0")
     refused("saelens:gemma-scope-2b-pt-rex/x", "no release", "gemma-scope-2b-pt-res")
-    refused("saelens:llama_scope_lxr_8x/l0r_8x", "'llama_scope'")
+    refused("saelens:temporal-sae-gemma-2-2b/blocks.12.hook_resid_post", "'temporal'")
     refused("saelens:gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6", "embeddings")
 
 
@@ -88,6 +93,27 @@ def test_a_release_scales_what_saelens_scales(cache: Path) -> None:
     x = torch.randn(50, 13)
     with torch.no_grad():
         assert (ours(x) - theirs(x)).norm() <= 1e-5 * theirs(x).norm()
+
+
+@torch.no_grad()
+def test_a_release_is_read_on_its_model_with_no_other_option(cache: Path, tmp_path: Path) -> None:
+    """`rsae … saelens:gpt2-small-res-jb/blocks.2.hook_resid_pre --text FILE`: TransformerLens' name of the model is
+    the hub's, and its writing weights were centred."""
+    import peers
+
+    lens = peers.sae_lens()
+    save_tiny("gpt2", cached(cache, "gpt2"))
+    entry = release.table()["gpt2-small-res-jb"]
+    row = next(one for one in entry["saes"] if one["id"] == "blocks.2.hook_resid_pre")
+    theirs = filled(lens.StandardSAE(lens.StandardSAEConfig(d_in=TINY_WIDTH, d_sae=37)))
+    theirs.cfg.metadata.model_name, theirs.cfg.metadata.hook_name = "gpt2-small", row["id"]
+    theirs.save_model(cached(cache, entry["repo_id"]) / row["path"])
+    sae = load(f"saelens:gpt2-small-res-jb/{row['id']}")
+    reader = Reading(text=str(save_tiny_text(tmp_path / "text.jsonl"))).open(sae)
+    ids = torch.arange(4, 24).view(2, 10)
+    x = reader.host.residual(ids, reader.hook)
+    assert torch.equal(x, tiny_model("gpt2")(input_ids=ids, output_hidden_states=True).hidden_states[2])
+    assert torch.allclose(sae.encode(x), theirs.encode(x - x.mean(-1, keepdim=True)), atol=1e-4)
 
 
 def test_without_saelens_its_table_is_a_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,16 @@ def test_computes_what_saelens_computes(
     assert kept == (normalisation if normalisation in NORMALISATIONS[3:] else None)
 
 
+@torch.no_grad()
+def test_heads_of_hook_z_lie_side_by_side(tmp_path: Path) -> None:
+    theirs = filled(standard(d_in=12, reshape_activations="hook_z"))
+    theirs.save_model(tmp_path)
+    ours, x = load(str(tmp_path)), batch(12)
+    z = theirs.encode(x.view(-1, 4, 3))
+    assert torch.allclose(ours.encode(x), z, rtol=1e-5, atol=1e-5)
+    assert torch.allclose(ours(x).view(-1, 4, 3), theirs.decode(z), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(("d_in", "d_sae", "k"), [(1, 2, 1), (7, 3, 1), (64, 65, 64), (5, 129, 1)])
 @pytest.mark.parametrize("rescale", [True, False])
 def test_topk_of_odd_shapes(tmp_path: Path, d_in: int, d_sae: int, k: int, rescale: bool) -> None:
@@ -236,11 +246,11 @@ def test_refuses_bad_tensors(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"architecture": "gated"}, ["'gated'"]),
+        ({"architecture": "gated"}, ["b_mag", "missing"]),
         ({"architecture": "transcoder"}, ["'transcoder'"]),
         ({"architecture": "temporal"}, ["'temporal'"]),
         ({"architecture": None}, ["architecture"]),
-        ({"reshape_activations": "hook_z"}, ["hook_z"]),
+        ({"reshape_activations": "heads"}, ["reshape_activations", "hook_z"]),
         ({"normalize_activations": "mystery"}, ["mystery"]),
         ({"normalize_activations": []}, ["normalize_activations"]),
         ({"apply_b_dec_to_input": "yes"}, ["apply_b_dec_to_input", "yes"]),

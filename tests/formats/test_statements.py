@@ -395,7 +395,7 @@ def scope_2(folder: Path, **config: Any) -> None:
 def test_an_sae_of_gemma_scope_2_goes_out_where_it_comes_in(tmp_path: Path) -> None:
     place = "model.layers.5.output"
     scope_2(tmp_path, hf_hook_point_in=place, hf_hook_point_out=place)
-    save_file({"tokens": torch.zeros(3, 8, dtype=torch.int32)}, tmp_path / "examples.safetensors")
+    (tmp_path / "examples.safetensors").symlink_to("/proc/self/mem")  # whose first bytes cannot be read
     sae = load(str(tmp_path))
     assert (sae.metadata.hook_name, sae.metadata.model_name) == ("model.layers.5", "google/gemma-3-270m-pt")
     assert sae.metadata.warnings == []
@@ -444,8 +444,11 @@ def test_a_release_for_the_chat_model_is_of_the_chat_model(cache: Path) -> None:
 def test_transcoders_of_gemma_scope_are_told_by_their_repository(cache: Path) -> None:
     path = "layer_5/width_16k/average_l0_76"
     gemma_scope("npz")(cached(cache, "google/gemma-scope-2b-pt-transcoders") / path, Shape())
-    with pytest.raises(SourceError, match="transcoders predict"):
-        load(f"hub:google/gemma-scope-2b-pt-transcoders/{path}")
+    inside = "transcoder_all/layer_3_width_16k_l0_big"  # without a config, only the folder tells
+    gemma_scope("safetensors")(cached(cache, "google/gemma-scope-2-1b-pt") / inside, Shape())
+    for name in (f"hub:google/gemma-scope-2b-pt-transcoders/{path}", f"hub:google/gemma-scope-2-1b-pt/{inside}"):
+        with pytest.raises(SourceError, match="a transcoder predicts"):
+            load(name)
 
 
 def test_gemma_scope_2_without_a_config_is_named_by_its_folder(cache: Path) -> None:
@@ -464,6 +467,7 @@ def test_gemma_scope_2_without_a_config_is_named_by_its_folder(cache: Path) -> N
         ("resid_layer_3", {"io": "in"}, "x", "blocks.3.hook_resid_pre"),
         ("resid_layer_3", {}, "x", "resid_layer_3"),
         ("mlp_layer_3", {"io": "out"}, "x", "mlp_layer_3"),
+        ("mlp_layer_3", {"io": "in"}, "x", "mlp_in_layer_3"),
         (None, {}, "mlp_out_layer3", "mlp_out_layer3"),
         (None, {}, "resid_out_layer3", "blocks.3.hook_resid_post"),
     ],

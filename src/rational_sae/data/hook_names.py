@@ -217,9 +217,12 @@ def elsewhere(name: str) -> str | None:
 def residual_name(name: str, layer: int, *, side: str | None = None) -> str | None:
     """dictionary_learning's name of a residual place in TransformerLens' words; None for any other.
 
-    side: `in` or `out`, what the run's buffer says of a name without one.
+    side: `in` or `out`, what the run's buffer says of a name without one. A module's name gets it too, if it is its
+    input: `mlp_in_layer_3`.
     """
     found = DICTIONARY.fullmatch(name)
+    if found and found[1] != "resid" and not found[2] and side == "in":
+        return f"{found[1]}_in_layer_{found[3]}"
     if found and found[1] == "resid" and found[2]:
         return f"blocks.{layer}.hook_resid_{'post' if found[2] in ('post', 'out') else 'pre'}"
     if WITHOUT_SIDE.fullmatch(name) and side in ("in", "out"):

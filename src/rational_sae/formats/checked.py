@@ -118,6 +118,28 @@ class Weights(TypedDict):
     """[d_in]"""
 
 
+def fold_decoder_norm(weights: Weights) -> None:
+    """Move the decoder's row norms into the encoder: codes are then selected by what they add to x̂."""
+    norm = weights["W_dec"].norm(dim=-1)
+    weights["W_enc"] = weights["W_enc"] * norm
+    weights["b_enc"] = weights["b_enc"] * norm
+    weights["W_dec"] = weights["W_dec"] / norm.where(norm > 0, 1.0)[:, None]
+
+
+def fold_gated(weights: Weights, r_mag: Tensor, b_gate: Tensor) -> Tensor:
+    """The thresholds, [d_sae], of the JumpReLU that a gated SAE with one encoder is; `weights` has b_mag as b_enc.
+
+    With y = W_encᵀx, a latent is 1[y + b_gate > 0]·relu(m), m = exp(r_mag)·y + b_mag. In terms of m the first factor is
+    1[m > θ], θ = b_mag − exp(r_mag)·b_gate (Rajamanoharan et al., arXiv 2404.16014, §3.2). Raises SourceError if it
+    is beyond float32.
+    """
+    slope = r_mag.exp()
+    weights["W_enc"] = weights["W_enc"] * slope
+    if not (weights["W_enc"].isfinite().all() and (slope * b_gate).isfinite().all()):
+        raise SourceError(f"exp(r_mag) reaches {float(slope.max())}", "the SAE is broken; use another")
+    return (weights["b_enc"] - slope * b_gate).clamp_min(0.0)
+
+
 class Tensors:
     """Tensors of one file. Each is checked when it is asked for; at the end, all must have been.
 

@@ -8,23 +8,51 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rational_sae.errors import SourceError
-from rational_sae.formats import dictionary_learning, gemma_scope, openai, saelens, sparsify
+from rational_sae.formats import (
+    dictionary_learning,
+    gemma_scope,
+    goodfire,
+    nanda,
+    openai,
+    openmoss,
+    qwen_scope,
+    saelens,
+    sparsify,
+)
 from rational_sae.formats.containers import Contents, looks_like_tensors, one_line, open_tensors
 from rational_sae.sae.model import SAE
 
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth")
 """Files of these names are meant to hold tensors: if one is damaged, that is the error."""
 
+NO_WEIGHTS = ("sparsity.safetensors", "optimizer.pt", "examples.safetensors")
+"""Companions of weights that are neither fetched nor opened; the last is Gemma Scope 2's record, of gigabytes, of what
+latents fire on."""
+
 MOST_FILES = 1000
 """So many entries of a folder are looked at."""
 
-FORMATS = (saelens.FORMAT, gemma_scope.FORMAT, dictionary_learning.FORMAT, sparsify.FORMAT, openai.FORMAT)
+FORMATS = (
+    saelens.FORMAT,
+    gemma_scope.FORMAT,
+    dictionary_learning.FORMAT,
+    sparsify.FORMAT,
+    openai.FORMAT,
+    openmoss.FORMAT,
+    qwen_scope.FORMAT,
+    goodfire.FORMAT,
+    nanda.FORMAT,
+)
+
+INNER = ("sae", openmoss.CHECKPOINTS)
+"""Folders in which an upgrade and Llama Scope keep the weights, below the folder that is named."""
 
 Reader = Callable[[Contents], SAE]
 
 
 def reader_of(contents: Contents) -> Reader | None:
-    """The reader of a file, told by the names of its tensors and by its container."""
+    """The reader of a file, told by the names of its tensors, by its container, and where these are those of several
+    formats by the config beside it."""
     names, container = contents.shapes.keys(), contents.container
     if openai.recognises(names):
         return openai.read
@@ -32,15 +60,23 @@ def reader_of(contents: Contents) -> Reader | None:
         return gemma_scope.read
     if sparsify.recognises(names):
         return sparsify.read
+    if goodfire.recognises(names):
+        return goodfire.read
+    if openmoss.recognises(contents):
+        return openmoss.read
     if dictionary_learning.recognises(names, container):
         return dictionary_learning.read
+    if qwen_scope.recognises(contents):
+        return qwen_scope.read
+    if nanda.recognises(contents):
+        return nanda.read
     if saelens.recognises(names):
         return saelens.read
     return None
 
 
 def read_path(name: str) -> SAE:
-    """The SAE of a file, of a folder, or of the folder's `sae/`."""
+    """The SAE of a file, of a folder, or of the folder's `sae/` or `checkpoints/`."""
     path = Path(name)
     try:
         path = path.expanduser()
@@ -83,8 +119,9 @@ def _read_folder(folder: Path) -> SAE:
         raise failed[0]
     if unknown:
         raise _unknown(unknown[0])
-    if (folder / "sae").is_dir():
-        return _read_folder(folder / "sae")
+    for inner in INNER:
+        if (folder / inner).is_dir():
+            return _read_folder(folder / inner)
     raise _empty(folder)
 
 
@@ -94,7 +131,8 @@ def _files(folder: Path) -> list[Path]:
         entries = sorted(itertools.islice(folder.iterdir(), MOST_FILES))
     except OSError as error:
         raise SourceError(f"{folder}: cannot be read ({error.strerror})", "check the folder") from error
-    return [path for path in entries if path.is_file() and (path.suffix in SUFFIXES or looks_like_tensors(path))]
+    files = [path for path in entries if path.is_file() and path.name not in NO_WEIGHTS]
+    return [path for path in files if path.suffix in SUFFIXES or looks_like_tensors(path)]
 
 
 def _empty(folder: Path) -> SourceError:

@@ -7,6 +7,9 @@ AutoEncoderTopK           b_dec, encoder.*, decoder.weight, k             the k 
 BatchTopKSAE              the same, and threshold                         relu(h)·[h > threshold], b_dec subtracted
 MatryoshkaBatchTopKSAE    W_*, b_*, k, threshold, group_sizes             the same
 JumpReluAutoEncoder       W_*, b_*, threshold [d_sae]                     relu(h)·[h > threshold], nothing subtracted
+GatedAutoEncoder          encoder.weight, decoder.weight, decoder_bias,   [y > −gate_bias]·relu(e^r_mag·y + mag_bias),
+                          r_mag, gate_bias, mag_bias                      y = W_encᵀ(x − decoder_bias): a JumpReLU in
+                                                                          other words, and read as one
 
 (dictionary.py and trainers/*.py of version 0.1.0.) AutoEncoderTopK has a threshold too, and does not use it. So TopK
 and BatchTopK differ in config.json alone, and a file of theirs without it is refused.
@@ -22,7 +25,7 @@ import torch
 
 from rational_sae.data.hook_names import residual_name
 from rational_sae.errors import SourceError
-from rational_sae.formats.checked import Config, Tensors, Weights, config_beside
+from rational_sae.formats.checked import Config, Tensors, Weights, config_beside, fold_gated
 from rational_sae.formats.containers import Contents
 from rational_sae.formats.statements import warnings_of
 from rational_sae.gates.base import Gate
@@ -44,6 +47,7 @@ WEIGHTS = {
     "BatchTopKSAE": LINEAR | {"b_dec": "b_dec"},
     "MatryoshkaBatchTopKSAE": PLAIN,
     "JumpReluAutoEncoder": PLAIN,
+    "GatedAutoEncoder": LINEAR | {"b_enc": "mag_bias", "b_dec": "decoder_bias"},
 }
 """What each class calls the four tensors."""
 
@@ -51,8 +55,6 @@ NOT_SUBTRACTED = ("AutoEncoderNew", "JumpReluAutoEncoder")
 
 FOLDER = re.compile(r"(resid|mlp|attn)_(?:out_|post_|pre_)?layer_?\d+")
 """How its published dictionaries name the folder of a place: mlp_out_layer1."""
-
-GATED = "its gate and its magnitude have weights of their own, which no gate here can go on training"
 
 
 def recognises(names: Collection[str], container: str) -> bool:
@@ -65,10 +67,15 @@ def read(contents: Contents) -> SAE:
     """The SAE of a file of weights and, where it is there, the config.json beside it."""
     config = config_beside(contents.path, CONFIG)
     trainer = config.inner("trainer") if config else Config(contents.path, {})
+    if contents.container == "safetensors" and not trainer.numbers:
+        raise SourceError(
+            f"{contents.path}: encoder and decoder in safetensors, whose gate only a config can name",
+            f"put its trainer's {CONFIG} beside it, or OpenMOSS' hyperparams.json",
+        )
     tensors = Tensors(contents)
     kind = _class(tensors, trainer)
     weights = tensors.weights(WEIGHTS[kind])
-    gate = _gate(kind, tensors, trainer, weights["W_enc"].shape[1])
+    gate = _gate(kind, tensors, trainer, weights)
     tensors.all_read()
     if kind == "AutoEncoder":
         _normalise_decoder(weights)
@@ -83,8 +90,6 @@ def read(contents: Contents) -> SAE:
 def _class(tensors: Tensors, trainer: Config) -> str:
     """The class of a file: what its tensors say, and for TopK and BatchTopK the config."""
     named = trainer.word("dict_class")
-    if "decoder_bias" in tensors or named == "GatedAutoEncoder":
-        raise SourceError(f"{tensors.path}: a GatedAutoEncoder is not supported ({GATED})", "use another family")
     if named is not None and named not in WEIGHTS:
         raise SourceError(f"{trainer.path}: dict_class {named[:80]!r} is not supported", f"read: {', '.join(WEIGHTS)}")
     found = _by_tensors(tensors)
@@ -107,6 +112,8 @@ def _class(tensors: Tensors, trainer: Config) -> str:
 def _by_tensors(tensors: Tensors) -> list[str]:
     if "W_enc" in tensors:
         return ["MatryoshkaBatchTopKSAE" if "group_sizes" in tensors else "JumpReluAutoEncoder"]
+    if "decoder_bias" in tensors:
+        return ["GatedAutoEncoder"]
     if "bias" in tensors:
         return ["AutoEncoder"]
     if "decoder.bias" in tensors:
@@ -116,10 +123,15 @@ def _by_tensors(tensors: Tensors) -> list[str]:
     return ["AutoEncoderTopK", "BatchTopKSAE"] if "threshold" in tensors else ["AutoEncoderTopK"]
 
 
-def _gate(kind: str, tensors: Tensors, trainer: Config, d_sae: int) -> Gate:
+def _gate(kind: str, tensors: Tensors, trainer: Config, weights: Weights) -> Gate:
+    """The gate. Folds what a GatedAutoEncoder has more into `weights`."""
+    d_sae = weights["W_enc"].shape[1]
     if kind in ("AutoEncoder", "AutoEncoderNew"):
         trainer.without_k("a ReLU")
         return ReLUGate()
+    if kind == "GatedAutoEncoder":
+        trainer.without_k("a gated SAE")
+        return ThresholdGate(fold_gated(weights, tensors.get("r_mag", d_sae), tensors.get("gate_bias", d_sae)))
     if kind == "JumpReluAutoEncoder":
         return ThresholdGate(tensors.get("threshold", d_sae).clamp_min(0.0))
     k = _k(tensors, trainer, d_sae)

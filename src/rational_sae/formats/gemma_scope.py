@@ -6,7 +6,6 @@ h = W_encᵀx + b_enc (b_dec is *not* subtracted), z = relu(h)·[h > θ], x̂ = 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 
 from rational_sae.data.hook_names import BLOCK
@@ -20,20 +19,6 @@ from rational_sae.sae.model import SAE, Metadata
 FORMAT = "Gemma Scope"
 NAMES = frozenset({"W_enc", "W_dec", "b_enc", "b_dec", "threshold"})
 CONFIG = "config.json"
-
-REPOSITORY = re.compile(r"gemma-scope-(2b|9b|27b)-(pt|it)-(res|mlp|att|transcoders)")
-
-FOLDER = re.compile(r"(?:(resid_post|mlp_out|attn_out)(?:_all)?/)?layer_(\d+)")
-
-PLACES = {
-    "res": "hook_resid_post",
-    "mlp": "hook_mlp_out",
-    "att": "attn.hook_z",
-    "resid_post": "hook_resid_post",
-    "mlp_out": "hook_mlp_out",
-    "attn_out": "attn.hook_z",
-}
-"""Where an SAE reads, by the end of Gemma Scope's repositories and by the folders of Gemma Scope 2."""
 
 
 def recognises(names: Collection[str], container: str) -> bool:
@@ -80,19 +65,3 @@ def _is_transcoder(config: Config) -> bool:
         raise SourceError(f"{config.path}: architecture {architecture[:80]!r} is not supported", "use a JumpReLU")
     into, out = config.word("hf_hook_point_in"), config.word("hf_hook_point_out")
     return config.word("type") not in (None, "sae") or out not in (None, into)
-
-
-def name_by_repository(metadata: Metadata, repository: str, path: str) -> None:
-    """Model and hook of an SAE whose files do not say, from the names of its repository and its folder, where SAELens
-    finds them too. Raises SourceError for the transcoders among them."""
-    named = REPOSITORY.search(repository)
-    if named and named[3] == "transcoders":
-        raise SourceError(f"hub:{repository}: transcoders predict other activations than they read", "use an SAE")
-    folder = FOLDER.search(path)
-    if named:
-        metadata.model_name = metadata.model_name or f"gemma-2-{named[1]}{'-it' if named[2] == 'it' else ''}"
-    elif "gemma-scope-2-" in repository:
-        metadata.model_name = metadata.model_name or repository.replace("gemma-scope-2", "gemma-3")
-    kind = (folder and folder[1]) or (named and named[3])
-    if folder and kind:
-        metadata.hook_name = metadata.hook_name or f"blocks.{folder[2]}.{PLACES[kind]}"

@@ -8,13 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from rational_sae.errors import SourceError
-from rational_sae.formats import gemma_scope
 from rational_sae.formats.containers import one_line
-from rational_sae.formats.detect import SUFFIXES, read_path
+from rational_sae.formats.detect import NO_WEIGHTS, SUFFIXES, read_path
+from rational_sae.formats.openmoss import CHECKPOINTS, CONFIGS, MODEL_CONFIG
+from rational_sae.formats.repositories import name_by_repository, refuse_by_repository
 from rational_sae.sae.model import SAE
-
-NO_WEIGHTS = ("sparsity.safetensors", "optimizer.pt", "examples.safetensors")
-"""Companions of weights that are not fetched; the last is Gemma Scope 2's record of what latents fire on."""
 
 
 def load_hub(name: str) -> SAE:
@@ -27,10 +25,10 @@ def load_hub(name: str) -> SAE:
 
 def load_from_repository(repository: str, path: str) -> SAE:
     """The SAE at a path of a repository; an empty path is its top folder."""
+    refuse_by_repository(repository, path)
     sae = read_path(str(fetch(repository, path)))
     sae.metadata.extra.setdefault("repository", repository)
-    if sae.metadata.format == gemma_scope.FORMAT:
-        gemma_scope.name_by_repository(sae.metadata, repository, path)
+    name_by_repository(sae.metadata, repository, path)
     return sae
 
 
@@ -60,9 +58,13 @@ def fetch(repository: str, path: str) -> Path:
 
 
 def wanted(files: list[str], path: str, repository: str) -> list[str]:
-    """Which files of a repository make up the SAE at a path: weights, JSON beside them, and sparsify's run config."""
+    """Which files of a repository make up the SAE at a path: weights, JSON beside them, and the configs of sparsify's
+    run and of Llama Scope in the folder above."""
     folder = path if path not in files else os.path.dirname(path)
-    beside = [file for file in files if os.path.dirname(file) == folder]
+    inner = os.path.join(folder, CHECKPOINTS)
+    if path not in files and not any(_is_weights(file) for file in _in(files, folder)) and _in(files, inner):
+        folder = inner
+    beside = _in(files, folder)
     weights = [path] if path in files else [file for file in beside if _is_weights(file)]
     if not weights:
         folders = sorted({os.path.dirname(file) for file in files if _is_weights(file)})
@@ -76,12 +78,18 @@ def wanted(files: list[str], path: str, repository: str) -> list[str]:
         raise SourceError(
             f"hub:{repository}: {len(weights)} files of weights at {path or 'its top'}", f"name one: {names}"
         )
-    above = os.path.join(os.path.dirname(folder), "config.json") if folder else ""
+    names = (*CONFIGS, MODEL_CONFIG) if os.path.basename(folder) == CHECKPOINTS else ("config.json",)
+    above = [os.path.join(os.path.dirname(folder), name) for name in names] if folder else []
     return [
         *weights,
         *(file for file in beside if file.endswith(".json") and file not in weights),
-        *(file for file in files if file == above),
+        *(file for file in files if file in above),
     ]
+
+
+def _in(files: list[str], folder: str) -> list[str]:
+    """The files that lie in a folder itself."""
+    return [file for file in files if os.path.dirname(file) == folder]
 
 
 def _is_weights(file: str) -> bool:

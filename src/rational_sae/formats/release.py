@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib.util
 from pathlib import Path
 from typing import Any
 
 from rational_sae.errors import MissingExtraError, SourceError
-from rational_sae.formats import dictionary_learning, gemma_scope, saelens, sparsify
+from rational_sae.formats import (
+    dictionary_learning,
+    gemma_scope,
+    goodfire,
+    nanda,
+    openmoss,
+    qwen_scope,
+    saelens,
+    sparsify,
+)
 from rational_sae.formats.hub import load_from_repository
 from rational_sae.sae.cfg import CENTRING, KWARGS
 from rational_sae.sae.model import SAE
@@ -22,6 +32,12 @@ FORMATS = {
     "gemma_3": gemma_scope.FORMAT,
     "dictionary_learning_1": dictionary_learning.FORMAT,
     "sparsify": sparsify.FORMAT,
+    "llama_scope": openmoss.FORMAT,
+    "llama_scope_r1_distill": openmoss.FORMAT,
+    "qwen_scope": qwen_scope.FORMAT,
+    "goodfire": goodfire.FORMAT,
+    "deepseek_r1": dictionary_learning.FORMAT,
+    "connor_rob_hook_z": nanda.FORMAT,
 }
 """Which of SAELens' conversions are read here, as which format. The others are refused by name."""
 
@@ -33,8 +49,6 @@ def load_release(name: str) -> SAE:
     conversion = entry.get("conversion_func")
     if conversion not in FORMATS:
         raise SourceError(f"{name}: releases of the kind {conversion!r} are not read", "choose another release")
-    if identifier.startswith("embedding/"):
-        raise SourceError(f"{name}: an SAE of embeddings, in units of its own", "choose one of the residual stream")
     row = _nearest({str(row["id"]): row for row in entry["saes"]}, identifier, "SAE")
     sae = load_from_repository(entry["repo_id"], str(row["path"]))
     if sae.metadata.format != FORMATS[conversion]:
@@ -47,12 +61,17 @@ def load_release(name: str) -> SAE:
 
 def table() -> dict[str, Any]:
     """SAELens' releases by name. Raises MissingExtraError without SAELens."""
-    import yaml
-
     spec = importlib.util.find_spec("sae_lens")
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError("sae-lens", extra="saelens")
-    path = Path(spec.submodule_search_locations[0]) / TABLE
+    return _parsed(Path(spec.submodule_search_locations[0]) / TABLE)
+
+
+@functools.cache
+def _parsed(path: Path) -> dict[str, Any]:
+    """A table, parsed once: it takes two seconds."""
+    import yaml
+
     try:
         with path.open(encoding="utf-8") as file:
             return yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 
 from rational_sae.errors import FitError, SourceError
-from rational_sae.formats.checked import Config, Tensors, Weights, config_beside, read_config
+from rational_sae.formats.checked import (
+    Config,
+    Tensors,
+    Weights,
+    config_beside,
+    fold_decoder_norm,
+    fold_gated,
+    read_config,
+)
 from rational_sae.formats.containers import Contents, open_tensors
 from rational_sae.formats.residue import SUFFIX
 from rational_sae.formats.statements import other_weights, warnings_of
@@ -38,16 +46,14 @@ FAMILIES = {
     "topk": "topk",
     "batchtopk": "jumprelu",
     "matryoshka_batchtopk": "jumprelu",
+    "gated": "jumprelu",
     "rational": "rational",
 }
 """Architectures that are read, and the family each belongs to."""
 
 REFUSED = {
-    "gated": " (its gate and its magnitude have weights of their own, which no gate here can go on training)",
-    **{
-        name: " (a transcoder predicts other activations than it reads)"
-        for name in ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
-    },
+    name: " (a transcoder predicts other activations than it reads)"
+    for name in ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
 }
 """Why some architectures are not read."""
 
@@ -57,6 +63,9 @@ IDENTITIES = {
 }
 """Normalisations that SAELens leaves out at inference, because it folds them into the weights of a finished SAE, which
 then no longer states them. What weights read that still do."""
+
+RESHAPES = ("none", "hook_z")
+"""hook_z: SAELens is given heads apart and lays them side by side, as x is here in any case."""
 
 METADATA = ("model_name", "hook_name", "context_size", "prepend_bos")
 
@@ -107,7 +116,10 @@ def read(contents: Contents, config: Config | None = None) -> SAE:
     family = _family(config)
     tensors = Tensors(contents)
     d_in, d_sae = (config.count(key) if key in config.numbers else None for key in ("d_in", "d_sae"))
-    weights = tensors.weights({name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec")}, d_in, d_sae)
+    names = {name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+    if config.numbers["architecture"] == "gated":
+        names["b_enc"] = "b_mag"
+    weights = tensors.weights(names, d_in, d_sae)
     _fold_scaling_factor(config, tensors, weights)
     gate = _gate(config, tensors, weights)
     looks = _looks(config, gate, tensors, weights["W_enc"].shape[1])
@@ -196,12 +208,8 @@ def _family(config: Config) -> str:
         raise SourceError(
             f"{config.path}: architecture {architecture[:80]!r} is not supported{REFUSED.get(architecture, '')}", _READS
         )
-    reshape = config.numbers.get("reshape_activations", "none")
-    if reshape != "none":
-        raise SourceError(
-            f"{config.path}: reshape_activations {str(reshape)[:80]!r} is not supported",
-            "use an SAE of activations that are one vector a token",
-        )
+    if config.numbers.get("reshape_activations", "none") not in RESHAPES:
+        raise config.wrong("reshape_activations", " or ".join(RESHAPES))
     return FAMILIES[architecture]
 
 
@@ -235,7 +243,7 @@ def _fold_scaling_factor(config: Config, tensors: Tensors, weights: Weights) -> 
 
 
 def _gate(config: Config, tensors: Tensors, weights: Weights) -> Gate:
-    """The gate. Folds a TopK's decoder norms into `weights`."""
+    """The gate. Folds a TopK's decoder norms, and what a gated SAE has more, into `weights`."""
     architecture = config.numbers["architecture"]
     d_sae = weights["W_enc"].shape[1]
     if architecture == "rational":
@@ -245,6 +253,8 @@ def _gate(config: Config, tensors: Tensors, weights: Weights) -> Gate:
             return ThresholdGate(tensors.get("log_threshold", d_sae).exp())
         # SAELens applies ReLU too, so a negative threshold acts as 0.
         return ThresholdGate(tensors.get("threshold", d_sae).clamp_min(0.0))
+    if architecture == "gated":
+        return ThresholdGate(fold_gated(weights, tensors.get("r_mag", d_sae), tensors.get("b_gate", d_sae)))
     if architecture == "standard":
         config.without_k("a ReLU")
         named = config.numbers.get("activation_fn", config.numbers.get("activation_fn_str"))
@@ -252,19 +262,11 @@ def _gate(config: Config, tensors: Tensors, weights: Weights) -> Gate:
             raise SourceError(f"{config.path}: architecture standard, but activation {str(named)[:80]!r}", _READS)
         return ReLUGate()
     if config.flag("rescale_acts_by_decoder_norm", False):
-        _fold_decoder_norm(weights)
+        fold_decoder_norm(weights)  # SAELens multiplies pre-activations by them
     if architecture in ("batchtopk", "matryoshka_batchtopk"):
         threshold = tensors.get("topk_threshold").clamp_min(0.0)
         return ThresholdGate(threshold.expand(d_sae))
     return TopKGate(config.k(d_sae))
-
-
-def _fold_decoder_norm(weights: Weights) -> None:
-    """Move the decoder's row norms into the encoder, where SAELens multiplies pre-activations by them."""
-    norm = weights["W_dec"].norm(dim=-1)
-    weights["W_enc"] = weights["W_enc"] * norm
-    weights["b_enc"] = weights["b_enc"] * norm
-    weights["W_dec"] = weights["W_dec"] / norm.where(norm > 0, 1.0)[:, None]
 
 
 def _rational(config: Config, tensors: Tensors, d_sae: int) -> RationalGate:

@@ -89,7 +89,8 @@ def _contents(sae: SAE) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "device": "cpu",
         "apply_b_dec_to_input": sae.apply_b_dec_to_input,
         "normalize_activations": sae.normalisation,
-        "reshape_activations": "none",
+        # TransformerLens gives heads apart there; a module's path gives them side by side, as SAEs here read them.
+        "reshape_activations": "hook_z" if (sae.metadata.hook_name or "").endswith("hook_z") else "none",
         "metadata": _metadata(sae),
     }
     config |= gate.to_config()

@@ -6,10 +6,12 @@ Transcoders, skip connections and groupmax are refused by name.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection
 
-from rational_sae.errors import SourceError
+from rational_sae.data.hook_names import parse
+from rational_sae.errors import HostError, SourceError
 from rational_sae.formats.checked import Config, Tensors, config_beside, read_config
 from rational_sae.formats.containers import Contents
 from rational_sae.formats.statements import other_weights, warnings_of
@@ -66,9 +68,12 @@ def _width(config: Config, d_in: int) -> int:
 
 
 def _metadata(contents: Contents, config: Config) -> Metadata:
-    """What the SAE's own config says, and that of the run in the folder above, whose hookpoints name folders."""
+    """What the SAE's own config says, and that of the run in the folder above, whose hookpoints, patterns among them,
+    name folders."""
     folder = contents.path.parent
     found = Metadata(source=str(contents.path), format=FORMAT, family="topk", extra={"config": config.numbers})
+    with contextlib.suppress(HostError):  # a name that says neither input nor output
+        found.hook_name = folder.name if parse(folder.name) else None
     found.warnings = warnings_of(config.path, FORMAT, config.numbers)
     path = folder.parent / RUN_CONFIG
     if os.path.lexists(path):

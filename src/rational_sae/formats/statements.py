@@ -1,4 +1,4 @@
-"""Everything that a config of the five formats can state, and what is done with it.
+"""Everything that a config of a format can state, and what is done with it.
 
 honoured   it decides what the SAE computes, or what it is given; where, the text says
 refused    some value of it means what is not read here; the reader raises a SourceError that says so
@@ -56,7 +56,7 @@ SAELENS = (
         " left out, as SAELens does at inference, with a warning unless SAELens' table has the factor",
         "normalize_activations",
     )
-    | _all("refused", "hook_z: several vectors a token", "reshape_activations")
+    | _all("harmless", "heads apart or side by side; x is one vector a token", "reshape_activations")
     | _all("honoured", "the factor is folded into W_dec", "finetuning_scaling_factor uses_scaling_factor")
     | _all("honoured", "defaults of --model and --hook", "model_name hook_name hook_point hook_point_layer")
     | _all("refused", "an SAE of one attention head", "hook_head_index hook_point_head_index hook_head_indices")
@@ -139,7 +139,8 @@ FROM_PRETRAINED = (
         "refused", "other weights than the model's newest, unless --model is given", "checkpoint_value checkpoint_label"
     )
     | _all("warned", "the model is read as its files have it", "quantization_config load_in_8bit load_in_4bit")
-    | _all("harmless", "the residual stream stays as it is", "fold_ln center_unembed fold_value_biases first_n_layers")
+    | _all("harmless", "the residual stream stays as it is", "fold_ln center_unembed first_n_layers")
+    | _all("honoured", "at hook_z, what biases of values add to the heads goes into b_dec", "fold_value_biases")
     | _all("harmless", "the residual stream stays as it is", "refactor_factored_attn_matrices default_padding_side")
     | _all("harmless", "--bos, or prepend_bos, says it", "default_prepend_bos")
     | _all("harmless", "--context says it", "n_ctx")
@@ -211,6 +212,57 @@ OPENAI = (
     | _all("honoured", "layer norm belongs to TopK; its own loader knows no flag either", "normalize")
 )
 
+OPENMOSS = (
+    _all("honoured", "the gate; other activation functions are refused", "act_fn top_k jump_relu_threshold")
+    | _all("honoured", "the gate is asked with decoder norms", "sparsity_include_decoder_norm")
+    | _all("honoured", "folded into the weights; batch-wise is refused", "norm_activation")
+    | _all("honoured", "the norm that is folded", "dataset_average_activation_norm")
+    | _all("honoured", "b_dec is subtracted from the input, or not", "apply_decoder_bias_to_pre_encoder")
+    | _all("honoured", "shapes are checked against the tensors", "d_model d_sae expansion_factor")
+    | _all("honoured", "the default of --hook", "hook_point_in")
+    | _all("refused", "a transcoder, if it is another place", "hook_point_out")
+    | _all("refused", "any but a plain SAE", "sae_type hook_points hook_points_in hook_points_out modalities")
+    | _all("refused", "another encoder or decoder", "use_glu_encoder use_decoder_bias")
+    | _all("harmless", "decoder rows are as they are stored", "decoder_exactly_fixed_norm force_unit_decoder_norm")
+    | _all("harmless", "how it is computed", "use_triton_kernel sparsity_threshold_for_triton_spmm_kernel")
+    | _all("harmless", "how it is computed", "promote_act_fn_dtype device dtype tp_size ddp_size")
+    | _all("harmless", "where its weights were loaded from", "sae_pretrained_name_or_path strict_loading")
+    | _all(
+        "harmless",
+        TRAINING,
+        "seed bias_init_method init_decoder_norm init_encoder_norm init_encoder_with_decoder_transpose lp"
+        " l1_coefficient l1_coefficient_warmup_steps k_warmup_steps use_batch_norm_mse use_ghost_grads"
+        " jumprelu_threshold_window",
+    )
+)
+
+QWEN_SCOPE = (
+    _all("honoured", "the formula", "model_type k")
+    | _all("honoured", "shapes are checked against the tensors", "d_model d_sae")
+    | _all("honoured", "the default of --model", "base_model")
+    | _all("refused", "any place but resid_post", "hook_point")
+    | _all("harmless", "the file's name says which layer", "num_layers layer")
+    | _all("harmless", "weights are read as float32", "dtype")
+)
+
+NANDA = (
+    _all("honoured", "defaults of --model and --hook", "model_name act_name")
+    | _all("honoured", "the default of --context", "seq_len")
+    | _all("honoured", "shapes are checked against the tensors", "act_size dict_size")
+    | _all("refused", "an SAE of one attention head", "head per_head")
+    | _all("harmless", "the name of the activation says it", "site layer concat_heads")
+    | _all("harmless", "weights are read as float32", "enc_dtype device")
+    | _all(
+        "harmless",
+        TRAINING,
+        "seed batch_size buffer_mult buffer_size buffer_batches lr num_tokens l1_coeff beta1 beta2 dict_mult"
+        " remove_rare_dir reinit resample_scheme anthropic_neuron_resample_scale dead_direction_cutoff re_init_every"
+        " anthropic_resample_last resample_factor num_resamples wandb_project_name wandb_entity save_state_dict_every"
+        " b_dec_init sched_type sched_epochs sched_lr_factor sched_warmup_epochs sched_finish"
+        " anthropic_resample_batches eval_every model_batch_size name test contiguous",
+    )
+)
+
 TABLES: dict[str, dict[str, Statement]] = {
     "SAELens": SAELENS,
     "model_from_pretrained_kwargs": FROM_PRETRAINED,
@@ -218,6 +270,9 @@ TABLES: dict[str, dict[str, Statement]] = {
     "dictionary_learning": DICTIONARY_LEARNING,
     "sparsify": SPARSIFY,
     "OpenAI": OPENAI,
+    "OpenMOSS": OPENMOSS,
+    "Qwen Scope": QWEN_SCOPE,
+    "1L-Sparse-Autoencoder": NANDA,
 }
 
 NAMED, LONGEST_NAME = 6, 40
@@ -261,7 +316,7 @@ def warnings_of(path: Path, table: str, *stated: Mapping[str, Any]) -> list[str]
     for key, value in (item for section in stated for item in section.items()):
         if key not in known:
             unknown.append(key)
-        elif key in VALUES and (words := VALUES[key](value)):
+        elif known[key].kind == "warned" and key in VALUES and (words := VALUES[key](value)):
             found.append(f"{path}: {key} is {_short(value)}; {words}")
     return found + _unknown(path, list(dict.fromkeys(unknown)))
 

@@ -37,7 +37,7 @@ class Metadata:
     source: str = ""
     """What the user called it."""
     format: str = ""
-    """What wrote its files: SAELens, Gemma Scope, dictionary_learning, sparsify or OpenAI."""
+    """What wrote its files: one of the formats that `rational_sae.formats` reads."""
     family: str = ""
     """relu, jumprelu, topk or rational."""
     model_name: str | None = None
