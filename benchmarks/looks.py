@@ -203,6 +203,7 @@ def run(
         begun = {
             row: starts.untrained_fvu(copy.deepcopy(sae), prepared.validation[:2048], prepared.target_l0)
             for row, sae in saes.items()
+            if sae.looks is not None
         }
         candidates = as_candidates(saes, prepared, settings)
         try:
@@ -213,7 +214,9 @@ def run(
             continue
         for row, candidate in candidates.items():
             key = name if row == "rsae" else row
-            found[key] = measured(candidate, test * prepared.units.input, target_l0) | {"start": begun[row]}
+            found[key] = measured(candidate, test * prepared.units.input, target_l0) | (
+                {"start": begun[row]} if row in begun else {}
+            )
             if candidate.sae.looks is not None:
                 found[key]["alpha"] = statistics.mean(float(look.alpha.detach().mean()) for look in candidate.sae.looks)
             print(f"{key:34} {found[key]}", flush=True)

@@ -49,17 +49,19 @@ def found(inputs: Path) -> Results:
 def test_each_row_has_its_share_of_the_way(found: Results, inputs: Path) -> None:
     better = str(inputs / "better")
     rows, teacher, floor = found.rows, found.rows["teacher"], found.rows["floor"]
-    assert set(rows) == {"teacher", "teacher_rescaled", "shape", better, "floor", f"floor of {better}"}
+    assert set(rows) == {"teacher", "teacher_rescaled", "shape", "init_looks", better, "floor", f"floor of {better}"}
     assert floor["fvu"] < teacher["fvu"]
     assert floor["l0"] <= teacher["l0"]
     whole = teacher["fvu"] - floor["fvu"]
-    for name in ("teacher_rescaled", "shape", better):
+    for name in ("teacher_rescaled", "shape", "init_looks", better):
         assert rows[name]["way"] == pytest.approx((teacher["fvu"] - rows[name]["fvu_at_l0"]) / whole, abs=1e-9)
         low, high = found.intervals[name]["way"]
         assert low <= rows[name]["way"] <= high
     assert 0 < rows[better]["way"] < 1
     assert rows[better]["way_own"] == pytest.approx(rows[better]["way"], rel=1e-3), "the same directions"
     assert all("way" not in rows[name] for name in ("teacher", "floor"))
+    assert rows["init_looks"]["l0"] == pytest.approx(teacher["l0"], rel=0.1)
+    assert "init_looks - teacher" in found.differences
     assert "floor - teacher" not in found.differences, "a floor replaces nobody"
 
 
@@ -68,6 +70,7 @@ def test_the_chart_shows_both_floors(found: Results, inputs: Path) -> None:
     assert [(point["line"], point["floor"]) for point in points] == [
         ("teacher rescaled", "Way to the floor"),
         ("shape", "Way to the floor"),
+        ("init looks", "Way to the floor"),
         (str(inputs / "better"), "Way to the floor"),
         (str(inputs / "better"), "Way to its own floor"),
     ]
@@ -93,7 +96,7 @@ def test_the_command_says_and_draws_it(inputs: Path, tmp_path: Path) -> None:
 def test_without_the_floor_nothing_is_searched(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rational_sae.upgrading.headroom.PursuedSAE", None)
     found = headroom(str(inputs / "teacher"), reading(inputs), floor=False, eval_tokens=TOKENS)
-    assert set(found.rows) == {"teacher", "teacher_rescaled", "shape"}
+    assert set(found.rows) == {"teacher", "teacher_rescaled", "shape", "init_looks"}
     assert all("way" not in row for row in found.rows.values())
 
 

@@ -1,4 +1,4 @@
-"""rsae headroom: what there is to win, by a better magnitude and by a better selection."""
+"""rsae headroom: what there is to win, by a better magnitude, by a second look and by a search."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ def headroom(
     json_file: Json = None,
     **options: Any,
 ) -> None:
-    """What a better magnitude alone can gain, in closed form, and what a better selection could, before any training.
+    """What an SAE can gain before any training: by a better magnitude, by a second look, and at most by a search.
 
-    Encoder, decoder, support and poles stay in the rows `teacher_rescaled` and `shape`. The row `floor` searches codes
-    by gradient pursuit on the same dictionary at the same L0; each other row shows its share of the way there.
+    Encoder, decoder, support and poles stay in the rows `teacher_rescaled` and `shape`. `init_looks` looks twice
+    (docs/looks.md), calibrated and not trained: a promise of what `upgrade --looks 2` starts from. The row `floor`
+    searches codes by gradient pursuit on the same dictionary at the same L0; each other row shows its share of the way
+    there.
 
     Example: rsae headroom demo/teachers/relu --text news
     """

@@ -76,7 +76,7 @@ _ALL = (
     ),
     Row(
         "init_looks",
-        "The same initialisation with all its looks, calibrated and not trained.",
+        "The rational SAE with all its looks, calibrated and not trained.",
         Stroke("#a06cc8", (4, 2), UP),
         in_sweep=False,
     ),

@@ -1,4 +1,5 @@
-"""What there is to win, on held-out tokens: by magnitude alone in closed form, by selection through a pursuit."""
+"""What there is to win, on held-out tokens: by magnitude alone in closed form, by a second look, and through a
+pursuit."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from rational_sae.check.verify import verify
+from rational_sae.check.verify import reconstruction, verify
 from rational_sae.data.activations import Reader
 from rational_sae.data.reading import Reading, check_eval_tokens, settle
 from rational_sae.errors import SourceError
@@ -15,12 +16,18 @@ from rational_sae.evaluation import PursuedSAE, Results, Way, as_many_as, evalua
 from rational_sae.formats import load
 from rational_sae.gates.hard import HardGate
 from rational_sae.metrics.floor import WAY, WAY_OWN
+from rational_sae.sae.match_l0 import solve_shift
 from rational_sae.sae.model import SAE
 from rational_sae.support.progress import Progress, Silent
-from rational_sae.upgrading.settings import DEFAULT_TYPE
+from rational_sae.upgrading.settings import DEFAULT_TYPE, Settings
 from rational_sae.upgrading.start.calibrate import calibrate
 from rational_sae.upgrading.start.closed_form import rescaled, solve_shape_
 from rational_sae.upgrading.start.initialise import canonical, rational_start
+from rational_sae.upgrading.start.looks import designed_looks
+from rational_sae.upgrading.start.rows import design
+
+LOOKS = "init_looks"
+"""The row of two looks that nothing trained."""
 
 FLOOR = "floor"
 """The row of codes by pursuit on the teacher's dictionary."""
@@ -45,10 +52,11 @@ def headroom(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Results:
-    """Rows `teacher`, `teacher_rescaled` (the best output scale) and `shape` (the best shared shape, same support).
+    """Rows `teacher`, `teacher_rescaled` (the best output scale), `shape` (the best shared shape, same support) and
+    `init_looks` (two looks, untrained, at the teacher's L0): what there is before any training.
 
-    Coefficients are fitted on the calibration split and measured on the test split. Encoder, decoder, support and
-    poles stay as they are: gains of selection lie outside, so 0 is no verdict on an upgrade.
+    Coefficients are fitted on the calibration split and measured on the test split. Encoder and decoder stay as they
+    are, and poles and support too in the first three rows, so 0 there is no verdict on an upgrade.
 
     floor: whether the row `floor` is measured too, the teacher's dictionary with codes by gradient pursuit, at most as
     many a token as the teacher has; every other row then has `way`, its share of the way there in FVU. It takes a
@@ -61,7 +69,7 @@ def headroom(
     >>> found.rows["runs/demo/sae"]["way"]  # doctest: +SKIP
     """
     check_eval_tokens(eval_tokens)
-    for name in {"teacher", "teacher_rescaled", "shape", FLOOR} & set(others):
+    for name in {"teacher", "teacher_rescaled", "shape", LOOKS, FLOOR} & set(others):
         raise SourceError(f"{name} is the name of a row here", f"write ./{name}")
     progress = progress or Silent()
     progress.stage("load SAEs and model" if others else "load SAE and model")
@@ -73,8 +81,10 @@ def headroom(
     progress.stage("solve")
     x = reader.sample("calibration", eval_tokens)
     verify(teacher, x)
-    rows = {"teacher": teacher, **_in_closed_form(teacher, x, degrees, seed), **upgraded}
+    rows = {"teacher": teacher, **_in_closed_form(teacher, x, degrees, seed)}
+    rows |= {LOOKS: _untrained_looks(teacher, x, degrees, seed)} | upgraded
     compare = [("teacher_rescaled", "teacher"), ("shape", "teacher"), ("shape", "teacher_rescaled")]
+    compare += [(LOOKS, "teacher")]
     compare += [(name, "teacher") for name in upgraded]
     ways: list[Way] = []
     stage = "measure"
@@ -111,6 +121,20 @@ def _in_closed_form(teacher: SAE, x: Tensor, degrees: tuple[int, int], seed: int
     solve_shape_(start.init, unit, scaled)
     shaped = units.undo_(unit.with_gate(start.init))
     return {"teacher_rescaled": rescaled(teacher, x), "shape": shaped}
+
+
+def _untrained_looks(teacher: SAE, x: Tensor, degrees: tuple[int, int], seed: int) -> SAE:
+    """Two looks, calibrated on x: [n, d_in], with thresholds at the teacher's L0 there."""
+    unit, units = canonical(teacher, teacher.seen(x))
+    scaled = teacher.seen(x) * units.input
+    settings = Settings(teacher=teacher.metadata.source, type=degrees, looks=2, seed=seed)
+    l0 = reconstruction(unit, scaled)[1]
+    start = design(unit, scaled, settings)[1].init
+    found = designed_looks(unit.with_gate(start), scaled, settings.looks, l0, degrees)
+    sae = unit.with_gate(start, found.looks)
+    sae.gate.shift_(solve_shift(sae, scaled, l0))
+    sae.project_()
+    return units.undo_(sae)
 
 
 def _seconds_a_token(floor: PursuedSAE, x: Tensor) -> float:
