@@ -214,9 +214,9 @@ def run(
             continue
         for row, candidate in candidates.items():
             key = name if row == "rsae" else row
-            found[key] = measured(candidate, test * prepared.units.input, target_l0) | (
-                {"start": begun[row]} if row in begun else {}
-            )
+            found[key] = measured(candidate, test * prepared.units.input, target_l0)
+            if row in begun:
+                found[key]["start"] = begun[row]
             if candidate.sae.looks is not None:
                 found[key]["alpha"] = statistics.mean(float(look.alpha.detach().mean()) for look in candidate.sae.looks)
             print(f"{key:34} {found[key]}", flush=True)
