@@ -24,6 +24,9 @@ TARGETS = (
     ("sparse RSAE step / sparsify's TopK step", "sparse_over_sparsify_topk", 1.0),
     ("sparse RSAE step / dictionary_learning's TopK step", "sparse_over_dictionary_learning_topk", None),
     ("encode / the teacher's encode", "encode_over_teacher", 1.05),
+    ("sparse step with two looks / with one", "two_looks_over_sparse", 1.35),
+    ("sparse step with two looks / encoder product alone", "two_looks_over_encoder_product", 3.2),
+    ("encode with two looks / with one", "encode_two_looks_over_encode", 1.3),
     ("smooth gate, forward and backward / the five dense products", "gate_over_products", None),
 )
 """What is compared, its key in `rsae bench --json`, and the target, if there is one."""

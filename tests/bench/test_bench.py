@@ -26,7 +26,7 @@ def problem() -> Problem:
     return make_problem(SMALL)
 
 
-@pytest.mark.parametrize("kind", ["hard", "threshold", "relu", "topk"])
+@pytest.mark.parametrize("kind", ["hard", "two looks", "threshold", "relu", "topk"])
 def test_every_gate_has_the_l0_asked_for(problem: Problem, kind: str) -> None:
     z = problem.sae(kind).encode(problem.x[: SMALL.batch])
     assert float((z != 0).sum(-1).float().mean()) == pytest.approx(SMALL.l0, rel=0.01)
@@ -36,7 +36,7 @@ def test_ours_are_whole_steps_that_change_the_weights_and_agree_on_them() -> Non
     problem = make_problem(SMALL)
     weights = {}
     for name, job in our_jobs(problem).items():
-        if name not in ("dense", "sparse", "relu", "relu_sparse"):
+        if name not in ("dense", "sparse", "two_looks", "relu", "relu_sparse"):
             continue
         step: Any = job
         candidate = next(c.cell_contents for c in step.__closure__ if hasattr(c.cell_contents, "curve"))
@@ -80,7 +80,8 @@ def test_the_report_holds_medians_memory_and_ratios_of_every_shape() -> None:
     found = bench([SMALL, Shape(16, 64, 32, l0=4)], repeats=2)
     assert [shape["d_in"] for shape in found["shapes"]] == [24, 16]
     assert found["ratios"] == found["shapes"][0]["ratios"]
-    ours = {"dense_over_relu", "sparse_over_encoder_product", "encode_over_teacher", "gate_over_products"}
+    ours = {"two_looks_over_sparse", "two_looks_over_encoder_product", "encode_two_looks_over_encode"}
+    ours |= {"dense_over_relu", "sparse_over_encoder_product", "encode_over_teacher", "gate_over_products"}
     assert ours <= set(found["ratios"]) <= set(RATIOS)
     for shape in found["shapes"]:
         assert all(value > 0 for value in (shape["ratios"] | shape["medians"]).values())

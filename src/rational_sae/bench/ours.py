@@ -30,6 +30,7 @@ def our_steps(problem: Problem) -> dict[str, Job]:
     return {
         "dense": _step(problem, "hard", sparse=False),
         "sparse": _step(problem, "hard", sparse=True),
+        "two_looks": _step(problem, "two looks", sparse=True),
         "relu": _step(problem, "relu", sparse=False),
         "relu_sparse": _step(problem, "relu", sparse=True),
     }
@@ -78,4 +79,9 @@ def _encoding(problem: Problem) -> dict[str, Job]:
         h = torch.addmm(teacher.b_enc, x - teacher.b_dec, teacher.W_enc)
         return h.relu() * (h > problem.threshold)
 
-    return {"encode": torch.no_grad()(lambda: sae.encode(x)), "encode_teacher": torch.no_grad()(plain)}
+    twice = problem.sae("two looks")
+    return {
+        "encode": torch.no_grad()(lambda: sae.encode(x)),
+        "encode_two_looks": torch.no_grad()(lambda: twice.encode(x)),
+        "encode_teacher": torch.no_grad()(plain),
+    }

@@ -16,7 +16,9 @@ from rational_sae.gates.relu import ReLUGate
 from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.gates.topk import TopKGate
 from rational_sae.gates.transition import rectangle
-from rational_sae.rational import cached_fit, target
+from rational_sae.rational import PartialFractions, cached_fit, target
+from rational_sae.sae.candidates import EDGE, candidate_floor, units
+from rational_sae.sae.looks import Look, Looks
 from rational_sae.sae.match_l0 import solve_shift
 from rational_sae.sae.model import SAE
 
@@ -25,6 +27,9 @@ THRESHOLD = 0.08
 
 BAND = 0.2
 """Half-width of the band that passes gradient, relative to the threshold: what an upgrade uses."""
+
+ALPHA = 0.5
+"""The step of a second look, about what training arrives at."""
 
 POOL = 4
 """Batches that steps take in turn."""
@@ -54,12 +59,21 @@ class Problem:
     threshold: float
 
     def sae(self, kind: str) -> SAE:
-        """An SAE on these weights. kind: `hard`, `smooth`, `threshold`, `relu` or `topk`, each of the same L0."""
+        """An SAE on these weights. kind: `hard`, `two looks` of it, `smooth`, `threshold`, `relu` or `topk`, each of
+        about the same L0."""
         d_in, d_sae = self.shape.d_in, self.shape.d_sae
         device = self.W_dec.device
         bias = torch.full((d_sae,), -self.threshold if kind == "relu" else 0.0, device=device)
-        gate = self._gate(kind).to(device)
-        return SAE(self.W_dec.T, bias, self.W_dec, torch.zeros(d_in, device=device), gate)
+        gate = self._gate("hard" if kind == "two looks" else kind).to(device)
+        sae = SAE(self.W_dec.T, bias, self.W_dec, torch.zeros(d_in, device=device), gate)
+        return self._looking_twice(sae) if kind == "two looks" else sae
+
+    def _looking_twice(self, sae: SAE) -> SAE:
+        x, unit = self.x[: self.shape.batch], units(sae)
+        floor = candidate_floor(sae, unit, x, self.shape.l0)
+        twice = sae.with_gate(sae.gate, Looks([Look(_shape(EDGE, self.shape.poles), ALPHA, cut=0.0)], floor, unit))
+        twice.gate.shift_(solve_shift(twice, x, self.shape.l0))
+        return twice
 
     def _gate(self, kind: str) -> Gate:
         level = torch.full((self.shape.d_sae,), self.threshold, device=self.W_dec.device)
@@ -69,10 +83,15 @@ class Problem:
             return TopKGate(self.shape.l0)
         if kind == "threshold":
             return ThresholdGate(level, rectangle(BAND * level))
-        degrees = 2 * self.shape.poles + 1, 2 * self.shape.poles
-        fit = cached_fit(target("jumprelu", threshold=THRESHOLD, gap=THRESHOLD / 4), degrees).partial_fractions
-        assert fit is not None
+        fit = _shape(THRESHOLD, self.shape.poles)
         return TRAINED[kind](fit, level / THRESHOLD, level, transition=rectangle(BAND * level))
+
+
+def _shape(threshold: float, poles: int) -> PartialFractions:
+    degrees = 2 * poles + 1, 2 * poles
+    fit = cached_fit(target("jumprelu", threshold=threshold, gap=threshold / 4), degrees).partial_fractions
+    assert fit is not None
+    return fit
 
 
 def make_problem(shape: Shape, device: str = "cpu", seed: int = 0) -> Problem:

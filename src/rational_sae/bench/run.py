@@ -32,6 +32,9 @@ RATIOS = {
     "sparse_over_saelens_topk": ("sparse", "saelens_topk"),
     "sparse_over_sparsify_topk": ("sparse", "sparsify_topk"),
     "sparse_over_dictionary_learning_topk": ("sparse", "dictionary_learning_topk"),
+    "two_looks_over_sparse": ("two_looks", "sparse"),
+    "two_looks_over_encoder_product": ("two_looks", "encoder_product"),
+    "encode_two_looks_over_encode": ("encode_two_looks", "encode"),
     "encode_over_teacher": ("encode", "encode_teacher"),
     "gate_over_products": ("gate", "products"),
 }
