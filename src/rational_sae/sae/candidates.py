@@ -20,18 +20,19 @@ CANDIDATES = 3.0
 EDGE = 0.25
 """t of a latent's threshold: a look's shape is designed on codes of up to four times their threshold (heuristic)."""
 
-HIGHEST_FLOOR = 0.8
-"""Of a threshold. Thresholds are kept above the floor, and the floor follows them: at 1 both would run away."""
-
 LOWEST = 0.05
 """Of the gate's scale: what a threshold counts as at least, for a ReLU's lie near 0 (heuristic)."""
 
 
 @torch.no_grad()
 def follow_(sae: SAE, x: Tensor | None, target_l0: float) -> None:
-    """Bring an SAE's looks up to date with its thresholds, and with x: [n, d_in] if there is any."""
+    """Bring an SAE's looks up to date with its thresholds, and with x: [n, d_in] if there is any.
+
+    Units keep their mean: one that followed thresholds which are lowered to hold an L0 would let more into the
+    estimate, which explains more away, so that thresholds are lowered again."""
     assert sae.looks is not None
-    sae.looks.unit.copy_(units(sae))
+    pattern = units(sae)
+    sae.looks.unit.copy_(pattern * (sae.looks.unit.mean() / pattern.mean()))
     if x is not None:
         sae.looks.floor.fill_(candidate_floor(sae, sae.looks.unit, x, target_l0))
 
@@ -44,12 +45,11 @@ def units(sae: SAE) -> Tensor:
 
 @torch.no_grad()
 def candidate_floor(sae: SAE, unit: Tensor, x: Tensor, target_l0: float) -> float:
-    """The t above which an SAE's first look has CANDIDATES × L0 entries a token, on average over x: [n, d_in]; lower
-    if entries near their thresholds would be none."""
+    """The t above which an SAE's first look has CANDIDATES × L0 entries a token, on average over x: [n, d_in]."""
     wanted = round(CANDIDATES * target_l0 * len(x))
     kept = torch.empty(0, device=x.device)
     for part in x.split(CHUNK):
         t = (sae.first_look(part) / unit).flatten()
         kept = torch.cat([kept, t.topk(min(wanted, t.numel())).values])
         kept = kept.topk(min(wanted, kept.numel())).values
-    return min(float(kept.min()), HIGHEST_FLOOR * EDGE)
+    return float(kept.min())

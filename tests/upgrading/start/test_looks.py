@@ -14,7 +14,7 @@ from rational_sae.gates.hard import HardGate
 from rational_sae.gates.registry import TRAINED
 from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.publish.distil import fit_lines
-from rational_sae.sae.candidates import CANDIDATES, EDGE, candidate_floor, units
+from rational_sae.sae.candidates import CANDIDATES, candidate_floor, units
 from rational_sae.sae.match_l0 import solve_shift
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.job import run
@@ -68,6 +68,8 @@ def test_training_keeps_their_number_though_preactivations_drift(one_look: SAE, 
         with torch.no_grad():
             return float((sae.first_look(x) > sae.looks.level).sum(1).float().mean())
 
+    assert sae.looks is not None
+    before = sae.looks.unit.clone()
     with torch.no_grad():
         sae.W_enc *= drift
         begun = one_look.gate.threshold.clone()  # type: ignore[union-attr]
@@ -78,7 +80,9 @@ def test_training_keeps_their_number_though_preactivations_drift(one_look: SAE, 
     assert sae.looks is not None
     assert isinstance(sae.gate, HardGate)
     moved = sae.gate.threshold.detach()
-    assert torch.allclose(sae.looks.unit * EDGE, moved, rtol=1e-5)
+    unit = sae.looks.unit
+    assert torch.allclose(unit / unit.mean(), moved / moved.mean(), rtol=1e-5)
+    assert float(unit.mean()) == pytest.approx(float(before.mean()), rel=1e-5)
     assert not torch.allclose(moved, begun, rtol=1e-2)
 
 

@@ -69,7 +69,7 @@ def _rational(degrees: tuple[int, int]) -> Iterator[Look]:
         middle = place * EDGE
         fit = cached_fit(target("jumprelu", threshold=middle, gap=gap * middle), degrees).partial_fractions
         assert fit is not None
-        yield Look(fit, 0.0, cut=0.0)
+        yield Look(fit, 0.0, cut=(1 - gap) * middle)  # below which it is next to nothing
 
 
 def _lines() -> Iterator[Look]:
