@@ -97,6 +97,8 @@ def test_other_places_are_refused_for_what_they_are(gpt2: Host, name: str, what:
         ("layers.5.mlp", 5, "mlp_raw"),
         ("h.3.attn.c_proj.input", 3, "hook_z"),
         ("gpt_neox.layers.2.attention.output.0", 2, "attn_raw"),
+        ("model.transformer.h[3].output[0]", 3, "resid_post"),
+        ("model.model.layers[7].self_attn.o_proj.input", 7, "hook_z"),
     ],
 )
 def test_each_library_s_names_are_places(name: str, layer: int, kind: Kind) -> None:
@@ -127,6 +129,8 @@ def test_the_block_tells_what_the_norm_named_for_attention_is(parts: tuple[str, 
 def test_a_module_s_path_starts_with_the_model_s() -> None:
     assert parse("transformer.h.1.mlp", "model.layers") is None
     assert parse("h.1.mlp", "transformer.h") == Place(1, "mlp_raw")
+    assert parse("model.model.layers[1].mlp", "model.layers") == Place(1, "mlp_raw")
+    assert parse("mymodel.layers.1", "model.layers") is None
     assert parse("transformer.blocks.1", "transformer.blocks") == Place(1, "resid_post")
 
 

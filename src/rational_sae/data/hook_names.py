@@ -3,7 +3,7 @@
 Names that are read:
 
 module paths            `model.layers.11`, or its end, `layers.11`; a part of a block, `model.layers.11.mlp`; with
-                        `.output` (nnsight, Gemma Scope 2), `.output[0]` or `.input`
+                        `.output` (nnsight, Gemma Scope 2), `.output[0]` or `.input`; `model.model.layers[11].output[0]`
 TransformerLens to 2    `blocks.11.hook_resid_pre`, `blocks.11.hook_mlp_out`, `blocks.11.attn.hook_z`
 TransformerLens 3, 4    `blocks.11.hook_in`, `blocks.11.hook_out`, `blocks.11.mlp.hook_out`
 dictionary_learning     `resid_post_layer_11`, `mlp_out_layer1`, `attention_layer_3`
@@ -125,6 +125,9 @@ WITHOUT_SIDE = re.compile(r"resid_layer_?(\d+)|blocks\.(\d+)\.hook_resid|blocks\
 MODULE = re.compile(r"(.+?)\.(\d+)(?:\.(?!output\b|input\b)(.+?))?(?:\.(output|input)(?:\[0\]|\.0)?)?")
 """A module's path: the list of blocks, the number, a path inside the block, and which side of it."""
 
+BRACKETS = re.compile(r"\[(\d+)\]")
+"""nnsight's way to an element: `layers[11]`, `output[0]`."""
+
 ATTENTION = ("attn", "self_attn", "attention", "self_attention", "attn.attention", "linear_attn")
 
 MLPS = ("mlp", "feed_forward", "ffn", "block_sparse_moe")
@@ -232,12 +235,11 @@ def residual_name(name: str, layer: int, *, side: str | None = None) -> str | No
 
 def _module(name: str, path: str | None, parts: Collection[str] | None) -> Place | None:
     """The place of a module's path."""
-    found = MODULE.fullmatch(name)
+    found = MODULE.fullmatch(BRACKETS.sub(r".\1", name))
     if not found:
         return None
     blocks, layer, inside, side = found.groups()
-    # sparsify names modules from the base model on: `layers.11` for `model.layers.11`.
-    if path is not None and not f".{_plain(path)}".endswith(f".{_plain(blocks)}"):
+    if path is not None and not _same_list(_plain(path), _plain(blocks)):
         return None
     if path is None and blocks == "blocks" and not (inside or side):
         return None  # TransformerLens' word for a list, and a model's: which is for the model to say
@@ -245,6 +247,12 @@ def _module(name: str, path: str | None, parts: Collection[str] | None) -> Place
         return Place(int(layer), "resid_pre" if side == "input" else "resid_post")
     kind = _side_of(inside, side == "input", parts)
     return Place(int(layer), kind) if kind else None
+
+
+def _same_list(path: str, named: str) -> bool:
+    """Whether one is the other's end. sparsify names modules from the base model on, `layers.11` for `model.layers.11`;
+    nnsight from what it wraps the model in, `model.model.layers[11]`."""
+    return f".{path}".endswith(f".{named}") or f".{named}".endswith(f".{path}")
 
 
 def _side_of(inside: str, into: bool, parts: Collection[str] | None) -> Kind | None:
