@@ -11,6 +11,7 @@ A teacher that is there already is left alone, so an interrupted run goes on whe
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +29,8 @@ from sae_lens.saes.standard_sae import StandardTrainingSAE, StandardTrainingSAEC
 from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
 from safetensors.torch import load_file, save_file
 
-from rational_sae.data.activations import SINK_NORM, Reader
-from rational_sae.data.language_model import load_host, wants_bos
+from rational_sae.data.activations import SINK_NORM
+from rational_sae.data.language_model import Hook, load_host, wants_bos
 from rational_sae.data.text import open_text
 from rational_sae.data.tokens import Tokeniser
 
@@ -90,33 +91,36 @@ class Plan(BaseModel):
 
 
 def harvest(plan: Plan, keep: Path | None) -> dict[str, torch.Tensor]:
-    """For each hook x: [tokens, d_in] bfloat16, residual vectors of the train split, from one pass to the deepest."""
+    """For each hook x: [tokens, d_in] bfloat16, vectors of the train split, from one pass to the deepest block."""
     hooks = sorted({teacher.hook for teacher in plan.teachers.values()})
     kept = keep and keep / f"{plan.model}.safetensors"
     if kept and kept.exists():
         return load_file(kept)
     host = load_host(plan.model, dtype=getattr(torch, plan.lm_dtype))
     tokeniser = Tokeniser(host.tokenizer, CONTEXT, bos=wants_bos(host, "auto"))
-    deepest = max((host.hook(name) for name in hooks), key=lambda hook: hook.boundary)
-    reader = Reader(host, deepest, open_text(plan.text), tokeniser)
+    places = {name: host.hook(name) for name in hooks}
+    behind_all = Hook("behind all", max(place.boundary + (place.spot is not None) for place in places.values()))
+    text = open_text(plan.text)
     caught: dict[str, torch.Tensor] = {}
-    for name in hooks:
-        block = host.blocks[host.hook(name).boundary - 1]
+    watching = contextlib.ExitStack()
+    for name, place in places.items():
 
-        def catch(_module, _inputs, output, name: str = name) -> None:
-            caught[name] = output if isinstance(output, torch.Tensor) else output[0]
+        def catch(x: torch.Tensor, name: str = name) -> torch.Tensor:
+            caught[name] = x
+            return x
 
-        block.register_forward_hook(catch)
+        watching.enter_context(host.edited(place, catch))
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in hooks}
     total = 0
     # The first position alone is left out here; `without_sinks` says what becomes of the rare later attention sinks.
-    for batch in tokeniser.batches(reader.text, "train", plan.tokens, seed=SEED):
-        host.residual(batch.input_ids, deepest)
+    for batch in tokeniser.batches(text, "train", plan.tokens, seed=SEED):
+        host.residual(batch.input_ids, behind_all)
         for name in hooks:
             parts[name].append(caught[name][batch.keep].bfloat16())
         total += int(batch.keep.sum())
         print(f"\rharvest {plan.model}: {total:,} / {plan.tokens:,} tokens", end="", flush=True)
     print()
+    watching.close()
     found = {name: torch.cat(part) for name, part in parts.items()}
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -167,8 +167,8 @@ def save_tiny_text(path: Path, documents: int = 400) -> Path:
 def save_tiny_teacher(
     folder: Path, model: Path, text: Path, hook: str = "model.layers.1", family: str = "topk"
 ) -> Path:
-    """An SAE that explains a tiny model's activations: its directions are their principal axes, both ways. A ReLU or a
-    JumpReLU has about half of them below its bar."""
+    """An SAE that explains a tiny model's activations at a hook: its directions are their principal axes, both ways. A
+    ReLU or a JumpReLU has about half of them below its bar."""
     from rational_sae.data.activations import Reader
     from rational_sae.data.language_model import load_host
     from rational_sae.data.text import open_text

@@ -38,6 +38,7 @@ except ImportError as error:
     raise MissingExtraError("sae-lens", extra="saelens") from error
 
 ARCHITECTURE = "rational"
+TRANSCODER, SKIP_TRANSCODER = "rational_transcoder", "rational_skip_transcoder"
 
 GATE_TENSORS = ("threshold", "scale")
 GATE_NUMBERS = ("coefficients", "gain", "right_slope", "mode", "k", "token_scale")
@@ -146,15 +147,80 @@ class RationalSAE(SAE[RationalSAEConfig]):
         return self
 
 
+@dataclass
+class RationalTranscoderConfig(RationalSAEConfig):
+    """The same, and the width of what is predicted."""
+
+    d_out: int = 768
+
+    @override
+    @classmethod
+    def architecture(cls) -> str:
+        return TRANSCODER
+
+
+class RationalTranscoder(RationalSAE):
+    """A transcoder with a rational gate: its output is of `metadata.hook_name_out`."""
+
+    cfg: RationalTranscoderConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @override
+    def initialize_weights(self) -> None:
+        super().initialize_weights()
+        wide = {"dtype": self.dtype, "device": self.device}
+        self.W_dec = nn.Parameter(torch.zeros(self.cfg.d_sae, self.cfg.d_out, **wide))
+        self.b_dec = nn.Parameter(torch.zeros(self.cfg.d_out, **wide))
+
+    @override
+    def process_sae_in(self, sae_in: Tensor) -> Tensor:
+        return self.hook_sae_input(sae_in.to(self.dtype))
+
+
+@dataclass
+class RationalSkipTranscoderConfig(RationalTranscoderConfig):
+    """The same."""
+
+    @override
+    @classmethod
+    def architecture(cls) -> str:
+        return SKIP_TRANSCODER
+
+
+class RationalSkipTranscoder(RationalTranscoder):
+    """The same with W_skip: [d_out, d_in], which SAELens' own skip transcoders add in `forward` alone, too."""
+
+    cfg: RationalSkipTranscoderConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    W_skip: nn.Parameter
+
+    @override
+    def initialize_weights(self) -> None:
+        super().initialize_weights()
+        shape = (self.cfg.d_out, self.cfg.d_in)
+        self.W_skip = nn.Parameter(torch.zeros(shape, dtype=self.dtype, device=self.device))
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        """ŷ: [..., d_out] of x: [..., d_in]."""
+        return self.decode(self.encode(x)) + x.to(self.dtype) @ self.W_skip.T
+
+
+CLASSES = (
+    (ARCHITECTURE, RationalSAE, RationalSAEConfig),
+    (TRANSCODER, RationalTranscoder, RationalTranscoderConfig),
+    (SKIP_TRANSCODER, RationalSkipTranscoder, RationalSkipTranscoderConfig),
+)
+
+
 def _register() -> None:
-    known = SAE_CLASS_REGISTRY.get(ARCHITECTURE)
-    if known is None:
-        register_sae_class(ARCHITECTURE, RationalSAE, RationalSAEConfig)
-    elif known[0] is not RationalSAE:
-        raise OutputError(
-            f"SAELens already has an architecture {ARCHITECTURE!r} ({known[0].__module__})",
-            "unload that package",
-        )
+    for name, kind, config in CLASSES:
+        known = SAE_CLASS_REGISTRY.get(name)
+        if known is None:
+            register_sae_class(name, kind, config)
+        elif known[0] is not kind:
+            raise OutputError(
+                f"SAELens already has an architecture {name!r} ({known[0].__module__})",
+                "unload that package",
+            )
 
 
 _register()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,7 +31,8 @@ def intervene(model: Any, sae: SAE, edit: Edit, *, hook: str | None = None, erro
 
     model: a causal language model of transformers, or a `Host`. hook: default the SAE's own. error_term: what the SAE
     does not explain stays in, x + decode(edit(z)) − decode(z), so an edit that changes nothing changes nothing;
-    without it the stream is decode(edit(z)) at every position, attention sinks included.
+    without it the stream is decode(edit(z)) at every position, attention sinks included. A transcoder reads at its own
+    hook, and what is there goes on as it is; its output is edited where it belongs.
 
     Raises HostError if the model has no such hook, or another width.
     """
@@ -38,18 +40,30 @@ def intervene(model: Any, sae: SAE, edit: Edit, *, hook: str | None = None, erro
     name = hook or sae.metadata.hook_name
     if not name:
         raise HostError("the SAE's config names no hook", "give hook=")
-    place = host.hook(name)
-    if (width := host.width(place)) != sae.d_in:
+    place = host.pair(name, sae.metadata.hook_name_out or "") if sae.transcodes else host.hook(name)
+    if (width := host.width(replace(place, out=None))) != sae.d_in:
         raise HostError(f"the SAE reads width {sae.d_in}, {host.name} has width {width} there", "give its own model")
 
+    read: list[Tensor] = []
+
+    def note(x: Tensor) -> Tensor:
+        read[:] = [x.clone()]
+        return x
+
     def edited(x: Tensor) -> Tensor:
-        state = sae.normalise(x.float())[1]
-        z = sae.encode(x)
+        source = read[0] if sae.transcodes else x
+        normalised, state = sae.normalise(source.float())
+        z = sae.encode(source)
         x_hat = sae.decode(edit(z), state)
-        return (x + (x_hat - sae.decode(z, state)) if error_term else x_hat).to(x.dtype)
+        if error_term:
+            return (x + (x_hat - sae.decode(z, state))).to(x.dtype)
+        return sae.with_skip(x_hat, normalised).to(x.dtype)
 
     sae = _settled(sae, host, place)
-    with host.edited(place, edited):
+    with contextlib.ExitStack() as stack:
+        if place.out is not None:
+            stack.enter_context(host.noted(place, note))
+        stack.enter_context(host.edited(place.out or place, edited))
         yield
 
 

@@ -31,12 +31,16 @@ def formula(sae: SAE) -> list[str]:
         f"h = W_encᵀ{inside} + b_enc",
         *_looks(sae, inside),
         sae.gate.formula(),
-        f"x̂ = n⁻¹({out})" if sae.has_state else f"x̂ = {out}",
+        f"x̂ = n⁻¹({out})" if sae.has_state else f"{'ŷ' if sae.transcodes else 'x̂'} = {out}{_skip(sae)}",
     ]
     if sae.has_state:
         named = CENTRED if sae.centred else {}
         lines.append(named.get(sae.normalisation) or NORMALISATIONS[sae.normalisation])
     return lines
+
+
+def _skip(sae: SAE) -> str:
+    return "" if sae.W_skip is None else " + W_skip x"
 
 
 def _looks(sae: SAE, inside: str) -> list[str]:
@@ -67,6 +71,7 @@ def facts(sae: SAE) -> dict[str, Any]:
         "formula": formula(sae),
         "d_in": sae.d_in,
         "d_sae": sae.d_sae,
+        **({"d_out": sae.d_out, "hook_name_out": known.hook_name_out} if sae.transcodes else {}),
         "gate": type(sae.gate).__name__,
         **sae.gate.facts(),
         "apply_b_dec_to_input": sae.apply_b_dec_to_input,

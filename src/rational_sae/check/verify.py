@@ -43,7 +43,7 @@ def verify(sae: SAE, x: Tensor, *, accept_implausible: bool = False) -> Verifica
     wrong. Raises ImplausibleSAEError on nonsense unless `accept_implausible`."""
     fvu, l0 = reconstruction(sae, x)
     problem = _problem(sae, fvu, l0)
-    likely = likely_formula(sae, x)
+    likely = None if sae.transcodes else likely_formula(sae, x)
     if problem and not accept_implausible:
         raise ImplausibleSAEError(
             f"this SAE does not explain the activations it is given: {problem}",
@@ -63,9 +63,9 @@ def reconstruction(sae: SAE, x: Tensor) -> tuple[float, float]:
     squared, active = 0.0, 0
     for part in x.split(CHUNK):
         x_hat, z, _ = sae.outputs(part)
-        squared += float((part - x_hat).pow(2).sum(dtype=torch.float64))
+        squared += float((sae.target(part) - x_hat).pow(2).sum(dtype=torch.float64))
         active += int((z != 0).sum())
-    seen = sae.seen(x)
+    seen = sae.target(sae.seen(x))
     return squared / float((seen - seen.mean(0)).pow(2).sum(dtype=torch.float64)), active / len(x)
 
 

@@ -42,8 +42,17 @@ class Reader:
 
     @cached_property
     def width(self) -> int:
-        """d_in: of one vector."""
+        """Of one vector: d_in, or d_in + d_out of a transcoder's [x; y]."""
         return self.host.width(self.hook)
+
+    @cached_property
+    def d_in(self) -> int:
+        """Of what is read."""
+        return self.host.width(replace(self.hook, out=None))
+
+    def target(self, row: Tensor) -> Tensor:
+        """What is to be given back: row: [..., d_in] itself, or y of a transcoder's [x; y]."""
+        return row if self.hook.out is None else row[..., self.d_in :]
 
     def vectors(self, split: Split, max_tokens: int, *, seed: int | None = None, skip: int = 0) -> Iterator[Tensor]:
         """The hook's vectors at kept positions, a batch of sequences at a time.
@@ -107,11 +116,13 @@ class Reader:
         keep = batch.keep.to(stream.device)
         if self.tokeniser.sink == "keep" or not bool(keep.any()):
             return keep
-        norm = stream.float().norm(dim=-1)
-        finite = norm.isfinite()  # a position that is not is kept, so that it is noticed
-        if not bool((keep & finite).any()):
-            return keep
-        return keep & ~(finite & (norm > SINK_NORM * norm[keep & finite].median()))
+        parts = [stream] if self.hook.out is None else [stream[..., : self.d_in], stream[..., self.d_in :]]
+        kept = keep
+        for norm in (part.float().norm(dim=-1) for part in parts):
+            finite = norm.isfinite()  # a position that is not is kept, so that it is noticed
+            if bool((keep & finite).any()):
+                kept = kept & ~(finite & (norm > SINK_NORM * norm[keep & finite].median()))
+        return kept
 
     def sample(self, split: Split, tokens: int, *, needed: int | None = None) -> Tensor:
         """About `tokens` vectors of a split, for calibration and validation. x: [n, d_in] float32.

@@ -196,6 +196,7 @@ def forward_identity(host: Host, hook: Hook) -> dict[str, Any]:
         "attention": host.model.config._attn_implementation,
         "boundary": hook.boundary,
         **({} if hook.spot is None else {"spot": repr(hook.spot)}),
+        **({} if hook.out is None else {"out": [hook.out.boundary, repr(hook.out.spot)]}),
         "precision": str(host.model.dtype).removeprefix("torch."),
         "matmul_precision": torch.get_float32_matmul_precision(),
         "device": torch.cuda.get_device_name(host.device) if gpu else host.device.type,

@@ -16,7 +16,7 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +48,8 @@ class Hook:
     """Blocks that are run before: 0 is the embedding, n_blocks the last block's output."""
     spot: Spot | None = None
     """In the next block (for the embedding, in the model); None: the stream itself."""
+    out: Hook | None = None
+    """For a transcoder: where what it predicts is, behind. What is read here is then [x; y], side by side."""
 
     @property
     def is_added(self) -> bool:
@@ -56,7 +58,9 @@ class Hook:
 
     def same_place(self, other: Hook) -> bool:
         """Whether another name means the same."""
-        return (self.boundary, self.spot) == (other.boundary, other.spot)
+        if self.out is not None and other.out is not None:
+            return self.out.same_place(other.out) and (self.boundary, self.spot) == (other.boundary, other.spot)
+        return (self.boundary, self.spot, self.out) == (other.boundary, other.spot, other.out)
 
 
 @dataclass
@@ -79,6 +83,13 @@ class Host:
     def blocks(self) -> nn.ModuleList:
         return self._blocks()[1]
 
+    def pair(self, name: str, out: str) -> Hook:
+        """A transcoder's hook: what it reads, and what it predicts. Raises HostError as `hook` does."""
+        into, place = self.hook(name), self.hook(out)
+        if place.spot is not None and place.spot.unscaled:
+            raise HostError(f"nothing can be put in place of {out[:200]!r}: it is read alone", "use another transcoder")
+        return replace(into, out=place)
+
     def hook(self, name: str) -> Hook:
         """Resolve a hook's name. Raises HostError that says what is there instead, or names the nearest valid ones."""
         path, blocks = self._blocks()
@@ -99,7 +110,9 @@ class Host:
         raise HostError(f"{self.name} has no hook {name[:200]!r}", f"nearest: {', '.join(near)}")
 
     def width(self, hook: Hook) -> int:
-        """Of one vector at the hook: d_model, or that of all heads side by side."""
+        """Of one vector at the hook: d_model, or that of all heads side by side; of a transcoder's [x; y]."""
+        if hook.out is not None:
+            return self.width(replace(hook, out=None)) + self.width(hook.out)
         if hook.spot is None:
             return self.d_model
         return self.residual(torch.zeros(1, 1, dtype=torch.int64), hook).shape[-1]
@@ -116,9 +129,21 @@ class Host:
             caught.append(x)
             raise _StopForwardError
 
-        with self._at(hook, catch), contextlib.suppress(_StopForwardError):
-            self._forward(input_ids)
-        return caught[0]
+        def note(x: Tensor) -> Tensor:
+            caught.append(x.clone())
+            return x
+
+        with contextlib.ExitStack() as stack:
+            if hook.out is not None:
+                stack.enter_context(self._at(hook, note))
+            stack.enter_context(self._at(hook.out or hook, catch))
+            with contextlib.suppress(_StopForwardError):
+                self._forward(input_ids)
+        if hook.out is not None and len(caught) < 2:
+            raise HostError(
+                f"{hook.out.name} comes before {hook.name}, which is to predict it", "use another transcoder or hook"
+            )
+        return torch.cat(caught, -1) if hook.out is not None else caught[0]
 
     def entering(self, input_ids: Tensor, hook: Hook) -> Tensor | None:
         """The residual stream that enters the hook's block, from which `logits_from` can go on; None where x itself is
@@ -126,18 +151,20 @@ class Host:
 
         input_ids: [batch, context] int64. Returns [batch, context, d_model] in the model's dtype.
         """
+        hook = hook.out or hook
         if hook.spot is None or hook.boundary == 0:
             return None
         return self.residual(input_ids, Hook(hook.name, hook.boundary))
 
     def logits_from(self, input_ids: Tensor, hook: Hook, x: Tensor, entering: Tensor | None = None) -> Tensor:
-        """Logits with what passes at the hook replaced by x; blocks before the hook are skipped where that can be.
+        """Logits with what passes at the hook (for a transcoder, where its output belongs) replaced by x; blocks before
+        the hook are skipped where that can be.
 
         x: [batch, context, d_in]; it gets a gradient, if it records one. entering: what `entering` gave for these
         tokens, needed to skip blocks before a spot within one; without it they are run. Returns [batch, context,
         vocabulary].
         """
-        x = x.to(self.model.dtype)
+        x, hook = x.to(self.model.dtype), hook.out or hook
         with contextlib.ExitStack() as stack:
             if hook.spot is None:
                 self._skip(hook.boundary, stack)
@@ -156,6 +183,12 @@ class Host:
         if hook.spot is not None and hook.spot.unscaled:
             raise HostError(f"nothing can be put in place of {hook.name}: it is read alone", "use another hook")
         with self._at(hook, edit):
+            yield
+
+    @contextlib.contextmanager
+    def noted(self, hook: Hook, note: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """While open, every forward shows what passes at the hook to `note`, which gives it back unchanged."""
+        with self._at(hook, note):
             yield
 
     @contextlib.contextmanager

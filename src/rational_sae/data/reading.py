@@ -141,9 +141,11 @@ class Reading(BaseModel):
         )
         place = parse(options.hook)
         if place is not None and place.kind.startswith("resid"):  # a model of another depth may not have the hook
-            _require_width(sae, host.d_model, host)
+            _require_width(sae.d_in, host.d_model, host)
         hook = host.hook(options.hook)
-        _require_width(sae, host.width(hook), host, f" at {hook.name}")
+        _require_width(sae.d_in, host.width(hook), host, f" at {hook.name}")
+        if sae.transcodes:
+            hook = _with_output(sae, host, hook)
         sae.to(host.device)
         require_positions(host, options.context)
         settle(sae, host, hook)
@@ -159,10 +161,21 @@ class Reading(BaseModel):
         return Reader(host, hook, text, tokeniser, cache=cache)
 
 
-def _require_width(sae: SAE, width: int, host: Host, where: str = "") -> None:
-    if width != sae.d_in:
+def _with_output(sae: SAE, host: Host, hook: Hook) -> Hook:
+    """The hook of a transcoder. Raises SourceError if its config does not say what it predicts."""
+    out = sae.metadata.hook_name_out
+    if not out:
+        raise SourceError("the transcoder's config does not say what it predicts", "state hook_name_out there")
+    pair = host.pair(hook.name, out)
+    assert pair.out is not None
+    _require_width(sae.d_out, host.width(pair.out), host, f" at {out}", does="predicts")
+    return pair
+
+
+def _require_width(wanted: int, width: int, host: Host, where: str = "", *, does: str = "reads") -> None:
+    if width != wanted:
         raise HostError(
-            f"the SAE reads width {sae.d_in}, {host.name} has width {width}{where}",
+            f"the SAE {does} width {wanted}, {host.name} has width {width}{where}",
             "give the model that the SAE was trained on",
         )
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rational_sae.data.activations import Reader
-from rational_sae.errors import TextError
+from rational_sae.errors import SourceError, TextError
 from rational_sae.evaluation.words import FEWEST_LETTERS, Words, read_words
 from rational_sae.sae.model import SAE
 from rational_sae.support.progress import Progress, Silent
@@ -57,6 +57,8 @@ def absorption(
 
     Raises TextError if the tokenizer has too few words, or the residual stream does not tell letters apart.
     """
+    if reader.hook.out is not None:
+        raise SourceError("absorption is of SAEs: a transcoder's decoder is of another place", "omit first-letter")
     progress = progress or Silent()
     progress.stage("read words")
     words = read_words(reader, seed=seed)

@@ -107,7 +107,8 @@ def measure(
     # The stream is read once, and every forward starts at the hook. [tokens, d_in]: small beside the logits.
     streams = [reader.stream(part.input_ids) for part in small]
     shifts = _shifts_to(reference, reader, saes, small, streams)
-    sums = _empty(saes, shifts, 1 + max(int(batch.document.max()) for batch in batches), len(mean), reference)
+    documents, width = 1 + max(int(batch.document.max()) for batch in batches), len(reader.target(mean))
+    sums = _empty(saes, shifts, documents, width, reference)
     for done, (batch, stream) in enumerate(zip(small, streams, strict=True)):
         _measure_batch(reader, saes, shifts, batch, stream, mean, sums)
         progress(done + 1, len(small))
@@ -171,8 +172,9 @@ def _measure_batch(
     sums: Measurements,
 ) -> None:
     keep = reader.kept(stream, batch)
-    x = stream[keep].float()
-    reader.require_finite(x, "measured")
+    read = stream[keep].float()
+    reader.require_finite(read, "measured")
+    target, x, mean = reader.target(stream), reader.target(read), reader.target(mean)
     owner = batch.document[:, None].expand_as(batch.keep)
     document = owner[keep.cpu()]
     # A kept position predicts if its next token is real; padding is special and never predicted.
@@ -184,7 +186,7 @@ def _measure_batch(
     labels = batch.input_ids.to(stream.device)[where.roll(1, 1)]
 
     def logits(x_hat: Tensor, others: Tensor | None = None) -> Tensor:
-        edited = stream.clone()
+        edited = target.clone()
         edited[keep] = x_hat.to(stream.dtype)
         if others is not None:
             edited[~keep] = others.to(stream.dtype)
@@ -205,12 +207,12 @@ def _measure_batch(
     _add(sums.ce["clean"], predicted, clean.cross_entropy())
     _add(sums.everywhere["predictions"], owner[everywhere.cpu()], torch.ones(int(everywhere.sum())))
     add_everywhere(sums.everywhere["clean"], untouched)
-    add_everywhere(sums.everywhere["zero"], logits(torch.zeros_like(x), torch.zeros_like(left_out)))
+    add_everywhere(sums.everywhere["zero"], logits(torch.zeros_like(x), torch.zeros_like(reader.target(left_out))))
     for name, ablated in {"zero": torch.zeros_like(x), "mean": mean.to(x).expand_as(x)}.items():
         _add(sums.ce[name], predicted, cross_entropy(logits(ablated), clean.positions, labels))
 
     def run(sae: SAE, row: RowSums) -> Tensor:
-        x_hat, z, _ = sae.outputs(x)
+        x_hat, z, _ = sae.outputs(read)
         active = z != 0
         row.fired.add_(active.sum(0).cpu())
         seen = Tokens(x, x_hat, z, active, _above_epsilon(sae, z))

@@ -45,7 +45,7 @@ def pooled(
         x, owner = stream[keep].float(), keep.nonzero()[:, 0]
         share = 1 / keep.sum(-1).clamp(min=1)
         for name, part in parts.items():
-            z = x if name == ACTIVATIONS else saes[name].encode(x)
+            z = x[:, : reader.d_in] if name == ACTIVATIONS else saes[name].encode(x)
             mean = torch.zeros(len(keep), z.shape[1], device=z.device).index_add_(0, owner, z) * share[:, None]
             part.append(sparse.csr_matrix(mean.cpu().numpy()))
         order.append(torch.where(keep.any(-1).cpu(), batch.document, -1))

@@ -146,13 +146,20 @@ def require_same_place(name: str, sae: SAE, reader: Reader, *, given: bool) -> N
 
     given: whether the user named the hook.
     """
-    if sae.d_in != reader.width:
+    if sae.transcodes != (reader.hook.out is not None):
         raise SourceError(
-            f"{name} reads width {sae.d_in}, {reader.host.name} has width {reader.width} at {reader.hook.name}",
+            f"{name} is {'a transcoder' if sae.transcodes else 'no transcoder'}, unlike the first",
+            "evaluate SAEs of one hook together",
+        )
+    if sae.d_in != reader.d_in or sae.row_width != reader.width:
+        raise SourceError(
+            f"{name} reads width {sae.d_in}, {reader.host.name} has width {reader.d_in} at {reader.hook.name}",
             "evaluate SAEs of one model and hook together",
         )
-    own = sae.metadata.hook_name
-    if own and not given and not reader.host.hook(own).same_place(reader.hook):
+    own, out = sae.metadata.hook_name, sae.metadata.hook_name_out
+    host, given_out = reader.host, reader.hook.out
+    elsewhere = own and not given and not host.hook(own).same_place(replace(reader.hook, out=None))
+    if elsewhere or (given_out is not None and out and not host.hook(out).same_place(given_out)):
         raise SourceError(
             f"{name} was trained at {own}, the first SAE at {reader.hook.name}",
             "evaluate SAEs of one hook together, or give --hook",

@@ -183,10 +183,17 @@ class Tensors:
             raise SourceError(f"{self.path}: {name} is {tensor.dtype}, expected an integer", "save it again")
         return int(tensor)
 
-    def weights(self, names: Mapping[str, str], d_in: int | None = None, d_sae: int | None = None) -> Weights:
+    def weights(
+        self,
+        names: Mapping[str, str],
+        d_in: int | None = None,
+        d_sae: int | None = None,
+        *,
+        d_out: int | None = None,
+    ) -> Weights:
         """The four tensors. names: what the file calls each; `.T` after a name means stored transposed.
 
-        d_in, d_sae: what the config says, if it does.
+        d_in, d_sae: what the config says, if it does; d_out: of a transcoder.
         """
         name, transposed = _split(names["W_enc"])
         stored = self.shape(name, 2)
@@ -200,8 +207,8 @@ class Tensors:
         return Weights(
             W_enc=part("W_enc", d_in, d_sae),
             b_enc=part("b_enc", d_sae),
-            W_dec=part("W_dec", d_sae, d_in),
-            b_dec=part("b_dec", d_in),
+            W_dec=part("W_dec", d_sae, d_out or d_in),
+            b_dec=part("b_dec", d_out or d_in),
         )
 
     def ignore(self, *names: str) -> None:

@@ -51,11 +51,17 @@ FAMILIES = {
 }
 """Architectures that are read, and the family each belongs to."""
 
-REFUSED = {
-    name: " (a transcoder predicts other activations than it reads)"
-    for name in ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
+TRANSCODERS = {
+    "transcoder": "standard",
+    "skip_transcoder": "standard",
+    "jumprelu_transcoder": "jumprelu",
+    "jumprelu_skip_transcoder": "jumprelu",
+    "topk_transcoder": "topk",
+    "topk_skip_transcoder": "topk",
+    "rational_transcoder": "rational",
+    "rational_skip_transcoder": "rational",
 }
-"""Why some architectures are not read."""
+"""Transcoders that are read, and the architecture whose gate each has. SAELens has none with a TopK."""
 
 IDENTITIES = {
     "expected_average_only_in": "x scaled to mean norm √d_in",
@@ -67,7 +73,7 @@ then no longer states them. What weights read that still do."""
 RESHAPES = ("none", "hook_z")
 """hook_z: SAELens is given heads apart and lays them side by side, as x is here in any case."""
 
-METADATA = ("model_name", "hook_name", "context_size", "prepend_bos")
+METADATA = ("model_name", "hook_name", "context_size", "prepend_bos", "hook_name_out")
 
 FLAT = (
     *METADATA,
@@ -119,7 +125,11 @@ def read(contents: Contents, config: Config | None = None) -> SAE:
     names = {name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
     if config.numbers["architecture"] == "gated":
         names["b_enc"] = "b_mag"
-    weights = tensors.weights(names, d_in, d_sae)
+    transcodes = config.numbers["architecture"] in TRANSCODERS
+    d_out = config.count("d_out") if transcodes else None
+    weights = tensors.weights(names, d_in, d_sae, d_out=d_out)
+    skips = "skip_" in config.numbers["architecture"]
+    W_skip = tensors.get("W_skip", weights["W_dec"].shape[1], weights["W_enc"].shape[0]) if skips else None
     _fold_scaling_factor(config, tensors, weights)
     gate = _gate(config, tensors, weights)
     looks = _looks(config, gate, tensors, weights["W_enc"].shape[1])
@@ -132,11 +142,13 @@ def read(contents: Contents, config: Config | None = None) -> SAE:
     return SAE(
         **weights,
         gate=gate,
-        apply_b_dec_to_input=config.flag("apply_b_dec_to_input", True),
+        apply_b_dec_to_input=not transcodes and config.flag("apply_b_dec_to_input", True),
         normalisation=normalisation,
         centred=kwargs.flag(CENTRING, False),
         metadata=metadata,
         looks=looks,
+        transcodes=transcodes,
+        W_skip=W_skip,
     )
 
 
@@ -204,13 +216,18 @@ def _family(config: Config) -> str:
     architecture = config.numbers.get("architecture")
     if not isinstance(architecture, str):
         raise config.wrong("architecture", "a name")
-    if architecture not in FAMILIES:
+    if _of_gate(architecture) not in FAMILIES:
         raise SourceError(
-            f"{config.path}: architecture {architecture[:80]!r} is not supported{REFUSED.get(architecture, '')}", _READS
+            f"{config.path}: architecture {architecture[:80]!r} is not supported", _READS
         )
     if config.numbers.get("reshape_activations", "none") not in RESHAPES:
         raise config.wrong("reshape_activations", " or ".join(RESHAPES))
-    return FAMILIES[architecture]
+    return FAMILIES[_of_gate(architecture)]
+
+
+def _of_gate(architecture: str) -> str:
+    """The architecture of SAEs with the same gate."""
+    return TRANSCODERS.get(architecture, architecture)
 
 
 def _refuse_other_inputs(config: Config) -> None:
@@ -220,8 +237,12 @@ def _refuse_other_inputs(config: Config) -> None:
         raise SourceError(f"{config.path}: an SAE of one attention head", "use one of the residual stream")
     out = said.get("out_hook_point") or said.get("hook_name_out") or said.get("hook_name")
     wider = said.get("d_out") not in (None, said.get("d_in"))
-    if said.get("is_transcoder") or wider or out != said.get("hook_name"):
-        raise SourceError(f"{config.path}: a transcoder{REFUSED['transcoder']}", "use an SAE")
+    transcodes = config.numbers.get("architecture") in TRANSCODERS
+    if not transcodes and (said.get("is_transcoder") or wider or out != said.get("hook_name")):
+        raise SourceError(
+            f"{config.path}: a transcoder, which its architecture does not say",
+            f"state one of {', '.join(TRANSCODERS)}",
+        )
     if any(isinstance(said.get(key), list) and len(said[key]) > 1 for key in ("hook_names", "hook_layers")):
         raise SourceError(f"{config.path}: a crosscoder, which reads several places at once", "use an SAE of one place")
 
@@ -244,7 +265,7 @@ def _fold_scaling_factor(config: Config, tensors: Tensors, weights: Weights) -> 
 
 def _gate(config: Config, tensors: Tensors, weights: Weights) -> Gate:
     """The gate. Folds a TopK's decoder norms, and what a gated SAE has more, into `weights`."""
-    architecture = config.numbers["architecture"]
+    architecture = _of_gate(config.numbers["architecture"])
     d_sae = weights["W_enc"].shape[1]
     if architecture == "rational":
         return _rational(config, tensors, d_sae)
@@ -323,7 +344,7 @@ def _positions(config: Config) -> tuple[int | None, ...] | None:
 def _metadata(config: Config, family: str, extra: dict[str, Any]) -> Metadata:
     given = config.inner("metadata").numbers
     known = {}
-    for key, kind in zip(METADATA, (str, str, int, bool), strict=True):
+    for key, kind in zip(METADATA, (str, str, int, bool, str), strict=True):
         value = given.get(key)
         if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
             wanted = f"{kind.__name__}, found {value!r}"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rational_sae.errors import OutputError, TrainingError
 from rational_sae.formats.residue import SUFFIX, split
-from rational_sae.formats.saelens import CONFIG, WEIGHTS
+from rational_sae.formats.saelens import CONFIG, TRANSCODERS, WEIGHTS
 from rational_sae.gates.hard import POSITIVE_FLOOR
 from rational_sae.sae.cfg import KWARGS
 from rational_sae.sae.model import SAE
@@ -82,8 +82,9 @@ def _contents(sae: SAE) -> tuple[dict[str, Tensor], dict[str, Any]]:
     b_enc = sae.b_enc if offset is None else sae.b_enc - offset
     tensors = {"W_enc": sae.W_enc, "b_enc": b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
     config: dict[str, Any] = {
-        "architecture": gate.architecture,
+        "architecture": _architecture(sae),
         "d_in": sae.d_in,
+        **({"d_out": sae.d_out} if sae.transcodes else {}),
         "d_sae": sae.d_sae,
         "dtype": "float32",
         "device": "cpu",
@@ -93,6 +94,8 @@ def _contents(sae: SAE) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "reshape_activations": "hook_z" if (sae.metadata.hook_name or "").endswith("hook_z") else "none",
         "metadata": _metadata(sae),
     }
+    if sae.W_skip is not None:
+        tensors["W_skip"] = sae.W_skip
     config |= gate.to_config()
     if sae.looks is not None:
         config["looks"] = sae.looks.to_config()
@@ -103,6 +106,18 @@ def _contents(sae: SAE) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}, config
 
 
+def _architecture(sae: SAE) -> str:
+    """SAELens' name; of a transcoder with a TopK, which it has none of, one after the same rule."""
+    if not sae.transcodes:
+        return sae.gate.architecture
+    found = {
+        name
+        for name, own in TRANSCODERS.items()
+        if own == sae.gate.architecture and ("skip_" in name) == (sae.W_skip is not None)
+    }
+    return found.pop()
+
+
 def _metadata(sae: SAE) -> dict[str, Any]:
     known = sae.metadata
     return {
@@ -111,6 +126,7 @@ def _metadata(sae: SAE) -> dict[str, Any]:
         "sae_lens_training_version": known.extra.get("sae_lens_training_version"),
         "model_name": known.model_name,
         "hook_name": known.hook_name,
+        **({"hook_name_out": known.hook_name_out} if sae.transcodes else {}),
         "prepend_bos": known.prepend_bos,
         "context_size": known.context_size,
         **({"seqpos_slice": list(known.seqpos_slice)} if known.seqpos_slice else {}),

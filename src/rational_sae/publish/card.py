@@ -110,7 +110,7 @@ def _facts(sae: SAE, report: Mapping[str, Any] | None) -> list[str]:
     facts: dict[str, Any] = {
         "Model": _name(_plain_name(sae.metadata.model_name)) if sae.metadata.model_name else "not stated",
         "Hook": _name(sae.metadata.hook_name) if sae.metadata.hook_name else "not stated",
-        "Width": f"{sae.d_in} → {sae.d_sae} latents",
+        "Width": f"{sae.d_in} → {sae.d_sae} latents" + (f" → {sae.d_out}" if sae.transcodes else ""),
         "Gate": sae.gate.title(),
     }
     if sae.looks is not None:

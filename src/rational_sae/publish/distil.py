@@ -57,6 +57,8 @@ def distil(
     progress = progress or Silent()
     progress.stage("load SAE and model")
     sae = load(name)
+    if sae.transcodes:
+        raise SourceError("only SAEs are distilled, and this is a transcoder", "keep the transcoder as it is")
     exact = exactly(sae)
     if exact is not None:
         return Distilled(exact)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-METADATA = ("model_name", "hook_name", "context_size", "prepend_bos", "seqpos_slice")
+METADATA = ("model_name", "hook_name", "hook_name_out", "context_size", "prepend_bos", "seqpos_slice")
 """Kept in the SAE's `Metadata`."""
 
 KWARGS, CENTRING = "model_from_pretrained_kwargs", "center_writing_weights"

@@ -6,6 +6,9 @@
 z = gate(W_encᵀ(n(x) − b_dec) + b_enc), x̂ = n⁻¹(W_decᵀ z + b_dec), with b_dec subtracted only if
 `apply_b_dec_to_input`, and n the input normalisation, whose per-token state is undone on the way out. An SAE that was
 trained on a model with centred writing weights reads x minus its mean over d_in, and puts that mean back.
+
+A transcoder reads x at one place and gives ŷ = W_decᵀ z + b_dec + W_skip x of another place, [..., d_out]. In training
+and measuring the two lie side by side in one row, [x; y], which everything that reads x takes as well.
 """
 
 from __future__ import annotations
@@ -42,6 +45,8 @@ class Metadata:
     """relu, jumprelu, topk or rational."""
     model_name: str | None = None
     hook_name: str | None = None
+    hook_name_out: str | None = None
+    """Of a transcoder: where what it predicts is."""
     context_size: int | None = None
     prepend_bos: bool | None = None
     seqpos_slice: tuple[int | None, ...] | None = None
@@ -88,13 +93,20 @@ class SAE(nn.Module):
         centred: bool = False,
         metadata: Metadata | None = None,
         looks: Looks | None = None,
+        transcodes: bool = False,
+        W_skip: Tensor | None = None,
     ) -> None:
         """W_enc: [d_in, d_sae], b_enc: [d_sae], W_dec: [d_sae, d_in], b_dec: [d_in]; the gate is moved beside them.
 
         centred: whether the mean over d_in of each x is taken off first. Where it is 0 already nothing changes. looks:
-        those before the last, of a gate with scales.
+        those before the last, of a gate with scales. transcodes: whether it predicts another place, of width d_out,
+        then in W_dec: [d_sae, d_out] and b_dec: [d_out]; it has no normalisation and one look, and does not subtract
+        b_dec. W_skip: [d_out, d_in], of a transcoder, or None.
         """
         super().__init__()
+        plain = not (apply_b_dec_to_input or centred or looks is not None or normalisation != "none")
+        if not (plain if transcodes else W_skip is None):
+            raise ValueError("a transcoder, which alone has W_skip, reads x as it is, once, and b_dec is of its output")
         # Latent by latent in memory: then its gradient, a sum over listed entries, needs no transposed copy.
         self.W_enc = nn.Parameter(W_enc.float().T.contiguous().clone().T)
         self.b_enc = nn.Parameter(b_enc.float().clone())
@@ -106,6 +118,8 @@ class SAE(nn.Module):
         self.centred = centred
         self.metadata = metadata or Metadata()
         self.looks = None if looks is None else looks.to(self.W_dec.device)
+        self.transcodes = transcodes
+        self.W_skip = None if W_skip is None else nn.Parameter(W_skip.float().clone().contiguous())
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> SAE:
@@ -145,6 +159,20 @@ class SAE(nn.Module):
         return self.W_enc.shape[1]
 
     @property
+    def d_out(self) -> int:
+        """Width of what is given: d_in, but of a transcoder."""
+        return self.W_dec.shape[1]
+
+    @property
+    def row_width(self) -> int:
+        """Of one row of training: d_in, or that of [x; y] for a transcoder."""
+        return self.d_in + self.d_out if self.transcodes else self.d_in
+
+    def target(self, row: Tensor) -> Tensor:
+        """What is to be given back: row: [..., d_in] itself, or y of a transcoder's [x; y]."""
+        return row[..., self.d_in :] if self.transcodes else row
+
+    @property
     def dtype(self) -> torch.dtype:
         """Of the weights."""
         return self.W_dec.dtype
@@ -160,11 +188,15 @@ class SAE(nn.Module):
         return Config(self)
 
     def extra_repr(self) -> str:
-        hook = f", {self.metadata.hook_name} of {self.metadata.model_name}" if self.metadata.hook_name else ""
+        known = self.metadata
+        into = f" to {known.hook_name_out}" if self.transcodes else ""
+        hook = f", {known.hook_name}{into} of {known.model_name}" if known.hook_name else ""
         return f"{self.metadata.family or self.gate.architecture}, d_in={self.d_in}, d_sae={self.d_sae}{hook}"
 
     def normalise(self, x: Tensor) -> tuple[Tensor, TokenState | None]:
-        """n(x) and what undoes it. x: [..., d_in] float32."""
+        """n(x) and what undoes it. x: [..., d_in] float32, or a transcoder's [x; y]."""
+        if self.transcodes:
+            return x[..., : self.d_in], None
         if self.normalisation == "layer_norm":
             shift = x.mean(-1, keepdim=True)
             centred = x - shift
@@ -236,7 +268,11 @@ class SAE(nn.Module):
         """x̂: [..., d_in], z: [..., d_sae] and the batch's L0 (a scalar that carries the thresholds' gradient)."""
         normalised, state = self.normalise(x.float())
         z, l0 = self._codes(self._last_look(normalised))
-        return self.decode(z, state), z, l0
+        return self.with_skip(self.decode(z, state), normalised), z, l0
+
+    def with_skip(self, out: Tensor, x: Tensor) -> Tensor:
+        """A transcoder's output with what goes straight there. out: [..., d_out], x: [..., d_in]."""
+        return out if self.W_skip is None else out + linear(x.to(self.dtype), self.W_skip)
 
     def _affine(self, normalised: Tensor) -> Tensor:
         if self.apply_b_dec_to_input:
@@ -285,14 +321,20 @@ class SAE(nn.Module):
             centred=self.centred,
             metadata=replace(copy.deepcopy(self.metadata), family=gate.family),
             looks=looks,
+            transcodes=self.transcodes,
+            W_skip=self.W_skip,
         )
 
     @torch.no_grad()
-    def rescale_input_(self, factor: float) -> None:
-        """Follow a change of units x → x·factor (only without input normalisation, which has its own unit)."""
+    def rescale_input_(self, factor: float, out: float | None = None) -> None:
+        """Follow a change of units x → x·factor (only without input normalisation, which has its own unit), and of a
+        transcoder's y → y·out."""
+        out = factor if out is None else out
         self.W_enc /= factor
-        self.W_dec *= factor
-        self.b_dec *= factor
+        self.W_dec *= out
+        self.b_dec *= out
+        if self.W_skip is not None:
+            self.W_skip *= out / factor
 
     @torch.no_grad()
     def rescale_latents_(self, factor: Tensor) -> None:

@@ -43,7 +43,8 @@ def refit_decoder_(sae: SAE, x: Tensor, validation: Tensor) -> float:
         before, square = square, _square(gradient)
         direction = gradient + (square / max(before, 1e-300)) * direction
     sae.W_dec.copy_(best)
-    return least / _square(validation - validation.mean(0))
+    wanted = sae.target(validation)
+    return least / _square(wanted - wanted.mean(0))
 
 
 def _problem(sae: SAE, x: Tensor) -> tuple[Entries, Tensor, Tensor]:
@@ -54,7 +55,8 @@ def _problem(sae: SAE, x: Tensor) -> tuple[Entries, Tensor, Tensor]:
         found = where_true(z != 0)
         places.append(found + start * sae.d_sae)
         values.append(z[found])
-        rest.append(part - sae.decode(z.view(len(part), -1), sae.normalise(part)[1]))
+        read, state = sae.normalise(part)
+        rest.append(sae.target(part) - sae.with_skip(sae.decode(z.view(len(part), -1), state), read))
     entries = Entries(torch.cat(places), torch.Size([len(x), sae.d_sae]))
     code, state = torch.cat(values), sae.normalise(x)[1]
     return entries, code if state is None else code * state.scale[entries.row, 0], torch.cat(rest)

@@ -60,7 +60,7 @@ def reconstruct(sae: SAE, x: Tensor, *, sparse: bool) -> Reconstruction:
         rest = normalised - sae.b_dec
         value = sae.looks.listed(value, entries, rest, sae.W_enc.T, sae.W_dec)
     code, l0 = sae.gate.codes(value, entries.latent, len(x))
-    x_hat = sae.denormalise(Decode.apply(code, entries, sae.W_dec) + sae.b_dec, state)
+    x_hat = sae.with_skip(sae.denormalise(Decode.apply(code, entries, sae.W_dec) + sae.b_dec, state), normalised)
     return Reconstruction(x_hat, code, entries.latent, l0)
 
 

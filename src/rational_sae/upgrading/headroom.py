@@ -74,6 +74,8 @@ def headroom(
     progress = progress or Silent()
     progress.stage("load SAEs and model" if others else "load SAE and model")
     teacher = load(sae)
+    if teacher.transcodes:
+        raise SourceError("headroom is of SAEs, and this is a transcoder", "upgrade it, or give an SAE")
     given = reading is not None and reading.hook is not None
     reader = (reading or Reading()).open(teacher)
     teacher.to(reader.host.device)
@@ -115,7 +117,7 @@ def _beside(name: str, reader: Reader, *, given: bool) -> SAE:
 def _in_closed_form(teacher: SAE, x: Tensor, degrees: tuple[int, int], seed: int) -> dict[str, SAE]:
     """The best output scale and the best shape over x: [n, d_in]."""
     unit, units = canonical(teacher, teacher.seen(x))
-    scaled = teacher.seen(x) * units.input
+    scaled = units.of(teacher.seen(x))
     start = rational_start(unit, scaled, degrees, HardGate)
     calibrate(start.init, unit, scaled, seed=seed)
     solve_shape_(start.init, unit, scaled)

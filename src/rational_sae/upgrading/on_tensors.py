@@ -6,7 +6,8 @@
 Figures(fvu=0.17, l0=41.0)
 
 `rational_sae.fit` is the stage before. x is [n, d_in], residual vectors as the model gives them, of any floating dtype
-and on any device; SAEs are left as they are, and results are new ones in the teacher's own units.
+and on any device; SAEs are left as they are, and results are new ones in the teacher's own units. For a transcoder x is
+[n, d_in + d_out], what is read and what is predicted side by side.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def calibrate(
     x = _vectors(x, teacher)
     settings = _settings(type=degrees, gate=gate, seed=seed)
     sae, units = canonical(teacher, teacher.seen(x))
-    _, start, found = design(sae, teacher.seen(x) * units.input, settings)
+    _, start, found = design(sae, units.of(teacher.seen(x)), settings)
     return Calibrated(units.undo_(sae.with_gate(start.init)), start.fit, found.before, found.after)
 
 
@@ -131,9 +132,9 @@ def finetune(
     held = l0 or reconstruction(sae, validation)[1]
     own, units = canonical(sae, sample)
     _give_threshold_a_gradient(own)
-    candidate = Candidate("sae", own, settings, sample * units.input, held)
-    seen = sae.seen(validation) * units.input
-    batches = (sae.seen(part) * units.input for part in _batches(x, batch_tokens, seed))
+    candidate = Candidate("sae", own, settings, units.of(sample), held)
+    seen = units.of(sae.seen(validation))
+    batches = (units.of(sae.seen(part)) for part in _batches(x, batch_tokens, seed))
     train([candidate], batches, seen, steps, progress=progress)
     trained = candidate.finish_at_l0(seen)
     curve: Any = candidate.validation
@@ -165,9 +166,10 @@ def _settings(**given: Any) -> Settings:
 
 def _vectors(x: Tensor, sae: SAE, *, fewest: int = FEWEST_VECTORS) -> Tensor:
     """[n, d_in] float32 on the SAE's device. Raises SettingsError if they cannot be its residual vectors."""
-    if x.dim() != 2 or x.shape[1] != sae.d_in or len(x) < fewest:
+    if x.dim() != 2 or x.shape[1] != sae.row_width or len(x) < fewest:
+        shape = "x and y side by side: [n, d_in + d_out]" if sae.transcodes else "x: [n, d_in]"
         raise SettingsError(
-            f"x is {list(x.shape)}, but this SAE reads at least {fewest} vectors of {sae.d_in}", "give x: [n, d_in]"
+            f"x is {list(x.shape)}, but this SAE reads at least {fewest} vectors of {sae.row_width}", f"give {shape}"
         )
     x = x.detach().to(sae.device, torch.float32)
     if not bool(x.isfinite().all()):

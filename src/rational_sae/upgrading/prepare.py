@@ -50,7 +50,7 @@ def prepare(settings: Settings, teacher: SAE, shared: Harvest, *, accept_implaus
     verification = verify(teacher, shared.calibration_x, accept_implausible=accept_implausible)
     seen, validation = teacher.seen(shared.calibration_x), teacher.seen(shared.validation_x)
     sae, units = canonical(teacher, seen)
-    x, validation = seen * units.input, validation * units.input
+    x, validation = units.of(seen), units.of(validation)
     target_l0 = settings.target_l0 or _at_most(reconstruction(teacher, shared.validation_x)[1], len(validation))
     start, hard, calibration = design(sae, x, settings)
     return Prepared(

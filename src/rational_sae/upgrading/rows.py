@@ -23,7 +23,7 @@ def as_candidates(saes: dict[str, SAE], prepared: Prepared, settings: Settings) 
 def finished_rows(prepared: Prepared, candidates: dict[str, Candidate]) -> dict[str, SAE]:
     """Every row of the report as an SAE in the teacher's units."""
     teacher, sae, units = prepared.teacher, prepared.sae, prepared.units
-    rows = {"teacher": teacher, "teacher_rescaled": rescaled(teacher, prepared.x / units.input)}
+    rows = {"teacher": teacher, "teacher_rescaled": rescaled(teacher, units.back(prepared.x))}
     rows["init"] = units.undo_(sae.with_gate(copy.deepcopy(prepared.start.init)))
     if prepared.hard is not prepared.start:
         rows["init_hard"] = units.undo_(sae.with_gate(copy.deepcopy(prepared.hard.init)))

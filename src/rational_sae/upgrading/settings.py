@@ -175,6 +175,12 @@ class Settings(Reading):
                 f"target_l0 is {options.target_l0:g}: not one code in {options.eval_tokens // 2} validation tokens",
                 "give a higher --target-l0",
             )
+        if sae.transcodes and options.looks > 1:
+            raise SettingsError(
+                f"looks is {options.looks}, but a transcoder has no second look: what it leaves of y is of another"
+                " place than what it reads",
+                "give --looks 1",
+            )
         if options.type is None:
             paper = PAPER_RELU_TYPE if sae.gate.family == "relu" else PAPER_JUMP_TYPE
             chosen["type"] = paper if options.recipe == "paper" else DEFAULT_TYPE

@@ -45,7 +45,7 @@ def train(
     def scaled() -> Iterator[Tensor]:
         for number, x in enumerate(batches.following(batches.cursor), done):
             clock.stage(tuning, settings.steps, number)
-            yield x.to(prepared.x.device) * prepared.units.input
+            yield prepared.units.of(x.to(prepared.x.device))
 
     try:
         clock.stage("harvest", batches.train_tokens)
@@ -71,7 +71,7 @@ def train(
 def refit_decoders(candidates: dict[str, Candidate], prepared: Prepared, shared: Harvest, clock: Clock) -> None:
     """Fit every row's decoder again, on the same training tokens for all."""
     clock.stage("refit decoders", len(candidates))
-    x = shared.batches.sample(REFIT_TOKENS).to(prepared.validation.device) * prepared.units.input
+    x = prepared.units.of(shared.batches.sample(REFIT_TOKENS).to(prepared.validation.device))
     for candidate in candidates.values():
         candidate.refit_decoder(x, prepared.validation)
         clock.advance()

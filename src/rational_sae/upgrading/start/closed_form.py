@@ -50,8 +50,8 @@ def solve_shape_(gate: RationalGate, sae: SAE, x: Tensor) -> None:
 
 
 def _columns(gate: RationalGate, sae: SAE, x: Tensor) -> tuple[Tensor, Tensor]:
-    """x̂ by each coefficient: [count, n, d_in], and what they should add up to: [n, d_in]."""
-    state = sae.normalise(x)[1]
+    """x̂ by each coefficient: [count, n, d_out], and what they should add up to: [n, d_out]."""
+    read, state = sae.normalise(x)
     h = sae.preactivations(x)
     places = gate.places(h)
     value = h.flatten()[places]
@@ -60,7 +60,7 @@ def _columns(gate: RationalGate, sae: SAE, x: Tensor) -> tuple[Tensor, Tensor]:
     weights = linear_basis(value / s, gate.shape) * (s * gate.log_gain.exp())
     columns = torch.stack([entries.product(one, sae.W_dec) for one in weights])
     columns = columns if state is None else columns * state.scale
-    return columns, x - sae.decode(x.new_zeros(1, sae.d_sae), state)
+    return columns, sae.target(x) - sae.with_skip(sae.decode(x.new_zeros(1, sae.d_sae), state), read)
 
 
 @torch.no_grad()
@@ -68,11 +68,11 @@ def rescaled(teacher: SAE, x: Tensor) -> SAE:
     """The teacher with its decoder scaled by the one factor that is best in least squares over x: [n, d_in]."""
     numerator, denominator = 0.0, 0.0
     for part in x.split(2048):
-        _, state = teacher.normalise(part)
+        read, state = teacher.normalise(part)
         z = teacher.encode(part)
         zero = teacher.decode(torch.zeros_like(z), state)
         offset = teacher.decode(z, state) - zero
-        numerator += float(((part - zero) * offset).sum(dtype=torch.float64))
+        numerator += float(((teacher.target(part) - teacher.with_skip(zero, read)) * offset).sum(dtype=torch.float64))
         denominator += float(offset.pow(2).sum(dtype=torch.float64))
     result = copy.deepcopy(teacher)
     result.W_dec *= numerator / denominator

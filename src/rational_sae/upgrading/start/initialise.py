@@ -42,12 +42,31 @@ class Units:
 
     input: float
     latent: Tensor
+    output: float | None = None
+    """Of a transcoder's y; None: it has none."""
+    d_in: int = 0
+    """Where y begins."""
+
+    def of(self, row: Tensor) -> Tensor:
+        """Rows in canonical units: [n, d_in], or a transcoder's [x; y]."""
+        return row * self._factor(row)
+
+    def back(self, row: Tensor) -> Tensor:
+        """The same rows in the teacher's units."""
+        return row / self._factor(row)
+
+    def _factor(self, row: Tensor) -> float | Tensor:
+        if self.output is None:
+            return self.input
+        factor = torch.full((row.shape[-1],), self.output, device=row.device)
+        factor[: self.d_in] = self.input
+        return factor
 
     def undo_(self, sae: SAE) -> SAE:
         """Bring an SAE trained in canonical units back to the teacher's."""
         sae.fold_offset_()
         sae.rescale_latents_(1 / self.latent)
-        sae.rescale_input_(1 / self.input)
+        sae.rescale_input_(1 / self.input, None if self.output is None else 1 / self.output)
         return sae
 
 
@@ -60,15 +79,16 @@ def canonical(teacher: SAE, x: Tensor) -> tuple[SAE, Units]:
     another order than all others.
     """
     sae = copy.deepcopy(teacher)
-    scales_itself = teacher.normalisation != "none"
-    factor = 1.0 if scales_itself else teacher.d_in**0.5 / float(x.norm(dim=-1).mean())
-    sae.rescale_input_(factor)
+    scales_itself, read = teacher.normalisation != "none", x[..., : teacher.d_in]
+    factor = 1.0 if scales_itself else teacher.d_in**0.5 / float(read.norm(dim=-1).mean())
+    output = teacher.d_out**0.5 / float(teacher.target(x).norm(dim=-1).mean()) if teacher.transcodes else None
+    sae.rescale_input_(factor, output)
     latent = sae.W_dec.detach().norm(dim=-1)
     latent = latent.clamp_min(max(1e-8, SHORTEST_ROW * float(latent.median())))
     if not sae.gate.elementwise:
         latent = latent.mean().expand_as(latent).clone()
     sae.rescale_latents_(latent)
-    return sae, Units(factor, latent)
+    return sae, Units(factor, latent, output, teacher.d_in)
 
 
 @dataclass(frozen=True)

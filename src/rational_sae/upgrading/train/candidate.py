@@ -41,7 +41,8 @@ class Candidate:
         self.calibration_x = x
         self.sparse = sparse_pays(sae, x[:CHUNK])
         self.optimiser = Optimiser(sae, settings, rate)
-        variance = float((x - x.mean(0)).pow(2).sum(-1).mean())
+        wanted = sae.target(x)
+        variance = float((wanted - wanted.mean(0)).pow(2).sum(-1).mean())
         self.objective = Objective(sae, target_l0, variance, settings.penalty, self.sparse)
         self.controller = SparsityController(target_l0, self.objective.first_weight(x[:CHUNK]))
         self.silence = Silence(sae, settings, target_l0)
@@ -69,7 +70,7 @@ class Candidate:
         weight = self.controller.weight if self.settings.hold_l0 else self.controller.start
         own, share = distributed.part(x)
         found = reconstruct(self.sae, own, sparse=self.sparse)
-        own_error = share * (own - found.x_hat).pow(2).sum(-1).mean()
+        own_error = share * (self.sae.target(own) - found.x_hat).pow(2).sum(-1).mean()
         loss = own_error / self.objective.variance + weight * share * self.objective.penalty(found, len(own))
         error, l0, whole_loss = distributed.totals(own_error, share * found.l0, loss)
         if not math.isfinite(whole_loss):
@@ -116,9 +117,10 @@ class Candidate:
             squared, active = 0.0, 0
             for part in x.split(CHUNK):
                 found = reconstruct(self.sae, part, sparse=self.sparse)
-                squared += float((part - found.x_hat).pow(2).sum(dtype=torch.float64))
+                squared += float((self.sae.target(part) - found.x_hat).pow(2).sum(dtype=torch.float64))
                 active += int((found.code != 0).sum())
-            fvu = squared / float((x - x.mean(0)).pow(2).sum(dtype=torch.float64))
+            wanted = self.sae.target(x)
+            fvu = squared / float((wanted - wanted.mean(0)).pow(2).sum(dtype=torch.float64))
             for key, value in {"step": number, "fvu": fvu, "l0": active / len(x)}.items():
                 self.validation[key].append(value)
             if fvu < self.best_fvu:

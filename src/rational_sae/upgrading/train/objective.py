@@ -54,11 +54,12 @@ class Objective:
         For ‖z‖₁ the direction is the scale of z; for thresholds it is the common shift. x: [n, d_in].
         """
         found = reconstruct(self.sae, x, sparse=self.sparse)
-        rest = x - found.x_hat
+        rest = self.sae.target(x) - found.x_hat
         estimate = 0.0
         if self.uses_l1:
             state = self.sae.normalise(x)[1]
-            scaled = found.x_hat - self.sae.decode(x.new_zeros(1, self.sae.d_sae), state)
+            nothing = self.sae.decode(x.new_zeros(1, self.sae.d_sae), state)
+            scaled = found.x_hat - self.sae.with_skip(nothing, x[..., : self.sae.d_in])
             gain = -2 * float((rest * scaled).sum(-1).mean().detach()) / self.variance
             estimate = -gain / float(self._l1(found, len(x)).detach())
         elif found.l0.requires_grad:

@@ -31,6 +31,8 @@ class Optimiser:
         self.W_enc = sae.W_enc.detach().T.requires_grad_()
         """[d_sae, d_in], the encoder's own memory as it lies there: of a transposed parameter Adam makes a copy."""
         weights: list[Tensor] = [self.W_enc, sae.b_enc, sae.W_dec, sae.b_dec]
+        if sae.W_skip is not None:
+            weights.append(sae.W_skip)
         own = sae.parameter_groups()
         self.groups = [
             Group(weights, settings.lr, CLIP_WEIGHTS),

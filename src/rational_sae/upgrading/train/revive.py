@@ -63,13 +63,17 @@ def revive_(sae: SAE, dead: Tensor, x: Tensor, l0: float, seed: int) -> Tensor:
     # On the CPU whatever the device, so that all devices and processes draw alike.
     drawn = torch.multinomial(residual.pow(2).sum(-1).cpu(), len(dead), generator=draw).to(x.device)
     direction = normalize(residual[drawn], dim=-1)
+    # A transcoder's residual is of another place than what it reads: the token itself gives the encoder's direction.
+    read = normalize(centred[drawn] - centred.mean(0), dim=-1) if sae.transcodes else direction
     count = min(max(FEWEST, round(l0 / sae.d_sae * len(x))), len(x) - 1)
-    fitted = [_fit(part, centred, residual, count) for part in direction.split(AT_ONCE)]
+    pairs = zip(read.split(AT_ONCE), direction.split(AT_ONCE), strict=True)
+    fitted = [_fit(into, out, centred, residual, count) for into, out in pairs]
     gain, bias, threshold = (torch.cat(values) for values in zip(*fitted, strict=True))
     alive = torch.ones(sae.d_sae, dtype=torch.bool, device=x.device)
     alive[dead] = False
-    sae.W_enc[:, dead] = (direction * gain[:, None]).T
-    sae.b_enc[dead] = bias if sae.apply_b_dec_to_input else bias - gain * (direction @ sae.b_dec)
+    sae.W_enc[:, dead] = (read * gain[:, None]).T
+    subtracted = sae.apply_b_dec_to_input or sae.transcodes
+    sae.b_enc[dead] = bias if subtracted else bias - gain * (direction @ sae.b_dec)
     sae.W_dec[dead] = direction
     width = transition.half_width.clone()
     width[dead] = gate.like_living(width[alive], alive, threshold)
@@ -80,24 +84,26 @@ def revive_(sae: SAE, dead: Tensor, x: Tensor, l0: float, seed: int) -> Tensor:
 
 
 def _explained(sae: SAE, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What the encoder's columns read: [n, d_in], and what is left of it: [n, d_in]."""
+    """What the encoder's columns read: [n, d_in], and what is left of what is to be given: [n, d_out]."""
     centred, residual = [], []
     for part in x.split(CHUNK):
         normalised, state = sae.normalise(part)
         h = sae.preactivations(part)
-        left = part - sae.decode(sae.gate(h)[0], state)
-        centred.append(normalised - sae.b_dec)
+        left = sae.target(part) - sae.with_skip(sae.decode(sae.gate(h)[0], state), normalised)
+        centred.append(normalised if sae.transcodes else normalised - sae.b_dec)
         residual.append(left if state is None else left / state.scale)
     return torch.cat(centred), torch.cat(residual)
 
 
-def _fit(direction: Tensor, centred: Tensor, residual: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def _fit(
+    read: Tensor, direction: Tensor, centred: Tensor, residual: Tensor, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Gain, bias and threshold of new latents, [m] each, which fire on the `count` tokens that point their way the
-    most. direction: [m, d_in].
+    most. read: [m, d_in], of the encoder; direction: [m, d_out], of the decoder.
 
     The bias takes off the mean along the direction: it may be large and negative, and a threshold must be positive.
     """
-    along = centred @ direction.T
+    along = centred @ read.T
     mean = along.mean(0)
     along = along - mean
     top = along.topk(count + 1, dim=0)
