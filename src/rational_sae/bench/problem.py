@@ -71,7 +71,9 @@ class Problem:
     def _looking_twice(self, sae: SAE) -> SAE:
         x, unit = self.x[: self.shape.batch], units(sae)
         floor = candidate_floor(sae, unit, x, self.shape.l0)
-        twice = sae.with_gate(sae.gate, Looks([Look(_shape(EDGE, self.shape.poles), ALPHA, cut=0.0)], floor, unit))
+        twice = sae.with_gate(
+            sae.gate, Looks([Look(_shape(EDGE, self.shape.poles), ALPHA, cut=0.75 * EDGE)], floor, unit)
+        )
         twice.gate.shift_(solve_shift(twice, x, self.shape.l0))
         return twice
 

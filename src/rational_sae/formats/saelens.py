@@ -217,9 +217,7 @@ def _family(config: Config) -> str:
     if not isinstance(architecture, str):
         raise config.wrong("architecture", "a name")
     if _of_gate(architecture) not in FAMILIES:
-        raise SourceError(
-            f"{config.path}: architecture {architecture[:80]!r} is not supported", _READS
-        )
+        raise SourceError(f"{config.path}: architecture {architecture[:80]!r} is not supported", _READS)
     if config.numbers.get("reshape_activations", "none") not in RESHAPES:
         raise config.wrong("reshape_activations", " or ".join(RESHAPES))
     return FAMILIES[_of_gate(architecture)]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rational_sae.gates.base import Float32Module
 from rational_sae.gates.rational import keep_in_bounds_, pack, unpack
 from rational_sae.kernels import LINEAR, apply_rational
-from rational_sae.kernels.selection import where_above
+from rational_sae.kernels.selection import where_above, where_true
 from rational_sae.rational import PartialFractions
 from rational_sae.sae.entries import Decode, Dots, Entries
 
@@ -105,7 +105,9 @@ class Looks(Float32Module):
         by latent. Returns [m]."""
         own = self.unit[entries.latent]
         for look in self:
-            left = rest - Decode.apply(look.estimate(value, own), entries, W_dec)
+            some = where_true(value / own > look.cut)  # all others have none, and no gradient
+            estimate = look.estimate(value[some], own[some])
+            left = rest - Decode.apply(estimate, entries.select(some), W_dec)
             value = value + look.alpha * Dots.apply(left, W_enc, entries)
         return value
 

@@ -59,6 +59,10 @@ def reconstruct(sae: SAE, x: Tensor, *, sparse: bool) -> Reconstruction:
     if sae.looks is not None:
         rest = normalised - sae.b_dec
         value = sae.looks.listed(value, entries, rest, sae.W_enc.T, sae.W_dec)
+        level = sae.gate.level()
+        if level is not None:  # most candidates are no code, and not near one, once their last look is known
+            near = where_true(value.detach() > level.detach()[entries.latent])
+            entries, value = entries.select(near), value[near]
     code, l0 = sae.gate.codes(value, entries.latent, len(x))
     x_hat = sae.with_skip(sae.denormalise(Decode.apply(code, entries, sae.W_dec) + sae.b_dec, state), normalised)
     return Reconstruction(x_hat, code, entries.latent, l0)
