@@ -68,9 +68,9 @@ def run(
     accepted = accept_implausible or distributed.leaders_json(keeper.goes_on)
     prepared = prepare(settings, inputs.teacher, shared, accept_implausible=accepted)
 
-    starting = starting_saes(prepared.sae, prepared.hard, settings.controls, prepared.looks)
+    starting = starting_saes(prepared.sae, prepared.hard, settings, prepared.looks)
     candidates = as_candidates(starting, prepared, settings)
-    train(candidates, prepared, shared, settings, clock, keeper)
+    sequences = train(candidates, prepared, shared, settings, clock, keeper)
     if settings.refit_decoder:
         refit_decoders(candidates, prepared, shared, clock)
     distributed.leader_goes_on()
@@ -95,6 +95,7 @@ def run(
         sums=measured.sums,
         calibration_x=shared.calibration_x,
         distinct_tokens=shared.batches.distinct_tokens,
+        sequences=sequences,
         digests=dict(shared.reader.digests),
         timing=dict(clock.timing),
     )
@@ -108,6 +109,11 @@ def _open(settings: Settings, teacher: SAE | None, shared: Harvest | None, keepe
         raise SettingsError(
             f"a batch of {settings.batch_tokens} tokens has no part for each of {distributed.world()} processes",
             "raise --batch-tokens",
+        )
+    if settings.kl_steps and settings.sequences_each < distributed.world():
+        raise SettingsError(
+            f"a batch of {settings.sequences_each} sequences has none for each of {distributed.world()} processes",
+            "raise --batch-tokens, or give --objective mse",
         )
     keeper.check(settings.to_store())
     shared = shared or harvest(settings, teacher)

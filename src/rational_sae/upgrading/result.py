@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from rational_sae.data.sequences import SequenceBatches
 from rational_sae.data.text import Split
 from rational_sae.evaluation import Comparison, Measurements, Results, comparison
 from rational_sae.sae.model import SAE
@@ -44,7 +45,9 @@ class Upgrade:
     calibration_x: Tensor
     """[n, d_in] float32 activations of the calibration split, as the model gives them."""
     distinct_tokens: int
-    """Of training."""
+    """Of training, read as single vectors."""
+    sequences: SequenceBatches | None
+    """What training read as sequences, counted."""
     digests: dict[tuple[Split, int | None], str]
     """sha256 of the sequences that were read, by split and seed."""
     timing: dict[str, float]

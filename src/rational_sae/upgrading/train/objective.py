@@ -1,5 +1,8 @@
 """What a candidate minimises: the squared error relative to the variance of x, and λ times a penalty on its codes.
 
+In steps over sequences the KL of the model's predictions takes half of the error's place, in the error's own size:
+½(α·KL + error) with α = error / KL, not differentiated, so that λ and learning rates stay (Karvonen, arXiv 2503.17272).
+
 The penalty is the gate's own L0 where a threshold has a gradient, ‖z‖₁ weighted by decoder norms where there is none
 (ReLU and smooth gates) or where it is asked for, and nothing for a TopK.
 """
@@ -14,6 +17,7 @@ from torch import Tensor
 
 from rational_sae.sae.model import SAE
 from rational_sae.sae.sparse import Reconstruction, reconstruct
+from rational_sae.upgrading.train.predictions import Pull
 
 MIN_WEIGHT = 2e-2
 """Smallest first λ: a gate that starts at its own optimum has an estimate of 0."""
@@ -33,6 +37,8 @@ class Objective:
     @property
     def uses_l1(self) -> bool:
         gate = self.sae.gate
+        if not self.sae.W_enc.requires_grad:  # codes stay as they are
+            return False
         return gate.elementwise and (self.penalises == "l1" or not gate.has_threshold)
 
     def penalty(self, found: Reconstruction, tokens: int) -> Tensor:
@@ -40,6 +46,15 @@ class Objective:
         if self.uses_l1:
             return self._l1(found, tokens)
         return found.l0 / self.target_l0 if found.l0.requires_grad else torch.zeros((), device=found.l0.device)
+
+    def with_predictions(self, own_error: Tensor, error: float, kl: float, x_hat: Tensor, pull: Pull) -> Tensor:
+        """What takes the place of the relative error: its gradient is that of ½(α·KL + error).
+
+        own_error: this process's share of the mean ‖x − x̂‖²; error, kl: of the whole batch; x_hat: [m, d_in].
+        """
+        alpha = error / self.variance / kl if kl > 0 else 0.0
+        along = (pull.gradient * x_hat).sum()
+        return 0.5 * own_error / self.variance + 0.5 * alpha * (along + (pull.kl - along.detach()))
 
     def _l1(self, found: Reconstruction, tokens: int) -> Tensor:
         """‖z‖₁ weighted by decoder norms, mean over tokens, relative to √variance."""
