@@ -117,7 +117,8 @@ _ALL = (
     ),
     Row(
         "control_jumprelu",
-        "The teacher with JumpReLU thresholds trained by straight-through gradients, on the same tokens.",
+        "The teacher with JumpReLU thresholds trained by straight-through gradients, on the same tokens, with silent "
+        "latents revived.",
         Stroke("#b98a14", (8, 3, 2, 3), UP),
         as_base="JumpReLU fine-tuning",
     ),

@@ -135,6 +135,8 @@ class Report(TypedDict):
     differences: NotRequired[dict[str, dict[str, Difference]]]
     gate: NotRequired[Gate | None]
     curves: NotRequired[Curves | None]
+    pilots: NotRequired[dict[str, dict[str, Any]] | None]
+    """Control that kept its start → what other learning rates gave."""
     firing: NotRequired[Firing | None]
     probing: NotRequired[Probing | None]
     features: NotRequired[Features | None]

@@ -35,6 +35,10 @@ class Options(ReadingOptions, total=False):
     penalty: Literal["l0", "l1"]
     objective: Kind
     kl_share: float
+    jumprelu_revive: bool
+    jumprelu_input: bool
+    jumprelu_penalty: Literal["l0", "l1", "tanh"] | None
+    pilot: bool
     adapter_rank: int | None
     hold_l0: bool
     revive: bool

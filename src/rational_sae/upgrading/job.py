@@ -19,6 +19,7 @@ from rational_sae.upgrading import warnings
 from rational_sae.upgrading.clock import Clock
 from rational_sae.upgrading.harvest import Harvest, harvest
 from rational_sae.upgrading.measure import measure_rows
+from rational_sae.upgrading.pilots import pilots
 from rational_sae.upgrading.prepare import prepare
 from rational_sae.upgrading.result import Upgrade
 from rational_sae.upgrading.rows import as_candidates, finished_rows
@@ -71,6 +72,7 @@ def run(
     starting = starting_saes(prepared.sae, prepared.hard, settings, prepared.looks)
     candidates = as_candidates(starting, prepared, settings)
     sequences = train(candidates, prepared, shared, settings, clock, keeper)
+    found = pilots(candidates, prepared, shared, settings, clock)
     if settings.refit_decoder:
         refit_decoders(candidates, prepared, shared, clock)
     distributed.leader_goes_on()
@@ -87,6 +89,7 @@ def run(
             *inputs.teacher.metadata.warnings,
             *prepared.verification.warnings,
             *keeper.warnings,
+            *warnings.of_pilots(found),
             *warnings.of_training(candidates, prepared.target_l0, settings),
             *shared.reader.warnings(),
         ],
@@ -96,6 +99,7 @@ def run(
         calibration_x=shared.calibration_x,
         distinct_tokens=shared.batches.distinct_tokens,
         sequences=sequences,
+        pilots=found,
         digests=dict(shared.reader.digests),
         timing=dict(clock.timing),
     )

@@ -112,6 +112,16 @@ class Settings(Reading):
     See docs/objective.md. A control `adapted` is then added, unless controls are given."""
     kl_share: float = Field(default=0.25, gt=0, lt=1)
     """Last share of the steps that has KL under objective mse+kl."""
+    jumprelu_revive: bool = True
+    """Whether control jumprelu gets new directions for silent latents, as the rows with a hard rational gate do."""
+    jumprelu_input: bool = False
+    """Whether its straight-through gradient reaches pre-activations, and so the encoder, not thresholds alone.
+
+    False as in Rajamanoharan et al. (arXiv 2407.14435), True as Anthropic trains (January 2025 update)."""
+    jumprelu_penalty: Literal["l0", "l1", "tanh"] | None = None
+    """What is penalised in it: the surrogate of L0, ‖z‖₁, or Σ tanh(4·z_j·‖W_dec,j‖); default: as in all rows."""
+    pilot: bool = True
+    """Train a control again at lower learning rates if it kept its start: shortly, and in full at one that helps."""
     adapter_rank: int | None = Field(default=None, ge=1)
     """Rank of control adapted's map on the teacher's output. [default: full]"""
     hold_l0: bool = True
@@ -288,6 +298,7 @@ def completed(stored: dict[str, Any]) -> dict[str, Any]:
     without options that are gone, where they were at theirs."""
     names = ("recipe", "form", "refit_decoder", "positions", "looks", "objective", "kl_share", "adapter_rank")
     newer = {name: Settings.model_fields[name].default for name in names}
+    newer |= {"jumprelu_revive": False, "jumprelu_input": False, "jumprelu_penalty": None, "pilot": False}
     kept = {name: value for name, value in stored.items() if name not in REMOVED or value != REMOVED[name]}
     return newer | kept if stored else stored
 

@@ -73,6 +73,21 @@ def test_kl_and_its_gradient_are_those_of_the_whole_model(
     assert found.kl(part, [x_hat])[0] == pytest.approx(value, rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["blocks.1.hook_mlp_out", "blocks.1.hook_resid_mid", "blocks.1.attn.hook_z"])
+def test_within_a_block_they_are_too(name: str, tiny_hosts: dict[str, Host], tiny_text: Text) -> None:
+    host = tiny_hosts["llama"]
+    found = Predictions(Reader(host, host.hook(name), tiny_text, Tokeniser(host.tokenizer, CONTEXT)), UNIT)
+    part = passage(found)
+    x_hat = shaken(part.own)
+    light = found.kl(part, [x_hat])[0]
+    found.host = host
+    value, gradient = plainly(found, part, x_hat)
+    (pull,) = found.pulls(part, [x_hat])
+    assert pull.kl == pytest.approx(value, rel=1e-4)
+    assert torch.allclose(pull.gradient, gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max()) + 1e-9)
+    assert light == pytest.approx(value, rel=0.05)
+
+
 def test_a_few_sequences_at_a_time_give_what_all_at_once_give(tiny_hosts: dict[str, Host], tiny_text: Text) -> None:
     found = made(tiny_hosts["llama"], tiny_text)
     part = passage(found)

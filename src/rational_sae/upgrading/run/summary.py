@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,7 @@ def report_of(done: Upgrade) -> dict[str, Any]:
         **done.results.report(),
         "gate": _gate(done),
         "curves": _curves(done),
+        **({"pilots": {name: asdict(one) for name, one in done.pilots.items()}} if done.pilots else {}),
         "fit": {
             "target": done.prepared.hard.fit.target.name,
             "type": list(done.prepared.hard.fit.type),

@@ -81,7 +81,7 @@ def starting_saes(sae: SAE, trained: Start, settings: Settings, looks: StartingL
         elif control == "adapted":
             saes["teacher_adapted"] = adapted(sae, settings.adapter_rank, settings.seed)
         elif control == "jumprelu":
-            transition = rectangle(trained.transition.half_width)
+            transition = replace(rectangle(trained.transition.half_width), to_input=settings.jumprelu_input)
             saes["control_jumprelu"] = sae.with_gate(ThresholdGate(trained.threshold, transition))
         else:
             native = copy.deepcopy(sae.gate)

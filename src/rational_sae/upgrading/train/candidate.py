@@ -34,6 +34,9 @@ from rational_sae.upgrading.train.silence import Silence, firing
 COUNT_EVERY, COUNT_TOKENS = 10, 256
 """Steps after which, and tokens on which, candidates of further looks are counted: 3 % of the encoder's products."""
 
+JUMPRELU = "control_jumprelu"
+"""The row that has settings of its own."""
+
 
 class Candidate:
     """An SAE that is fine-tuned at a target L0."""
@@ -46,9 +49,11 @@ class Candidate:
         self.sparse = sparse_pays(sae, x[:CHUNK])
         self.optimiser = Optimiser(sae, settings, rate)
         variance = float((x - x.mean(0)).pow(2).sum(-1).mean())
-        self.objective = Objective(sae, target_l0, variance, settings.penalty, self.sparse)
+        penalty = settings.jumprelu_penalty if name == JUMPRELU else None
+        self.objective = Objective(sae, target_l0, variance, penalty or settings.penalty, self.sparse)
         self.controller = SparsityController(target_l0, self.objective.first_weight(x[:CHUNK]))
-        self.silence = Silence(sae, settings, target_l0)
+        known = sae.gate.family == "rational" or (name == JUMPRELU and settings.jumprelu_revive)
+        self.silence = Silence(sae, settings, target_l0, revives=settings.revive and sae.gate.has_threshold and known)
         self.curve = Curve()
         self.validation: dict[str, list[float]] = {"step": [], "fvu": [], "l0": []}
         """And `kl`, where the objective has it."""

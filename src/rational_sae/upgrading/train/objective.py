@@ -19,6 +19,9 @@ from rational_sae.sae.model import SAE
 from rational_sae.sae.sparse import Reconstruction, reconstruct
 from rational_sae.upgrading.train.predictions import Pull
 
+TANH_SCALE = 4.0
+"""Of a code times its decoder row's norm (Anthropic, January 2025 update; `jumprelu_tanh_scale` of SAELens)."""
+
 MIN_WEIGHT = 2e-2
 """Smallest first λ: a gate that starts at its own optimum has an estimate of 0."""
 
@@ -30,21 +33,22 @@ class Objective:
     sae: SAE
     target_l0: float
     variance: float
-    penalises: Literal["l0", "l1"]
+    penalises: Literal["l0", "l1", "tanh"]
     sparse: bool
     """Whether a step takes the sparse products."""
 
     @property
-    def uses_l1(self) -> bool:
+    def uses_sizes(self) -> bool:
+        """Whether the penalty is one on the sizes of codes."""
         gate = self.sae.gate
         if not self.sae.W_enc.requires_grad:  # codes stay as they are
             return False
-        return gate.elementwise and (self.penalises == "l1" or not gate.has_threshold)
+        return gate.elementwise and (self.penalises != "l0" or not gate.has_threshold)
 
     def penalty(self, found: Reconstruction, tokens: int) -> Tensor:
         """Of so many tokens: a scalar, of order 1."""
-        if self.uses_l1:
-            return self._l1(found, tokens)
+        if self.uses_sizes:
+            return self._sizes(found, tokens)
         return found.l0 / self.target_l0 if found.l0.requires_grad else torch.zeros((), device=found.l0.device)
 
     def with_predictions(self, own_error: Tensor, error: float, kl: float, x_hat: Tensor, pull: Pull) -> Tensor:
@@ -56,12 +60,21 @@ class Objective:
         along = (pull.gradient * x_hat).sum()
         return 0.5 * own_error / self.variance + 0.5 * alpha * (along + (pull.kl - along.detach()))
 
-    def _l1(self, found: Reconstruction, tokens: int) -> Tensor:
-        """‖z‖₁ weighted by decoder norms, mean over tokens, relative to √variance."""
-        norm = self.sae.W_dec.norm(dim=-1)
-        size = found.code.abs()
+    def _sizes(self, found: Reconstruction, tokens: int, scale: Tensor | float = 1.0) -> Tensor:
+        """‖z‖₁ weighted by decoder norms, mean over tokens, relative to √variance; or Σ tanh(c·z_j·‖W_dec,j‖), relative
+        to the L0. scale: of all codes."""
+        norm, size = self.sae.W_dec.norm(dim=-1), found.code.abs() * scale
+        if self.penalises == "tanh" and self.sae.gate.has_threshold:
+            return (TANH_SCALE * size * norm[found.latent]).tanh().sum() / (tokens * self.target_l0)
         total = size.sum(0) @ norm if size.dim() > 1 else size @ norm[found.latent]
         return total / (tokens * self.variance**0.5)
+
+    def _slope(self, found: Reconstruction, tokens: int) -> float:
+        """Derivative of the penalty along a common scale of all codes; ‖z‖₁ is its own."""
+        if self.penalises != "tanh":
+            return float(self._sizes(found, tokens).detach())
+        scale = torch.ones((), device=found.code.device, requires_grad=True)
+        return float(torch.autograd.grad(self._sizes(found, tokens, scale), scale)[0])
 
     def first_weight(self, x: Tensor) -> float:
         """λ at which the teacher is stationary along the direction that sparsity moves: the Lagrange multiplier of L0.
@@ -71,11 +84,11 @@ class Objective:
         found = reconstruct(self.sae, x, sparse=self.sparse)
         rest = x - found.x_hat
         estimate = 0.0
-        if self.uses_l1:
+        if self.uses_sizes:
             state = self.sae.normalise(x)[1]
             scaled = found.x_hat - self.sae.decode(x.new_zeros(1, self.sae.d_sae), state)
             gain = -2 * float((rest * scaled).sum(-1).mean().detach()) / self.variance
-            estimate = -gain / float(self._l1(found, len(x)).detach())
+            estimate = -gain / self._slope(found, len(x))
         elif found.l0.requires_grad:
             (rest.pow(2).sum(-1).mean() / self.variance).backward(retain_graph=True)
             gain = _threshold_slope(self.sae)

@@ -67,6 +67,8 @@ class Passage:
     """[batch, context] bool."""
     stream: Tensor
     """[batch, context, d_in] in the model's dtype: what passes at the hook."""
+    entering: Tensor | None
+    """[batch, context, d_model]: what enters the hook's block, where the hook is a spot in one (`Host.entering`)."""
 
     @property
     def own(self) -> Tensor:
@@ -120,12 +122,13 @@ class Predictions:
         """Run the model up to the hook; processes share the sequences. batch: a sequence for each process at least."""
         world = distributed.world()
         ids, keeps, documents = (part.tensor_split(world) for part in (batch.input_ids, batch.keep, batch.document))
-        own: list[tuple[Tensor, Tensor, Tensor]] = []
+        own: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
 
         def at(part: Sequences) -> Tensor:
             stream = self.reader.stream(part.input_ids)
             keep = self.reader.kept(stream, part)
-            own.append((part.input_ids, keep, stream))
+            entering = self.reader.host.entering(part.input_ids, self.reader.hook)
+            own.append((part.input_ids, keep, stream, entering))
             return stream[keep].float()
 
         parts = (Sequences(*part) for part in zip(ids, keeps, documents, strict=True))
@@ -171,11 +174,16 @@ class Predictions:
     def _parts(self, passage: Passage) -> Iterator[tuple[Passage, slice, Clean]]:
         """A few sequences at a time, where their vectors are among the process's own, and their clean predictions."""
         done = 0
-        for ids, keep, stream in zip(
-            *(part.split(self.together) for part in (passage.input_ids, passage.keep, passage.stream)), strict=True
-        ):
+        for start in range(0, len(passage.input_ids), self.together):
+            rows = slice(start, start + self.together)
+            keep, entering = (
+                passage.keep[rows],
+                passage.entering if passage.entering is None else passage.entering[rows],
+            )
             where = slice(done, done + int(keep.sum()))
-            part = Passage(passage.own[where], slice(None), ids, keep, stream)
+            part = Passage(
+                passage.own[where], slice(None), passage.input_ids[rows], keep, passage.stream[rows], entering
+            )
             done = where.stop
             if len(part.x):
                 yield part, where, self._clean(part)
@@ -220,10 +228,11 @@ class Predictions:
             raise _StopForwardError
 
         host, hook = self.host, self.reader.hook
-        if hook.boundary == self.last.boundary:
+        if hook.spot is None and hook.boundary == self.last.boundary:
             return stream[part.keep]
+        entering = None if part.entering is None else part.entering.to(host.model.dtype)
         with host.edited(self.last, catch), contextlib.suppress(_StopForwardError):
-            host.logits_from(part.input_ids, hook, stream)
+            host.logits_from(part.input_ids, hook, stream, entering)
         return caught[0][part.keep]
 
     def _logits(self, end: Tensor) -> Tensor:
