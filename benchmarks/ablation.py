@@ -86,7 +86,7 @@ def run(
         torch.manual_seed(base.seed)
         settings = base.model_copy(update=changes)
         prepared = prepare(settings, teacher, shared)
-        starts = starting_saes(prepared.sae, prepared.hard, settings.controls, prepared.looks)
+        starts = starting_saes(prepared.sae, prepared.hard, settings, prepared.looks)
         if not (controls and arm == "default"):
             starts = {"rsae": starts["rsae"]}
         else:

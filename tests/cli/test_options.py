@@ -77,7 +77,7 @@ def test_help_is_in_panels_with_bounds_and_defaults() -> None:
     ("given", "name", "value"),
     [
         (["--type", "3,2"], "type", (3, 2)),
-        (["--control", "all"], "controls", ("native", "jumprelu", "identity")),
+        (["--control", "all"], "controls", ("native", "jumprelu", "identity", "adapted")),
         (["--control", "none"], "controls", ()),
         (["--control", "jumprelu, native"], "controls", ("jumprelu", "native")),
         (["--target-l0", "teacher"], "target_l0", None),

@@ -130,6 +130,8 @@ def test_what_does_not_apply_is_refused_saying_why(inputs: tuple[Path, Path, Pat
     _, text, teacher = inputs
     with pytest.raises(SettingsError, match="another place than what it reads"):
         rational_sae.upgrade(teacher, text, looks=2, **{**SHORT, "controls": ()})  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="objective"):
+        rational_sae.upgrade(teacher, text, objective="mse+kl", **{**SHORT, "controls": ()})  # type: ignore[arg-type]
     with pytest.raises(SourceError, match="transcoder"):
         headroom(str(teacher), Reading(text=str(text)), eval_tokens=256)
     weights, config = load_file(teacher / "sae_weights.safetensors"), json.loads((teacher / "cfg.json").read_text())

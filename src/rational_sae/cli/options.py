@@ -26,6 +26,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     "Input": ("text", "model", "hook", "context", "bos", "trust_remote_code"),
     "Gate and training": (
         *("recipe", "gate", "type", "looks", "calibrate", "revive", "refit_decoder", "controls", "target_l0"),
+        *("objective", "kl_share", "adapter_rank", "pilot"),
         *("steps", "batch_tokens", "train_tokens"),
     ),
     "Evaluation": ("eval_tokens", "probes", "probe_train"),

@@ -51,6 +51,13 @@ _ALL = (
         in_sweep=False,
     ),
     Row(
+        "teacher_adapted",
+        "The teacher with a trained linear map on its output, which a stock file holds in W_dec and b_dec: what the "
+        "objective gives without new codes.",
+        Stroke("#808080", (8, 3), DIAMOND),
+        as_base="the teacher with an adapted output",
+    ),
+    Row(
         "shape",
         "The teacher with the best shared shape of magnitudes, in closed form, on the same support.",
         Stroke("#c2478f", (4, 2), SQUARE),
@@ -85,7 +92,10 @@ _ALL = (
         "The rational SAE, fine-tuned, at the step that validation kept.",
         Stroke("#e0561b"),
         called="the rational SAE",
-        compared_with=(TEACHER, "control_native", "control_jumprelu", "one_look", "identity", "teacher_rescaled"),
+        compared_with=(
+            *(TEACHER, "control_native", "control_jumprelu", "one_look", "identity"),
+            *("teacher_adapted", "teacher_rescaled"),
+        ),
     ),
     Row(
         "one_look",
@@ -107,7 +117,8 @@ _ALL = (
     ),
     Row(
         "control_jumprelu",
-        "The teacher with JumpReLU thresholds trained by straight-through gradients, on the same tokens.",
+        "The teacher with JumpReLU thresholds trained by straight-through gradients, on the same tokens, with silent "
+        "latents revived.",
         Stroke("#b98a14", (8, 3, 2, 3), UP),
         as_base="JumpReLU fine-tuning",
     ),

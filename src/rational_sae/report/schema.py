@@ -49,12 +49,14 @@ class TrainCurve(TypedDict):
     mse: NotRequired[list[Number]]
     l0: NotRequired[list[Number]]
     sparsity_weight: NotRequired[list[Number]]
+    kl: NotRequired[list[Number]]
 
 
 class ValidationCurve(TypedDict):
     step: list[float]
     fvu: NotRequired[list[Number]]
     l0: NotRequired[list[Number]]
+    kl: NotRequired[list[Number]]
     kept_step: NotRequired[Number]
 
 
@@ -133,6 +135,8 @@ class Report(TypedDict):
     differences: NotRequired[dict[str, dict[str, Difference]]]
     gate: NotRequired[Gate | None]
     curves: NotRequired[Curves | None]
+    pilots: NotRequired[dict[str, dict[str, Any]] | None]
+    """Control that kept its start → what other learning rates gave."""
     firing: NotRequired[Firing | None]
     probing: NotRequired[Probing | None]
     features: NotRequired[Features | None]
@@ -244,7 +248,7 @@ def _length_faults(plain: dict[str, Any]) -> Iterator[str]:
     pairs = [(f"gate.{key}", gate.get("t"), gate.get(key), 0) for key in ("teacher", "initial", "final")]
     histogram = gate.get("histogram") or {}
     pairs.append(("gate.histogram.density", histogram.get("edges"), histogram.get("density"), 1))
-    for part, keys in (("train", ("mse", "l0", "sparsity_weight")), ("validation", ("fvu", "l0"))):
+    for part, keys in (("train", ("mse", "l0", "sparsity_weight", "kl")), ("validation", ("fvu", "l0", "kl"))):
         for row, curve in (curves.get(part) or {}).items():
             pairs += [(f"curves.{part}.{row}.{key}", curve["step"], curve.get(key), 0) for key in keys]
     pairs += [

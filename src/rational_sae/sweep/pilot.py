@@ -26,7 +26,7 @@ def pilot(
 ) -> dict[str, dict[float, float]]:
     """Fine-tune every row at every factor on its learning rates, all on the same batches. settings: resolved.
 
-    Returns row → factor → FVU of the kept step on validation, at the target L0.
+    Returns row → factor → what is least at the kept step on validation, at the target L0: FVU, or √(FVU·KL).
     """
     torch.manual_seed(settings.seed)
     clock, keeper = Clock(progress), keeper or Keeper()
@@ -35,13 +35,13 @@ def pilot(
     candidates = {
         f"{row} ×{rate:g}": Candidate(row, sae, settings, prepared.x, prepared.target_l0, rate)
         for rate in rates
-        for row, sae in starting_saes(prepared.sae, prepared.hard, settings.controls, prepared.looks).items()
+        for row, sae in starting_saes(prepared.sae, prepared.hard, settings, prepared.looks).items()
     }
     train(candidates, prepared, shared, settings, clock, keeper)
     clock.stop()
     found: dict[str, dict[float, float]] = {}
     for key, candidate in candidates.items():
-        found.setdefault(candidate.name, {})[float(key.rpartition("×")[2])] = candidate.best_fvu
+        found.setdefault(candidate.name, {})[float(key.rpartition("×")[2])] = candidate.best_score
     return found
 
 

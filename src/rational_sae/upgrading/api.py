@@ -17,7 +17,7 @@ from rational_sae.upgrading import job
 from rational_sae.upgrading.result import Upgrade
 from rational_sae.upgrading.run.folder import JobFolder
 from rational_sae.upgrading.run.write import write
-from rational_sae.upgrading.settings import Control, Form, Recipe, Settings
+from rational_sae.upgrading.settings import Control, Form, Kind, Recipe, Settings
 
 IN_MEMORY = "an SAE in memory"
 """What settings.yaml calls a teacher that came from nowhere."""
@@ -33,6 +33,13 @@ class Options(ReadingOptions, total=False):
     form: Form
     calibrate: Literal["teacher", "reconstruction", "none"]
     penalty: Literal["l0", "l1"]
+    objective: Kind
+    kl_share: float
+    jumprelu_revive: bool
+    jumprelu_input: bool
+    jumprelu_penalty: Literal["l0", "l1", "tanh"] | None
+    pilot: bool
+    adapter_rank: int | None
     hold_l0: bool
     revive: bool
     refit_decoder: bool

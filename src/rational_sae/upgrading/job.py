@@ -19,6 +19,7 @@ from rational_sae.upgrading import warnings
 from rational_sae.upgrading.clock import Clock
 from rational_sae.upgrading.harvest import Harvest, harvest
 from rational_sae.upgrading.measure import measure_rows
+from rational_sae.upgrading.pilots import pilots
 from rational_sae.upgrading.prepare import prepare
 from rational_sae.upgrading.result import Upgrade
 from rational_sae.upgrading.rows import as_candidates, finished_rows
@@ -68,9 +69,10 @@ def run(
     accepted = accept_implausible or distributed.leaders_json(keeper.goes_on)
     prepared = prepare(settings, inputs.teacher, shared, accept_implausible=accepted)
 
-    starting = starting_saes(prepared.sae, prepared.hard, settings.controls, prepared.looks)
+    starting = starting_saes(prepared.sae, prepared.hard, settings, prepared.looks)
     candidates = as_candidates(starting, prepared, settings)
-    train(candidates, prepared, shared, settings, clock, keeper)
+    sequences = train(candidates, prepared, shared, settings, clock, keeper)
+    found = pilots(candidates, prepared, shared, settings, clock)
     if settings.refit_decoder:
         refit_decoders(candidates, prepared, shared, clock)
     distributed.leader_goes_on()
@@ -87,6 +89,7 @@ def run(
             *inputs.teacher.metadata.warnings,
             *prepared.verification.warnings,
             *keeper.warnings,
+            *warnings.of_pilots(found),
             *warnings.of_training(candidates, prepared.target_l0, settings),
             *shared.reader.warnings(),
         ],
@@ -95,6 +98,8 @@ def run(
         sums=measured.sums,
         calibration_x=shared.calibration_x,
         distinct_tokens=shared.batches.distinct_tokens,
+        sequences=sequences,
+        pilots=found,
         digests=dict(shared.reader.digests),
         timing=dict(clock.timing),
     )
@@ -108,6 +113,11 @@ def _open(settings: Settings, teacher: SAE | None, shared: Harvest | None, keepe
         raise SettingsError(
             f"a batch of {settings.batch_tokens} tokens has no part for each of {distributed.world()} processes",
             "raise --batch-tokens",
+        )
+    if settings.kl_steps and settings.sequences_each < distributed.world():
+        raise SettingsError(
+            f"a batch of {settings.sequences_each} sequences has none for each of {distributed.world()} processes",
+            "raise --batch-tokens, or give --objective mse",
         )
     keeper.check(settings.to_store())
     shared = shared or harvest(settings, teacher)

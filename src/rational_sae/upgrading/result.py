@@ -8,10 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
+from rational_sae.data.sequences import SequenceBatches
 from rational_sae.data.text import Split
 from rational_sae.evaluation import Comparison, Measurements, Results, comparison
 from rational_sae.sae.model import SAE
 from rational_sae.support.safe_text import printable, redact
+from rational_sae.upgrading.pilots import Pilot
 from rational_sae.upgrading.prepare import Prepared
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.train.candidate import Candidate
@@ -44,7 +46,11 @@ class Upgrade:
     calibration_x: Tensor
     """[n, d_in] float32 activations of the calibration split, as the model gives them."""
     distinct_tokens: int
-    """Of training."""
+    """Of training, read as single vectors."""
+    sequences: SequenceBatches | None
+    """What training read as sequences, counted."""
+    pilots: dict[str, Pilot]
+    """Controls that kept their start, and what was tried for them."""
     digests: dict[tuple[Split, int | None], str]
     """sha256 of the sequences that were read, by split and seed."""
     timing: dict[str, float]

@@ -16,7 +16,8 @@ from rational_sae.sae.model import SAE
 from rational_sae.support.files import read_yaml
 from rational_sae.support.safe_text import redacted
 
-Control = Literal["native", "jumprelu", "identity", "one_look"]
+Control = Literal["native", "jumprelu", "identity", "one_look", "adapted"]
+Kind = Literal["mse", "mse+kl"]
 Recipe = Literal["default", "paper"]
 Form = Literal["partial_fractions", "safe_pade"]
 
@@ -105,6 +106,24 @@ class Settings(Reading):
     To x: in closed form; `init` then no longer reproduces the teacher."""
     penalty: Literal["l0", "l1"] = "l0"
     """What is penalised where the gate lets thresholds move: the surrogate of L0, or ‖z‖₁ weighted by decoder norms."""
+    objective: Kind = "mse"
+    """What every row minimises: mse, or mse+kl, which in the last steps adds the KL of next-token predictions.
+
+    See docs/objective.md. A control `adapted` is then added, unless controls are given."""
+    kl_share: float = Field(default=0.25, gt=0, lt=1)
+    """Last share of the steps that has KL under objective mse+kl."""
+    jumprelu_revive: bool = True
+    """Whether control jumprelu gets new directions for silent latents, as the rows with a hard rational gate do."""
+    jumprelu_input: bool = False
+    """Whether its straight-through gradient reaches pre-activations, and so the encoder, not thresholds alone.
+
+    False as in Rajamanoharan et al. (arXiv 2407.14435), True as Anthropic trains (January 2025 update)."""
+    jumprelu_penalty: Literal["l0", "l1", "tanh"] | None = None
+    """What is penalised in it: the surrogate of L0, ‖z‖₁, or Σ tanh(4·z_j·‖W_dec,j‖); default: as in all rows."""
+    pilot: bool = True
+    """Train a control again at lower learning rates if it kept its start: shortly, and in full at one that helps."""
+    adapter_rank: int | None = Field(default=None, ge=1)
+    """Rank of control adapted's map on the teacher's output. [default: full]"""
     hold_l0: bool = True
     """Whether a controller holds L0 during training; if not, the penalty keeps its first weight."""
     revive: bool = True
@@ -114,7 +133,8 @@ class Settings(Reading):
     refit_decoder: bool = False
     """Fit every row's decoder again by least squares at the end; for gates with exact zeros."""
     controls: tuple[Control, ...] = ("native", "identity")
-    """Compare with these beside the teacher: native, jumprelu, identity, one_look, all or none; commas join."""
+    """Compare with these beside the teacher: native, jumprelu, identity, one_look, adapted, all or none; commas
+    join."""
     steps: int = Field(default=600, ge=1, le=MOST_STEPS)
     """Fine-tuning steps."""
     batch_tokens: int = Field(default=1024, ge=FEWEST_TOKENS, le=LARGEST_BATCH)
@@ -144,7 +164,7 @@ class Settings(Reading):
     """Of the shape coefficients; 0 freezes them."""
     rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Factors on all learning rates of single rows (`rsae`, `identity`, `one_look`, `control_native`,
-    `control_jumprelu`), where a pilot chose one; default 1."""
+    `control_jumprelu`, `teacher_adapted`), where a pilot chose one; default 1."""
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     """Of the data order, calibration and bootstrap."""
 
@@ -158,9 +178,32 @@ class Settings(Reading):
         return redacted(self.model_dump(mode="json"))
 
     @property
-    def tokens_to_harvest(self) -> int:
+    def distinct_tokens(self) -> int:
         """Distinct training tokens that are asked of the text."""
         return self.train_tokens or self.steps * self.batch_tokens
+
+    @property
+    def kl_steps(self) -> int:
+        """The last steps, which read sequences."""
+        if self.objective == "mse":
+            return 0
+        return min(self.steps - 1, max(1, round(self.kl_share * self.steps)))
+
+    @property
+    def mse_steps(self) -> int:
+        """The steps before those, which read single vectors."""
+        return self.steps - self.kl_steps
+
+    @property
+    def tokens_to_harvest(self) -> int:
+        """Those of the distinct tokens that are read as single vectors: the steps' share of them."""
+        share = self.distinct_tokens * self.mse_steps // self.steps
+        return max(self.batch_tokens, share) if self.kl_steps else self.distinct_tokens
+
+    @property
+    def sequences_each(self) -> int:
+        """Sequences of a step that reads them: about as many tokens as of the others. Of resolved settings."""
+        return max(1, round(self.batch_tokens / (self.context or 1)))
 
     def resolved(self, sae: SAE) -> Self:
         """These options with every default filled, from the SAE's config and its gate."""
@@ -181,6 +224,10 @@ class Settings(Reading):
                 " place than what it reads",
                 "give --looks 1",
             )
+        if sae.transcodes and options.objective != "mse":
+            raise SettingsError(
+                f"objective is {options.objective}, which is not there for transcoders yet", "give --objective mse"
+            )
         if options.type is None:
             paper = PAPER_RELU_TYPE if sae.gate.family == "relu" else PAPER_JUMP_TYPE
             chosen["type"] = paper if options.recipe == "paper" else DEFAULT_TYPE
@@ -200,16 +247,18 @@ class Settings(Reading):
     @model_validator(mode="before")
     @classmethod
     def _named_controls(cls, given: Any) -> Any:
-        """`all` and `none` by name; what tells the looks' part from the gate's is among the default ones and all."""
+        """`all` and `none` by name; what tells the looks' part from the gate's is among the default ones and all, and
+        what a map on the teacher's output gains by the same objective is among its defaults."""
         if not isinstance(given, dict):
             return given
-        further = given.get("looks", 1) != 1
+        looks = given.get("looks", 1) != 1
         if given.get("controls") == "all":
-            return given | {"controls": tuple(name for name in get_args(Control) if name != "one_look" or further)}
+            return given | {"controls": tuple(name for name in get_args(Control) if name != "one_look" or looks)}
         if given.get("controls") == "none":
             return given | {"controls": ()}
+        further = ("one_look",) * looks + ("adapted",) * (given.get("objective") == "mse+kl")
         if further and "controls" not in given:
-            return given | {"controls": (*cls.model_fields["controls"].default, "one_look")}
+            return given | {"controls": (*cls.model_fields["controls"].default, *further)}
         return given
 
     @model_validator(mode="after")
@@ -222,6 +271,8 @@ class Settings(Reading):
             raise ValueError(f"looks is {self.looks}: more than one is for a gate with thresholds, not {self.gate}")
         if self.looks > 1 and self.refit_decoder:
             raise ValueError("refit_decoder is for one look: more looks read the decoder, so codes would change")
+        if self.objective == "mse+kl" and self.steps < 2:
+            raise ValueError("objective mse+kl begins with a step without KL: give 2 steps or more")
         if self.looks == 1 and "one_look" in self.controls:
             raise ValueError("control one_look is for looks above 1: here it would be the RSAE again")
         return self
@@ -255,8 +306,9 @@ RECIPE_OPTIONS = (*PAPER, "type", "form", "lr_threshold", "lr_shape")
 def completed(stored: dict[str, Any]) -> dict[str, Any]:
     """Stored settings with options that are newer than they are, each at its default, which is what was done then; and
     without options that are gone, where they were at theirs."""
-    names = ("recipe", "form", "refit_decoder", "positions", "looks")
+    names = ("recipe", "form", "refit_decoder", "positions", "looks", "objective", "kl_share", "adapter_rank")
     newer = {name: Settings.model_fields[name].default for name in names}
+    newer |= {"jumprelu_revive": False, "jumprelu_input": False, "jumprelu_penalty": None, "pilot": False}
     kept = {name: value for name, value in stored.items() if name not in REMOVED or value != REMOVED[name]}
     return newer | kept if stored else stored
 

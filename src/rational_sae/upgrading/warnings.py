@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from rational_sae.gates.smooth import SMOOTH_EPSILON
 from rational_sae.sae.match_l0 import can_match
+from rational_sae.upgrading.pilots import FACTORS, Pilot
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.train.candidate import Candidate
 
 MISSED_L0 = 0.01
 """Relative. Thresholds are solved to one code in all of the validation tokens, far within this; and from one sample of
 tokens to the next the mean L0 moves by about as much (TOKEN_SPREAD over √tokens at 1 600 tokens)."""
+
+
+def of_pilots(found: dict[str, Pilot]) -> list[str]:
+    """One line for each control that kept its start at its own learning rates."""
+    factors = ", ".join(f"×{factor:g}" for factor in FACTORS)
+    return [
+        f"{name}: no step was better than its start, nor at learning rates {factors}"
+        if one.chosen is None
+        else f"{name}: no step was better than its start, so it was trained again at learning rates ×{one.chosen:g}"
+        for name, one in found.items()
+    ]
 
 
 def of_training(candidates: dict[str, Candidate], target_l0: float, settings: Settings) -> list[str]:

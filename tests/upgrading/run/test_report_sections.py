@@ -115,7 +115,7 @@ def test_the_verdict_calls_a_row_untrained_that_kept_its_start() -> None:
 
 
 def test_a_job_whose_rates_are_too_high_says_which_rows_are_untrained(settings: Settings) -> None:
-    wild = settings.model_copy(update={"lr": 5.0, "probes": (), "controls": ("native",)})
+    wild = settings.model_copy(update={"lr": 5.0, "probes": (), "controls": ("native",), "pilot": False})
     done = upgrade(wild, accept_implausible=True)
     assert done.untrained == {name for name, one in done.candidates.items() if one.kept_step == 0} >= {"control_native"}
     assert "control native, untrained" in report_of(done)["verdict"]

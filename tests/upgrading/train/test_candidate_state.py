@@ -22,6 +22,7 @@ from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.start.initialise import rational_start
 from rational_sae.upgrading.train.candidate import Candidate
 from rational_sae.upgrading.train.finetune import VALIDATIONS, finetune
+from rational_sae.upgrading.train.predictions import Pull
 
 pytestmark = pytest.mark.usefixtures("selection")
 
@@ -155,3 +156,36 @@ def test_the_start_is_validated_once(x: Tensor) -> None:
     finetune([one], [x[200:400]], x, 2, done=1)
     assert one.validation["step"] == [0, 1, 2]
     assert isinstance(one.sae.gate, RationalGate)
+
+
+@pytest.mark.parametrize(("kl", "entry"), [(float("nan"), 0.1), (float("inf"), 0.1), (0.2, float("nan"))])
+def test_predictions_that_are_not_finite_change_nothing_and_are_noted(x: Tensor, kl: float, entry: float) -> None:
+    one = candidate(x)
+    along = torch.full((200, D_IN), 1e-3)
+    one.step(x[:200], 1.0, 1, Pull(0.2, along, slice(0, 200)))
+    before = whole(one)[0]
+    broken = along.clone()
+    broken[7, 3] = entry
+    one.step(x[:200], 1.0, 2, Pull(kl, broken, slice(0, 200)))
+    assert all(torch.equal(value, before[name]) for name, value in whole(one)[0].items())
+    assert (one.curve.skipped, one.curve.reason) == ([2], ["loss"])
+    one.step(x[:200], 1.0, 3, Pull(0.2, along, slice(0, 200)))
+    assert one.curve.step == [1, 3]
+    assert one.curve.kl == [pytest.approx(0.2), pytest.approx(0.2)]
+
+
+def test_predictions_pull_with_half_the_weight_of_the_error_in_its_own_size(x: Tensor) -> None:
+    """½(α·KL + error): the gradient at x̂ is half the error's and half of KL's times α = error / KL."""
+    one = candidate(x, "topk")
+    found = one.sae.outputs(x[:200])[0].detach().requires_grad_()
+    error = (x[:200] - found).pow(2).sum(-1).mean()
+    kl = 0.3 * found.pow(2).sum(-1).mean()
+    (along,) = torch.autograd.grad(kl, found, retain_graph=True)
+    pull = Pull(float(kl), along, slice(0, 200))
+    loss = one.objective.with_predictions(error, float(error), float(kl), found, pull)
+    alpha = float(error) / one.objective.variance / float(kl)
+    wanted = 0.5 * (alpha * kl + error / one.objective.variance)
+    assert float(loss) == pytest.approx(float(wanted), rel=1e-5)
+    assert float(loss) == pytest.approx(float(error) / one.objective.variance, rel=1e-5), "so λ stays"
+    (ours,), (theirs,) = (torch.autograd.grad(value, found, retain_graph=True) for value in (loss, wanted))
+    assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-8)

@@ -49,7 +49,7 @@ def candidate(x: Tensor, **options: Any) -> Candidate:
     prepared = prepare(settings, teacher, shared, accept_implausible=True)
     return Candidate(
         "rsae",
-        starting_saes(prepared.sae, prepared.hard, settings.controls, prepared.looks)["rsae"],
+        starting_saes(prepared.sae, prepared.hard, settings, prepared.looks)["rsae"],
         settings,
         prepared.x,
         prepared.target_l0,
@@ -121,7 +121,7 @@ def test_every_row_is_of_the_family_that_its_gate_is_and_its_files_say(x: Tensor
     )
     settings = Settings(teacher="synthetic", controls=("native", "identity", "jumprelu"), type=(3, 2))
     prepared = prepare(settings, teacher, Harvest(None, x, x, None), accept_implausible=True)  # type: ignore[arg-type]
-    rows = starting_saes(prepared.sae, prepared.hard, settings.controls, prepared.looks)
+    rows = starting_saes(prepared.sae, prepared.hard, settings, prepared.looks)
     found = {name: sae.metadata.family for name, sae in rows.items()}
     assert found == {
         "rsae": "rational",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -161,9 +162,9 @@ def test_a_latent_is_called_dead_only_after_enough_tokens(
     assert revive_every(steps, batch, d_sae, l0) == step
 
 
-def candidate(x: Tensor, *, revive: bool = True, gate: str = "rational") -> Candidate:
-    settings = Settings(teacher="t", type=(3, 2), steps=60, batch_tokens=500, revive=revive, controls=())
-    return Candidate("rsae", rational(x) if gate == "rational" else teacher(), settings, x, L0)
+def candidate(x: Tensor, *, gate: str = "rational", name: str = "rsae", **options: Any) -> Candidate:
+    settings = Settings(teacher="t", type=(3, 2), steps=60, batch_tokens=500, controls=(), **options)
+    return Candidate(name, rational(x) if gate == "rational" else teacher(), settings, x, L0)
 
 
 def batches(x: Tensor) -> list[Tensor]:
@@ -198,9 +199,27 @@ def test_what_falls_silent_later_is_revived_too_but_not_after_a_quarter_of_the_r
     assert float(fires(one.sae, x)[0]) == 0
 
 
-@pytest.mark.parametrize(("revive", "gate"), [(False, "rational"), (True, "threshold")])
-def test_neither_controls_nor_those_told_not_to_revive(x: Tensor, revive: bool, gate: str) -> None:
-    one = candidate(x, revive=revive, gate=gate)
+def test_the_jumprelu_control_is_revived_as_well(x: Tensor) -> None:
+    one = candidate(x, gate="threshold", name="control_jumprelu")
+    for number, batch in enumerate(batches(x)[:5], 1):
+        one.step(batch, 0.1, number)
+    assert one.silence.revived.tolist() == DEAD.tolist()
+    assert bool((fires(one.sae, x)[DEAD] > 0).all())
+
+
+@pytest.mark.parametrize(
+    ("gate", "name", "options"),
+    [
+        ("rational", "rsae", {"revive": False}),
+        ("threshold", "control_native", {}),
+        ("threshold", "control_jumprelu", {"revive": False}),
+        ("threshold", "control_jumprelu", {"jumprelu_revive": False}),
+    ],
+)
+def test_neither_other_controls_nor_those_told_not_to_revive(
+    x: Tensor, gate: str, name: str, options: dict[str, bool]
+) -> None:
+    one = candidate(x, gate=gate, name=name, **options)
     for number, batch in enumerate(batches(x), 1):
         one.step(batch, 0.1, number)
     assert not len(one.silence.revived)

@@ -17,6 +17,9 @@ from rational_sae.report.strokes import Stroke
 MOST_POINTS = 250
 """Longer curves are averaged in blocks: more points than pixels only make the page heavy."""
 
+CURVES = {"mse": "Training MSE", "l0": "L0", "sparsity_weight": "Sparsity weight", "kl": "KL of predictions"}
+"""What is logged of steps, drawn where it is there."""
+
 TEMPLATE = """\
 {{ show.charts(group) }}
 """
@@ -37,7 +40,7 @@ def training_group(report: Mapping[str, Any]) -> Group | None:
     labels = {name: row_label(name, untrained(report)) for name in styles}
     legend = {labels[name]: stroke for name, stroke in styles.items()}
     figures = []
-    for key, title in (("mse", "Training MSE"), ("l0", "L0"), ("sparsity_weight", "Sparsity weight")):
+    for key, title in CURVES.items():
         points, block = _curve_points(train, key, labels)
         layers = [_curve(points, legend, title)] if points else []
         notes = [f"Each point is the mean of {block} logged steps."] if block > 1 else []
@@ -49,6 +52,9 @@ def training_group(report: Mapping[str, Any]) -> Group | None:
             if layers and curves.get("target_l0") is not None:
                 layers.append(rule_at(alt.Y("at:Q"), curves["target_l0"]))
                 notes.append(f"Dotted line: the target, {format_value('l0', curves['target_l0'])}.")
+        if key == "kl" and (seen := _curve_points(validation, key, labels)[0]):
+            layers.append(_curve(seen, legend, title, mark="point"))
+            notes.append("Circles: validation.")
         if layers:
             figures.append(Figure(f"training-{key}", title, alt.layer(*layers), tuple(notes)))
     figures += _validation(validation, legend, labels)

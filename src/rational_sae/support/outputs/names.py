@@ -39,6 +39,6 @@ STEP_NAMES: Tree = {MANIFEST: None, STATE: None, TENSORS: None}
 STEP_BEGUN_NAMES: Tree = {**STEP_NAMES, TENSORS_BEGUN: None}
 DAMAGED_NAMES: Tree = {"damaged-step-#": STEP_NAMES, "damaged-step-#.#": STEP_NAMES}
 CHECKPOINT_NAMES: Tree = {LOCK: None, "step-#": STEP_NAMES, ".partial-#": STEP_BEGUN_NAMES, **DAMAGED_NAMES}
-ROWS = ("sae", "one-look", "identity", "control-native", "control-jumprelu")
+ROWS = ("sae", "one-look", "identity", "control-native", "control-jumprelu", "teacher-adapted")
 RESULT_NAMES: Tree = {REPORT: None, PAGE: None, SETTINGS: None, LOG: None, **dict.fromkeys(ROWS, SAE_NAMES)}
 THEORY_NAMES: Tree = {THEORY: None, **dict.fromkeys(THEORY_PICTURES)}

@@ -35,9 +35,7 @@ def whole_log(candidates: dict[str, Candidate], steps: int) -> Iterator[str]:
 
 
 def _taken(name: str, candidate: Candidate, place: int) -> str:
-    curve = candidate.curve
-    values = {"mse": curve.mse[place], "l0": curve.l0[place], "sparsity_weight": curve.sparsity_weight[place]}
-    return _line(name, curve.step[place], values)
+    return _line(name, candidate.curve.step[place], candidate.curve.at(place))
 
 
 def _line(name: str, number: int, values: dict[str, Any]) -> str:

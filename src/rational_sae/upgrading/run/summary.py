@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,9 @@ def report_of(done: Upgrade) -> dict[str, Any]:
     from rational_sae.report import SCHEMA, environment
 
     settings = done.settings
-    passes = settings.steps * settings.batch_tokens / max(1, done.distinct_tokens)
+    kl_tokens, further = (done.sequences.used_tokens, done.sequences.distinct_tokens) if done.sequences else (0, 0)
+    distinct = done.distinct_tokens + further
+    used = settings.mse_steps * settings.batch_tokens + kl_tokens
     teacher = done.saes["teacher"]
     return {
         "schema": SCHEMA,
@@ -36,6 +39,7 @@ def report_of(done: Upgrade) -> dict[str, Any]:
         **done.results.report(),
         "gate": _gate(done),
         "curves": _curves(done),
+        **({"pilots": {name: asdict(one) for name, one in done.pilots.items()}} if done.pilots else {}),
         "fit": {
             "target": done.prepared.hard.fit.target.name,
             "type": list(done.prepared.hard.fit.type),
@@ -58,9 +62,10 @@ def report_of(done: Upgrade) -> dict[str, Any]:
         },
         "data": {
             "text": redact(settings.text),
-            "train_tokens_distinct": done.distinct_tokens,
-            "train_tokens_used": settings.steps * settings.batch_tokens,
-            "train_passes": passes,
+            "train_tokens_distinct": distinct,
+            "train_tokens_used": used,
+            "train_passes": used / max(1, distinct),
+            **({"kl_tokens": kl_tokens} if kl_tokens else {}),
             "test_tokens": int(done.sums.tokens.sum()),
             "test_documents": len(done.sums.tokens),
             "target_l0": done.prepared.target_l0,
@@ -83,6 +88,8 @@ def _hashes(done: Upgrade) -> dict[str, str]:
     for (split, seed), value in done.digests.items():
         if seed == seeds.get(split):
             found[f"{split} tokens"] = value
+    if done.sequences is not None:
+        found["train sequences of KL steps"] = done.sequences.digest
     return found
 
 
@@ -153,6 +160,7 @@ def _curves(done: Upgrade) -> dict[str, Any]:
                 "mse": c.curve.mse,
                 "l0": c.curve.l0,
                 "sparsity_weight": c.curve.sparsity_weight,
+                **({"kl": c.curve.kl} if any(c.curve.kl) else {}),
             }
             for name, c in done.candidates.items()
         },

@@ -68,8 +68,7 @@ def tracked(candidates: dict[str, Candidate], step: int) -> dict[str, float]:
     for name, candidate in candidates.items():
         curve, validation = candidate.curve, candidate.validation
         if curve.step and curve.step[-1] == step:
-            last = {"mse": curve.mse[-1], "l0": curve.l0[-1], "sparsity_weight": curve.sparsity_weight[-1]}
-            values |= {f"{name}/{key}": value for key, value in last.items()}
+            values |= {f"{name}/{key}": value for key, value in curve.at(-1).items()}
         if validation["step"] and validation["step"][-1] == step:
-            values[f"{name}/validation_fvu"] = validation["fvu"][-1]
+            values |= {f"{name}/validation_{key}": validation[key][-1] for key in ("fvu", "kl") if validation.get(key)}
     return values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +18,7 @@ from rational_sae.sae.looks import Looks
 from rational_sae.sae.match_l0 import solve_shift
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.settings import DEFAULT_TYPE, Settings
+from rational_sae.upgrading.start.adapted import adapted
 from rational_sae.upgrading.start.calibrate import Calibration, calibrate
 from rational_sae.upgrading.start.closed_form import solve_shape_
 from rational_sae.upgrading.start.initialise import Start, rational_start, threshold_start
@@ -69,19 +69,19 @@ def starting_looks(sae: SAE, trained: Start, x: Tensor, target_l0: float, settin
     return StartingLooks(rational.looks, hard.looks)
 
 
-def starting_saes(
-    sae: SAE, trained: Start, controls: Iterable[str], looks: StartingLooks | None = None
-) -> dict[str, SAE]:
+def starting_saes(sae: SAE, trained: Start, settings: Settings, looks: StartingLooks | None = None) -> dict[str, SAE]:
     """The RSAE and its controls before training, all from the same weights. sae: the teacher in canonical units."""
     further, hard = (None, None) if looks is None else (copy.deepcopy(looks.rational), copy.deepcopy(looks.hard))
     saes = {"rsae": sae.with_gate(copy.deepcopy(trained.init), further)}
-    for control in controls:
+    for control in settings.controls:
         if control == "identity":
             saes["identity"] = sae.with_gate(trained.init.with_line(), hard)
         elif control == "one_look":
             saes["one_look"] = sae.with_gate(copy.deepcopy(trained.init))
+        elif control == "adapted":
+            saes["teacher_adapted"] = adapted(sae, settings.adapter_rank, settings.seed)
         elif control == "jumprelu":
-            transition = rectangle(trained.transition.half_width)
+            transition = replace(rectangle(trained.transition.half_width), to_input=settings.jumprelu_input)
             saes["control_jumprelu"] = sae.with_gate(ThresholdGate(trained.threshold, transition))
         else:
             native = copy.deepcopy(sae.gate)

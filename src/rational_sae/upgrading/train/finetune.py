@@ -11,6 +11,7 @@ from rational_sae.errors import TrainingError
 from rational_sae.support import distributed
 from rational_sae.support.interrupt import noted, shielded
 from rational_sae.upgrading.train.candidate import Candidate
+from rational_sae.upgrading.train.predictions import Passage, Predictions, Pull
 
 WARM_UP, DECAY_FROM = 0.05, 0.5
 """Shares of the run: linear warm-up, then constant, then linear decay to 0."""
@@ -24,34 +25,45 @@ MAX_SKIPPED, ALWAYS_ALLOWED = 0.05, 3
 
 def finetune(
     candidates: list[Candidate],
-    batches: Iterable[Tensor],
+    batches: Iterable[Tensor | Passage],
     validation: Tensor,
     steps: int,
     *,
+    predictions: Predictions | None = None,
     done: int = 0,
     progress: Callable[[int], None] = lambda _step: None,
     stepped: Callable[[int], None] = lambda _step: None,
 ) -> None:
     """Train all candidates in lockstep. batches: x [batch, d_in]; validation: [n, d_in], both in canonical units.
 
+    predictions: what takes batches of sequences, and validates KL too.
     done: steps that were taken before; the first batch is that of the next. stepped: told of a step while signals are
     held back, so that what it sees is whole. Raises TrainingError if a candidate keeps meeting NaN or infinity.
     """
     validated = {round(steps * part / (VALIDATIONS - 1)) for part in range(VALIDATIONS)}
+    held_out = None if predictions is None else predictions.validation()
+
+    def validate(number: int) -> None:
+        kl: list[float] | list[None] = [None] * len(candidates)
+        if predictions is not None and held_out is not None:
+            kl = predictions.kl(held_out, [one.validated(validation, held_out.own) for one in candidates])
+        for candidate, value in zip(candidates, kl, strict=True):
+            candidate.validate(validation, number, value)
+
     with shielded():
-        for candidate in candidates:
-            if not candidate.validation["step"]:
-                candidate.validate(validation, 0)
+        if not all(candidate.validation["step"] for candidate in candidates):
+            validate(0)
     # One process may be told to stop; all must do so after the same step.
     together = noted() if distributed.world() > 1 else contextlib.nullcontext([])
     with together as heard:
-        _loop(candidates, batches, validation, steps, validated, done, progress, stepped, heard)
+        _loop(candidates, batches, predictions, validate, steps, validated, done, progress, stepped, heard)
 
 
 def _loop(
     candidates: list[Candidate],
-    batches: Iterable[Tensor],
-    validation: Tensor,
+    batches: Iterable[Tensor | Passage],
+    predictions: Predictions | None,
+    validate: Callable[[int], None],
     steps: int,
     validated: set[int],
     done: int,
@@ -60,13 +72,17 @@ def _loop(
     heard: list[int],
 ) -> None:
     """The steps that are left. heard: signals that are only noted, where several processes must stop together."""
-    for number, x in zip(range(done + 1, steps + 1), batches, strict=False):
+    for number, batch in zip(range(done + 1, steps + 1), batches, strict=False):
+        pulls: list[Pull] | list[None] = [None] * len(candidates)
+        if isinstance(batch, Passage):
+            assert predictions is not None
+            pulls = predictions.pulls(batch, [candidate.reconstruction(batch.own) for candidate in candidates])
+        x = batch.x if isinstance(batch, Passage) else batch
         with shielded():
-            for candidate in candidates:
-                candidate.step(x, schedule(number / steps), number)
+            for candidate, pull in zip(candidates, pulls, strict=True):
+                candidate.step(x, schedule(number / steps), number, pull)
             if number in validated:
-                for candidate in candidates:
-                    candidate.validate(validation, number)
+                validate(number)
             stepped(number)
         if distributed.agreed(bool(heard)):
             raise KeyboardInterrupt

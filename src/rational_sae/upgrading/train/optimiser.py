@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.settings import Settings
@@ -28,9 +29,9 @@ class Optimiser:
 
     def __init__(self, sae: SAE, settings: Settings, rate: float) -> None:
         self.sae = sae
-        self.W_enc = sae.W_enc.detach().T.requires_grad_()
+        self.W_enc = sae.W_enc.detach().T.requires_grad_(sae.W_enc.requires_grad)
         """[d_sae, d_in], the encoder's own memory as it lies there: of a transposed parameter Adam makes a copy."""
-        weights: list[Tensor] = [self.W_enc, sae.b_enc, sae.W_dec, sae.b_dec]
+        weights: list[Tensor] = [self.W_enc, sae.b_enc, *_of_decoder(sae), sae.b_dec]
         if sae.W_skip is not None:
             weights.append(sae.W_skip)
         own = sae.parameter_groups()
@@ -112,6 +113,13 @@ class Optimiser:
                     for name, value in kept.items()
                     for like in [parameter if value.shape == parameter.shape else value]
                 }
+
+
+def _of_decoder(sae: SAE) -> list[Tensor]:
+    """W_dec, or what is trained of a map that it is seen through."""
+    if not parametrize.is_parametrized(sae, "W_dec"):
+        return [sae.W_dec]
+    return [one for name, one in sae.named_parameters() if name.startswith("parametrizations.") and one.requires_grad]
 
 
 def under(state: dict[str, Tensor], start: str) -> dict[str, Tensor]:

@@ -15,13 +15,13 @@ from rational_sae.upgrading.train.revive import LATEST, revive_, revive_every
 class Silence:
     """Latents of one SAE, watched early in training."""
 
-    def __init__(self, sae: SAE, settings: Settings, target_l0: float) -> None:
+    def __init__(self, sae: SAE, settings: Settings, target_l0: float, *, revives: bool) -> None:
+        """revives: whether silent latents get new directions at all."""
         self.sae, self.target_l0, self.seed = sae, target_l0, settings.seed
         self.silent = torch.ones(sae.d_sae, dtype=torch.bool, device=sae.device)
         """[d_sae]: has not fired since the latest revival."""
         self.revived = torch.empty(0, dtype=torch.int64)
         """[m]: latents that were given a new direction so far."""
-        revives = settings.revive and sae.gate.has_threshold and sae.gate.family == "rational"
         every = revive_every(settings.steps, settings.batch_tokens, sae.d_sae, target_l0)
         self.every = every if revives else None
         """Steps between revivals; None where nothing is revived."""
