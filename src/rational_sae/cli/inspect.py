@@ -21,13 +21,12 @@ def inspect(
     Example: rsae inspect demo/teachers/topk --text news
     """
     from rational_sae.check.inspection import inspect_sae
+    from rational_sae.check.words import sentences
     from rational_sae.data.reading import Reading
 
     reading = checked(Reading, **options) if options["text"] is not None else None
     with terminal.bars() as bars:
         facts = inspect_sae(sae, reading, progress=bars)
     terminal.emit(facts, json_file)
-    for key, value in facts.items():
-        lines = value if isinstance(value, list) else [value]
-        for i, line in enumerate(lines):
-            terminal.say(f"{'' if i else key:22} {line}")
+    for line in sentences(facts):
+        terminal.result(line, json_file)

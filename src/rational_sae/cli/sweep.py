@@ -57,9 +57,9 @@ def sweep(
     except KeyboardInterrupt:
         repeated = ("engine", "workers", *CHECKPOINTS, *UNSTORED)
         again = ["rsae", "sweep", str(grid), "--out", str(out), "--resume", *given_options(ctx, repeated)]
-        terminal.say(f"interrupted; what was done is kept, go on with: {shlex.join(again)}")
+        terminal.say(f"interrupted; what was done is kept, go on with: {shlex.join(again)}", always=True)
         raise typer.Exit(130) from None
-    print_sweep(found, terminal.console)
+    print_sweep(found, terminal.out)
     terminal.say(f"wrote {out}/sweep.html and {out}/sweep.json")
     if found["failed"]:
         for name, reason in found["failed"].items():

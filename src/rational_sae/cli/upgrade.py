@@ -14,6 +14,7 @@ from rational_sae.cli.options import (
     PATH,
     RUNNING,
     AcceptImplausible,
+    Full,
     Overwrite,
     Resume,
     checked,
@@ -45,6 +46,7 @@ def upgrade(
     resume: Resume = False,
     overwrite: Overwrite = False,
     accept_implausible: AcceptImplausible = False,
+    full: Full = False,
     track: Annotated[
         str | None, typer.Option(help="Log there too: tensorboard, wandb; commas join.", rich_help_panel=RUNNING)
     ] = None,
@@ -72,7 +74,7 @@ def upgrade(
     again = ["rsae", "upgrade", "--out", str(out), "--resume"]
     again += given_options(ctx, (*NEVER_STORED, *CHECKPOINTS, "track"))
     try:
-        run(settings, folder, again, accept_implausible=accept_implausible)
+        run(settings, folder, again, accept_implausible=accept_implausible, full=full)
     except ImplausibleSAEError as error:
         raise ImplausibleSAEError(error.cause, f"{error.remedy}; --accept-implausible goes on all the same") from error
 

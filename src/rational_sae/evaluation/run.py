@@ -82,7 +82,12 @@ def evaluate_loaded(
     mean = reader.sample("train", eval_tokens).mean(0)
     progress.stage(stage)
     sums = measure(
-        reader, saes, eval_tokens, mean, reference=reference, progress=lambda _done, _total: progress.advance()
+        reader,
+        saes,
+        eval_tokens,
+        mean,
+        reference=reference,
+        progress=lambda _done, total: progress.advance(total=total),
     )
     found = results(sums, compare, ways=ways, seed=seed)
     stated = (one for sae in saes.values() for one in sae.metadata.warnings)

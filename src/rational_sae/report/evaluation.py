@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rational_sae.report.decision import decisions
+from rational_sae.report.decision import verdict_of
 from rational_sae.report.environment import environment
 from rational_sae.report.schema import SCHEMA
 
@@ -24,5 +24,4 @@ def evaluation_report(found: Mapping[str, Any], settings: Mapping[str, Any]) -> 
         "settings": dict(settings),
         "environment": environment(),
     }
-    answers = " ".join(one.answer for one in decisions(report))
-    return report | {"verdict": answers or "Nothing was compared."}
+    return report | {"verdict": verdict_of(report)}

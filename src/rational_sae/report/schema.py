@@ -17,6 +17,9 @@ from rational_sae.errors import OutputError
 
 SCHEMA = 1
 
+ENCODE = "encode 1,000 tokens, "
+"""Followed by a row: its key in `timing`."""
+
 Number = float | None
 Interval = tuple[Number, Number]
 

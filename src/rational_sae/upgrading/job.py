@@ -96,7 +96,7 @@ def run(
         calibration_x=shared.calibration_x,
         distinct_tokens=shared.batches.distinct_tokens,
         digests=dict(shared.reader.digests),
-        timing=dict(clock.timing),
+        timing=clock.timing | measured.encoding,
     )
 
 
