@@ -216,6 +216,7 @@ def test_what_each_part_gave_and_what_an_encode_costs(full: dict[str, Any]) -> N
     (found,) = decisions(full)
     assert [part.base for part in found.parts] == ["teacher", "control_native", "identity"]
     assert all(len(part.facts) == 2 for part in found.parts)
+    assert [part.brief for part in found.parts] == [True, False, True]
     assert "Encoding takes 1.5 times as long" in found.cautions[0]
 
 

@@ -25,7 +25,7 @@ def evaluate(
 ) -> None:
     """Measure SAEs on the same held-out tokens: reconstruction, ΔCE, loss recovered, KL, probes, with intervals.
 
-    Example: rsae evaluate demo/teachers/topk runs/demo/sae --text news --probe sms-spam --out runs/compared
+    Example: rsae evaluate demo:topk runs/demo/sae --text news --probe sms-spam --out runs/compared
     """
     from rational_sae.data.reading import Reading
     from rational_sae.evaluation import Protocol

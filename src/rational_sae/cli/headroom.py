@@ -37,7 +37,7 @@ def headroom(
     searches codes by gradient pursuit on the same dictionary at the same L0; each other row shows its share of the way
     there.
 
-    Example: rsae headroom demo/teachers/relu --text news
+    Example: rsae headroom demo:relu --text news
     """
     if plot is not None:
         from rational_sae.report.pictures import check_picture

@@ -54,13 +54,13 @@ def upgrade(
 ) -> None:
     """Replace a teacher's gate by a trainable rational function and fine-tune it beside its controls.
 
-    Example: rsae upgrade demo/teachers/topk --text news --out runs/topk --train-tokens 200000
+    Example: rsae upgrade demo:topk --text news --out runs/topk --train-tokens 200000
 
     After an interruption: rsae upgrade --out runs/topk --resume
 
     The same job again: rsae upgrade --settings runs/topk/settings.yaml --out runs/again
 
-    As the paper does it: rsae upgrade demo/teachers/topk --text news --recipe paper --steps 400 --out runs/paper
+    As the paper does it: rsae upgrade demo:topk --text news --recipe paper --steps 400 --out runs/paper
     """
     from rational_sae.upgrading.run.schedule import Interval
     from rational_sae.upgrading.settings import NEVER_STORED

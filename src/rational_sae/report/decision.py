@@ -13,7 +13,19 @@ from typing import Any, Literal
 
 from rational_sae.metrics import METRICS, metric, named
 from rational_sae.report.numbers import format_difference, format_share, format_value
-from rational_sae.report.rows import CONTROL, ROWS, RSAE, TEACHER, UNTRAINED, parts_of, row_label, untrained
+from rational_sae.report.rows import (
+    CONTROL,
+    NOT_BETTER,
+    ROWS,
+    RSAE,
+    STARTS,
+    TEACHER,
+    UNTRAINED,
+    against,
+    parts_of,
+    row_label,
+    untrained,
+)
 from rational_sae.report.schema import ENCODE
 from rational_sae.report.table import Line, difference_rows
 
@@ -85,12 +97,17 @@ class Part:
     base: str
     """The row without it."""
     facts: list[Fact]
+    brief: bool
+    """Whether it is told where there is room for a few lines alone."""
 
 
 @dataclass(frozen=True)
 class Decision:
     """Whether one row is better than another."""
 
+    row: str
+    base: str
+    """Labels of the two."""
     question: str
     answer: str
     primary: list[Fact]
@@ -168,12 +185,14 @@ def _decide(report: Mapping[str, Any], rows: Mapping[str, Line], row: str, base:
     told = _told(base)
     apart = "" if matched or ours is None or like else _apart(ours, theirs, primary)
     return Decision(
+        row_label(row),
+        row_label(base),
         f"Is {_called(row)} better than {told}, at the same sparsity?",
         _answer(report, told, primary, against, apart) + _untrained(report, row, base),
         primary,
         against,
         [fact for fact in rest if fact not in against],
-        _parts(report, rows, row),
+        _parts(report, rows, row, base),
         list(_cautions(report, row, base, like=like, matched=matched)),
         _rule(report),
     )
@@ -342,9 +361,9 @@ def _untrained(report: Mapping[str, Any], row: str, base: str) -> str:
     kept = untrained(report)
     said = ""
     if base in kept:
-        said += f" No step of that fine-tuning was better than its start: this is a comparison with the {UNTRAINED} teacher."
+        said += f" {NOT_BETTER.capitalize()}: this is a comparison with the {UNTRAINED} teacher."
     if row in kept:
-        said += f" {_called(row).capitalize()} is {UNTRAINED}: no step of its fine-tuning was better than its start."
+        said += f" {_called(row).capitalize()} is {UNTRAINED}: {NOT_BETTER}."
     return said
 
 
@@ -360,14 +379,16 @@ def _apart(ours: float, theirs: float, primary: list[Fact]) -> str:
     return ""
 
 
-def _parts(report: Mapping[str, Any], rows: Mapping[str, Line], row: str) -> list[Part]:
-    """What a row differs by from the rows that lack one thing each."""
+def _parts(report: Mapping[str, Any], rows: Mapping[str, Line], row: str, asked: str) -> list[Part]:
+    """What a row differs by from the rows that lack one thing each. asked: the row that the question is about."""
     found = []
     for base, words in parts_of(report["rows"], row):
         name = f"{row} - {base}"
         if name in rows and (keys := _quality(rows, row, base)):
             facts = _facts(report, rows, row, base, keys)
-            found.append(Part(words, base, [_judged(report, fact, fact.p <= LEVEL) for fact in facts]))
+            words += f" ({UNTRAINED})" if base in untrained(report) else ""
+            brief = base != asked and (bool(ROWS[base].as_base) or base in STARTS)
+            found.append(Part(words, base, [_judged(report, fact, fact.p <= LEVEL) for fact in facts], brief))
     return found
 
 

@@ -65,15 +65,14 @@ def _print_decision(one: Decision, console: Console) -> None:
     _line(console, one.answer, "bold")
     for fact in (*one.primary, *one.against):
         _line(console, f"  {_written(fact)}", STYLES.get(fact.outcome, ""))
-    width = max((len(part.words) for part in one.parts), default=0)
-    if one.parts:
-        heading = "  ".join(f"{fact.label:>9}" for fact in one.parts[0].facts)
-        _line(console, f"  {'What each part gave':{width}}  {heading}", "dim")
-    for part in one.parts:
-        shares = "  ".join(f"{_share(fact):>9}" for fact in part.facts)
-        _line(console, f"  {part.words:{width}}  {shares}")
-    if any(fact.outcome == "unclear" for part in one.parts for fact in part.facts):
-        _line(console, "  ~ not clearly different from 0", "dim")
+    parts = [part for part in one.parts if part.brief]
+    clear = all(fact.outcome != "unclear" for part in parts for fact in part.facts)
+    head = f"What each part gave{'' if clear else ' (~ not clear)'}"
+    width = max([len(head), *(len(part.words) for part in parts)])
+    if parts:
+        _line(console, f"  {head:{width}}  {'  '.join(f'{fact.label:>9}' for fact in parts[0].facts)}", "dim")
+    for part in parts:
+        _line(console, f"  {part.words:{width}}  {'  '.join(f'{_share(fact):>9}' for fact in part.facts)}")
 
 
 def _line(console: Console, text: str, style: str = "") -> None:

@@ -65,7 +65,7 @@ def headroom(
 
     Raises RationalSAEError with a one-line reason if an input cannot be used.
 
-    >>> found = headroom("demo/teachers/topk", others=["runs/demo/sae"])  # doctest: +SKIP
+    >>> found = headroom("demo:topk", others=["runs/demo/sae"])  # doctest: +SKIP
     >>> found.rows["runs/demo/sae"]["way"]  # doctest: +SKIP
     """
     check_eval_tokens(eval_tokens)

@@ -80,7 +80,7 @@ class Settings(Reading):
     """
 
     teacher: Named
-    """File, folder, hub:OWNER/REPO[/PATH] or saelens:RELEASE/ID."""
+    """File, folder, hub:OWNER/REPO[/PATH], saelens:RELEASE/ID or demo:topk."""
     recipe: Recipe = "default"
     """Whose defaults options have that are not given. paper: smooth safe-Padé gate, 3,2 for a ReLU, ‖z‖₁ of fixed
     weight, one learning rate, 22000 steps.

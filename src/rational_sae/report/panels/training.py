@@ -17,6 +17,8 @@ from rational_sae.report.strokes import Stroke
 MOST_POINTS = 250
 """Longer curves are averaged in blocks: more points than pixels only make the page heavy."""
 
+WORDS = {"mse": "In training units, where x has mean norm √d_in; the MSE of Results is in the model's."}
+
 TEMPLATE = """\
 {{ show.charts(group) }}
 """
@@ -37,10 +39,11 @@ def training_group(report: Mapping[str, Any]) -> Group | None:
     labels = {name: row_label(name, untrained(report)) for name in styles}
     legend = {labels[name]: stroke for name, stroke in styles.items()}
     figures = []
-    for key, title in (("mse", "Training MSE"), ("l0", "L0"), ("sparsity_weight", "Sparsity weight")):
+    for key, title in (("mse", "Squared error of a batch"), ("l0", "L0"), ("sparsity_weight", "Sparsity weight")):
         points, block = _curve_points(train, key, labels)
         layers = [_curve(points, legend, title)] if points else []
-        notes = [f"Each point is the mean of {block} logged steps."] if block > 1 else []
+        notes = [WORDS[key]] if key in WORDS else []
+        notes += [f"Each point is the mean of {block} logged steps."] if block > 1 else []
         if key == "l0":
             seen, _ = _curve_points(validation, key, labels)
             if seen:
@@ -48,7 +51,8 @@ def training_group(report: Mapping[str, Any]) -> Group | None:
                 notes.append("Circles: validation.")
             if layers and curves.get("target_l0") is not None:
                 layers.append(rule_at(alt.Y("at:Q"), curves["target_l0"]))
-                notes.append(f"Dotted line: the target, {format_value('l0', curves['target_l0'])}.")
+                target = format_value("l0", curves["target_l0"])
+                notes.append(f"Dotted line: the target, {target}, the teacher's on validation less one standard error.")
         if layers:
             figures.append(Figure(f"training-{key}", title, alt.layer(*layers), tuple(notes)))
     figures += _validation(validation, legend, labels)
