@@ -24,7 +24,7 @@ def report(
     if (folder / "sweep.json").exists():
         swept = read_sweep(folder)
         write_sweep_page(swept, folder)
-        print_sweep(swept, terminal.out)
+        print_sweep(swept, terminal.out, full=full)
         terminal.say(f"wrote {folder / 'sweep.html'}")
         return
     found = read_report(folder)

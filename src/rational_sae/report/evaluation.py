@@ -18,7 +18,7 @@ def evaluation_report(found: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     count = len(found["rows"])
     report = {
         "schema": SCHEMA,
-        "title": f"Evaluation of {count} SAE{'s' if count > 1 else ''}",
+        "title": f"{count} SAEs side by side" if count > 1 else "One SAE, measured",
         "verdict": "",
         **found,
         "settings": dict(settings),

@@ -17,7 +17,7 @@ from rational_sae.metrics import METRICS, metric
 from rational_sae.report.decision import OUTCOMES, decisions
 from rational_sae.report.rows import ROWS, RSAE, row_label, untrained
 from rational_sae.report.schema import check_report, to_plain
-from rational_sae.report.sweep_table import sweep_sheets
+from rational_sae.report.sweep_table import sweep_answer, sweep_heat, sweep_sheets
 from rational_sae.support.safe_text import all_printable
 
 if TYPE_CHECKING:
@@ -67,7 +67,17 @@ def render_sweep(found: Mapping[str, Any]) -> str:
     plain = all_printable(to_plain(found))
     groups = pareto_groups(plain)
     title = f"Sweep of {len(plain['cells'])} upgrades"
-    return _page(_environment(), "sweep.html", title, groups, found=plain, sheets=sweep_sheets(plain), groups=groups)
+    return _page(
+        _environment(),
+        "sweep.html",
+        title,
+        groups,
+        found=plain,
+        answer=sweep_answer(plain),
+        heat=sweep_heat(plain),
+        sheets=sweep_sheets(plain),
+        groups=groups,
+    )
 
 
 def _page(

@@ -158,6 +158,7 @@ class SweepCell(TypedDict):
     rows: dict[str, dict[str, Number]]
     intervals: NotRequired[dict[str, dict[str, Interval | None]] | None]
     differences: NotRequired[dict[str, dict[str, Difference]] | None]
+    test_documents: NotRequired[int | None]
     verdict: str
     untrained: NotRequired[list[str]]
     """Rows that were fine-tuned and kept their start."""

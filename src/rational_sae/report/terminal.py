@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rational_sae.metrics import metric, named
 from rational_sae.report.decision import Decision, Fact, decisions
-from rational_sae.report.sweep_table import sweep_sheets
+from rational_sae.report.sweep_table import sweep_answer, sweep_sheets
 from rational_sae.report.table import Cell, Line, difference_rows, having, table_rows
 from rational_sae.support.safe_text import name_of, printable
 
@@ -45,12 +45,14 @@ def print_answer(report: Mapping[str, Any], console: Console) -> None:
         _line(console, caution, "dim")
 
 
-def print_sweep(found: Mapping[str, Any], console: Console) -> None:
-    """A sweep's tables, each as wide as it needs."""
+def print_sweep(found: Mapping[str, Any], console: Console, *, full: bool = True) -> None:
+    """The answer over all cells, and a sweep's tables, each as wide as it needs. full: of every metric too."""
     from rich.table import Table
     from rich.text import Text
 
-    for sheet in sweep_sheets(found):
+    _line(console, sweep_answer(found), "bold")
+    sheets = sweep_sheets(found)
+    for sheet in sheets if full else sheets[:1]:
         table = Table(title=Text(name_of(sheet.title)), title_justify="left", title_style="italic", box=None)
         for index, heading in enumerate(sheet.headings):
             table.add_column(Text(name_of(heading)), justify="right" if index else "left", overflow="fold")

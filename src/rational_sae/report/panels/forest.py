@@ -70,7 +70,7 @@ def _forest(lines: list[tuple[str, list[Fact]]], key: str, least: float) -> Laye
         color=alt.Color("outcome:N", scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())), legend=None),
         tooltip=[alt.Tooltip("line:N", title="part"), alt.Tooltip("text:N", title="change")],
     )
-    title = "change, % of the SAE without it"
+    title = "change, %"
     # Zero and the band are always in sight.
     ends = [0.0, -150 * least, 150 * least, *(point[end] for point in points for end in ("low", "high"))]
     scale = alt.Scale(domain=[min(ends), max(ends)], nice=True)

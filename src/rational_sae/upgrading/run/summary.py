@@ -12,6 +12,7 @@ from rational_sae.report.rows import UNTRAINED
 from rational_sae.sae.match_l0 import CHUNK
 from rational_sae.support.digests import digest
 from rational_sae.support.safe_text import redact, redacted
+from rational_sae.upgrading.run.title import title_of
 
 if TYPE_CHECKING:
     from rational_sae.upgrading.result import Upgrade
@@ -29,7 +30,7 @@ def report_of(done: Upgrade) -> dict[str, Any]:
     teacher = done.saes["teacher"]
     return {
         "schema": SCHEMA,
-        "title": redact(f"Rational upgrade of {settings.teacher}"),
+        "title": title_of(teacher.metadata.family, settings.model, settings.hook),
         "verdict": verdict(done),
         "warnings": redacted(done.warnings),
         **done.results.report(),
