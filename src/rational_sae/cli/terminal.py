@@ -46,10 +46,14 @@ def _plain(line: str, head: str = "", colour: str = "") -> Any:
 
 
 def bars() -> Any:
-    """Progress on stderr, or none where quiet was asked for."""
+    """Progress on stderr, or none where quiet was asked for; first a word where a busy machine will make it slow."""
     from rational_sae.support.bars import shown
+    from rational_sae.support.load import advice
     from rational_sae.support.progress import Silent
 
+    torch = sys.modules.get("torch")  # a command without it has nothing to slow down
+    if torch is not None and (line := advice(torch.get_num_threads())):
+        say(line)
     return contextlib.nullcontext(Silent()) if quiet else shown(console)
 
 

@@ -116,7 +116,7 @@ def _sums(sums: Measurements, name: str, weights: NDArray[np.float64]) -> Sums:
     centre, squared = weights @ sums.x.numpy(), weights @ sums.x_squared.numpy()
     if name in sums.centred:
         centre, squared = centre - centre.mean(-1, keepdims=True), squared - weights @ sums.x_mean_squared.numpy()
-    everywhere = {**sums.everywhere, "sae": row.ce_everywhere}
+    everywhere = {**sums.everywhere, "sae": row.ce_everywhere} if name in sums.written_everywhere else {}
     own = Sums(
         tokens=tokens,
         predictions=predictions,

@@ -101,7 +101,15 @@ def headroom(
         stage = f"measure, about {max(1.0, seconds):.0f} s of it for codes by pursuit"
         rows |= floors
     return evaluate_loaded(
-        reader, rows, compare, eval_tokens=eval_tokens, ways=ways, seed=seed, progress=progress, stage=stage
+        reader,
+        rows,
+        compare,
+        eval_tokens=eval_tokens,
+        ways=ways,
+        seed=seed,
+        progress=progress,
+        stage=stage,
+        everywhere=(),
     )
 
 

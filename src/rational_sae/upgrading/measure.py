@@ -49,7 +49,9 @@ def measure_rows(
     def advance(_done: int, total: int) -> None:
         clock.advance(total=total)
 
-    sums = measure(reader, saes, settings.eval_tokens, shared.batches.mean, progress=advance)
+    sums = measure(
+        reader, saes, settings.eval_tokens, shared.batches.mean, everywhere={"teacher", *trained}, progress=advance
+    )
     found = results(sums, [("rsae", base) for base in saes if base != "rsae"], seed=settings.seed)
     clock.stage("features")
     labelled = features(
