@@ -52,7 +52,7 @@ docs: setup $(foreach family,relu jumprelu topk,runs/demo-$(family)/report.json)
 	$(BIN)/python docs/demo.py
 	$(BIN)/python docs/results.py
 
-# The README's table of formats, from the cases of the parity tests, half a minute.
+# The table of docs/formats.md, from the cases of the parity tests, half a minute.
 docs-formats: setup
 	$(BIN)/python docs/formats.py
 

@@ -1,9 +1,9 @@
-"""Rebuild the README's table of formats from the cases that the parity tests run, half a minute.
+"""Rebuild the table of docs/formats.md from the cases that the parity tests run, half a minute.
 
     make docs-formats
 
 Each row is built and saved by its owner's code, read by this package, and shown as it was read; each refusal is one
-that was raised. tests/formats/test_formats_table.py fails when the README is out of date.
+that was raised. tests/formats/test_formats_table.py fails when it is out of date.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ START, END = "<!-- formats: written by docs/formats.py -->", "<!-- end of format
 
 
 def main() -> None:
-    readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    page = ROOT / "docs" / "formats.md"
+    page.write_text(with_table(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def with_table(text: str) -> str:
-    """The README with the table as it is now."""
+    """The page with the table as it is now."""
     before, rest = text.split(START)
     _, after = rest.split(END)
     return f"{before}{START}\n{table()}\n{END}{after}"

@@ -1,6 +1,6 @@
 """Every format and kind of SAE that is read or refused, each built and saved by its owner's own code.
 
-The parity tests run these cases, and `docs/formats.py` renders the README's table from them.
+The parity tests run these cases, and `docs/formats.py` renders the table of docs/formats.md from them.
 For formats with no library to install (Gemma Scope, OpenAI, OpenMOSS and those after it) the owner is an independent
 transcription of the published formula. x: [n, d_in], z: [n, d_sae].
 """

@@ -23,7 +23,7 @@ from rational_sae.formats import load
 from rational_sae.formats.save import save, save_plain
 from rational_sae.gates.topk import TopKGate
 from rational_sae.publish.card import model_card
-from rational_sae.report import evaluation_report, print_sweep, print_table, write_report, write_sweep
+from rational_sae.report import evaluation_report, print_answer, print_sweep, print_table, write_report, write_sweep
 from rational_sae.sae.model import SAE, Metadata
 from rational_sae.support.bars import Lines
 from rational_sae.sweep.plan import Plan
@@ -271,6 +271,7 @@ def test_nothing_that_an_upgrade_and_a_sweep_write_holds_what_is_hostile(
     assert check_folder(out / "swept") == {"sweep.json", "sweep.html"}
 
     print_sweep(found, console)
+    print_answer(report | {"title": HOSTILE}, console)
     print_table(report | {"rows": {name + HOSTILE: row for name, row in report["rows"].items()}}, console)
     terminal.say(HOSTILE, head="error:")
     said = file.getvalue()
@@ -293,4 +294,5 @@ def test_an_evaluation_of_saes_with_hostile_names_is_clean(tmp_path: Path) -> No
     assert check_folder(tmp_path) == {"report.json", "report.html"}
     file = io.StringIO()
     print_table(report, Console(file=file, width=150))
+    print_answer(report, Console(file=file, width=150))
     assert not HIDDEN.search(file.getvalue())

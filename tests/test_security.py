@@ -31,7 +31,7 @@ from rational_sae.errors import HostError, OutputError, RationalSAEError, Settin
 from rational_sae.formats import load
 from rational_sae.gates.relu import ReLUGate
 from rational_sae.publish.card import model_card
-from rational_sae.report import SCHEMA, print_table, render, render_sweep
+from rational_sae.report import SCHEMA, print_answer, print_table, render, render_sweep
 from rational_sae.sae.model import SAE, Metadata
 from rational_sae.sweep import read_plan
 from rational_sae.upgrading.run.checkpoint import MANIFEST, STATE, TENSORS, Checkpoints
@@ -295,6 +295,7 @@ def test_names_cannot_drive_the_terminal(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(SystemExit):
         cli.main()
     print_table(hostile_report(name), console)
+    print_answer(hostile_report(name), console)
     told = file.getvalue()
     assert "\x1b" not in told
     assert "\x07" not in told

@@ -14,7 +14,7 @@ from rational_sae.errors import HostError
 from rational_sae.gates.hard import HardGate
 from rational_sae.rational import PartialFractions
 from rational_sae.sae.model import SAE, Metadata
-from rational_sae.steering import ablated, intervene, steered
+from rational_sae.steering import ablated, intervene, maxima, steered
 
 D_SAE = 64
 IDS = torch.arange(4, 24).view(2, 10)
@@ -117,3 +117,11 @@ def test_a_half_precision_model_keeps_its_dtype() -> None:
     model = tiny_model("llama").to(torch.bfloat16)
     with intervene(model, make("model.layers.1"), lambda z: ablated(z, [0])):
         assert logits(model).dtype == torch.bfloat16
+
+
+def test_the_largest_codes_are_those_of_the_text_without_its_first_position() -> None:
+    model, sae = tiny_model("llama"), make("model.layers.1")
+    z = sae.encode(Host("tiny", model, None).residual(IDS, Host("tiny", model, None).hook("model.layers.1")))
+    found = maxima(model, sae, IDS)
+    assert torch.allclose(found, z[:, 1:].flatten(0, 1).amax(0).clamp_min(0), atol=1e-5)
+    assert not torch.allclose(found, z.flatten(0, 1).amax(0).clamp_min(0), atol=1e-5)

@@ -21,6 +21,7 @@ from rational_sae.gates.rational import RationalGate
 from rational_sae.gates.topk import TopKGate
 from rational_sae.rational import cached_fit, target
 from rational_sae.report import read_report, render
+from rational_sae.report.decision import verdict_of
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.run.checkpoint import Checkpoints
 from rational_sae.upgrading.settings import Settings, read_settings
@@ -60,7 +61,7 @@ def test_a_report_is_read_and_rendered(stored: Path) -> None:
     report = read_report(stored / "job")
     assert set(report["rows"]) >= {"teacher", "init", "rsae", "control_native"}
     page = html.unescape(render(report))
-    assert report["verdict"].split(";")[0] in page
+    assert verdict_of(report) in page
 
 
 def test_a_checkpoint_goes_on_where_it_was(stored: Path) -> None:

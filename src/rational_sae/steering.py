@@ -77,11 +77,32 @@ def _settled(sae: SAE, host: Host, hook: Hook) -> SAE:
     return own
 
 
+@torch.no_grad()
+def maxima(model: Any, sae: SAE, input_ids: Tensor, *, hook: str | None = None) -> Tensor:
+    """Each latent's largest code over some text: [d_sae] float32, the scale on which a strength means something.
+
+    input_ids: [batch, context] int64. Its first position, where most models keep no meaning, is left out. Raises
+    HostError as `intervene` does.
+
+    >>> peak = maxima(model, sae, tokenizer(text, return_tensors="pt").input_ids)[220]  # doctest: +SKIP
+    >>> with intervene(model, sae, lambda z: steered(z, [220], 2 * peak)): ...  # doctest: +SKIP
+    """
+    found = torch.zeros(sae.d_sae)
+
+    def seen(z: Tensor) -> Tensor:
+        found.copy_(torch.maximum(found, z[:, 1:].flatten(0, 1).amax(0).float().cpu()))
+        return z
+
+    with intervene(model, sae, seen, hook=hook):
+        (model.model if isinstance(model, Host) else model)(input_ids=input_ids)
+    return found
+
+
 def ablated(z: Tensor, latents: Sequence[int]) -> Tensor:
     """Codes with some latents set to 0. z: [..., d_sae]."""
     return steered(z, latents, 0.0)
 
 
-def steered(z: Tensor, latents: Sequence[int], value: float) -> Tensor:
+def steered(z: Tensor, latents: Sequence[int], value: float | Tensor) -> Tensor:
     """Codes with some latents set to a value, active or not. z: [..., d_sae]."""
-    return z.index_fill(-1, torch.tensor(latents, device=z.device), value)
+    return z.index_fill(-1, torch.tensor(latents, device=z.device), float(value))

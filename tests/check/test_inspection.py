@@ -12,6 +12,7 @@ from tiny import TINY_WIDTH, save_tiny_text
 
 from rational_sae.check.formula import formula
 from rational_sae.check.inspection import inspect_sae
+from rational_sae.check.words import sentences
 from rational_sae.data.reading import Reading
 from rational_sae.errors import SourceError
 from rational_sae.formats.save import save
@@ -60,3 +61,19 @@ def test_formulas_of_every_gate_and_normalisation() -> None:
         assert "type (3, 2)" in lines[1]
         assert lines[2] == "x̂ = n⁻¹(W_decᵀz + b_dec)"
         assert "1e-05" in lines[3]
+
+
+def test_facts_are_told_in_words(folder: Path, tmp_path: Path, tiny_folders: dict[str, Path]) -> None:
+    lines = sentences(inspect_sae(str(folder)))
+    assert lines[0] == f"TopK SAE, {TINY_WIDTH} → {TINY_WIDTH} latents"
+    assert "k = 3 latents of each token." in lines
+    assert not any("{" in line or "None" in line for line in lines)
+    text = save_tiny_text(tmp_path / "text.jsonl")
+    reading = Reading(text=str(text), model=str(tiny_folders["llama"]), hook="model.layers.1", context=64)
+    facts = inspect_sae(str(folder), reading)
+    found = facts["verified"] | {"fvu": 0.1734, "l0": 3.0, "tokens": 2048, "likely": None, "warnings": []}
+    assert sentences(facts | {"verified": found})[0] == "The formula holds: FVU 0.173, L0 3.0 on 2,048 tokens."
+    wrong = found | {"likely": {"formula": "x"}, "warnings": ["the stored formula gives FVU 0.9; likely is x"]}
+    assert sentences(facts | {"verified": wrong})[0].startswith("The stored formula looks wrong: FVU 0.173")
+    nothing = found | {"warnings": ["FVU 1.2 at L0 3.0"]}
+    assert sentences(facts | {"verified": nothing})[0].startswith("The SAE does not explain these activations")

@@ -69,7 +69,7 @@ def test_help_is_in_panels_with_bounds_and_defaults() -> None:
     text = CliRunner().invoke(app, ["upgrade", "--help"], env={"COLUMNS": "200"}).output
     places = [text.index(f"─ {panel} ─") for panel in ("Arguments", "Options", *PANELS)]
     assert places == sorted(places)
-    for words in ("1<=x<=1000000000", "[default: 600]", "[default: 5,4]", "[default: native,identity]", "P,Q"):
+    for words in ("[x>=1]", "[default: 600]", "[default: 5,4]", "[default: native,identity]", "P,Q"):
         assert words in text
 
 
@@ -106,3 +106,33 @@ def test_a_refusal_names_the_option_as_it_is_spelled() -> None:
     run = CliRunner().invoke(app, ["upgrade", "t", "--text", "news", "--out", "out", "--probe", ""])
     assert run.exit_code == 2
     assert "--probe:" in run.output
+
+
+@pytest.mark.parametrize("command", [*COMMANDS])
+def test_help_cuts_no_name_at_80_columns(command: str) -> None:
+    shown = CliRunner().invoke(app, [command, "-h"], env={"COLUMNS": "80"}).output
+    assert "…" not in shown
+    for parameter in COMMANDS[command].params:
+        for name in parameter.opts if parameter.param_type_name == "option" else ():
+            assert name in shown
+
+
+def test_conventions_of_a_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = CliRunner().invoke(app, ["--version"])
+    assert (run.exit_code, run.stdout.split()[0]) == (0, "rsae")
+    text = CliRunner().invoke(app, ["-h"], env={"COLUMNS": "100"}).output
+    for words in ("130 interrupted", "RSAE_CACHE", "--install-completion", "--quiet"):
+        assert words in text
+    for name in ("sweep", "status"):
+        assert CliRunner().invoke(app, [name, "-h"]).exit_code == 0
+
+
+def test_quiet_leaves_results_and_verbose_says_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = str(Path(__file__).parents[2] / "demo" / "teachers" / "topk")
+    quiet, verbose = (CliRunner().invoke(app, [flag, "inspect", teacher]) for flag in ("-q", "-v"))
+    assert quiet.stdout == verbose.stdout
+    assert "TopK SAE" in quiet.stdout
+    assert quiet.stderr == ""
+    assert "torch 2." in verbose.stderr
+    assert "load SAE: done" in verbose.stderr
+    monkeypatch.setattr("rational_sae.cli.terminal.quiet", False)

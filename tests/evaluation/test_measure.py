@@ -149,3 +149,26 @@ def test_figures_at_the_teachers_l0_undo_a_mere_shift_of_thresholds(reader: Read
     assert rows["rsae"]["fvu_at_l0"] == pytest.approx(rows["teacher"]["fvu"], rel=1e-3)
     assert rows["rsae"]["delta_ce_at_l0"] == pytest.approx(rows["teacher"]["delta_ce"], rel=0.02, abs=1e-4)
     assert float(saes["rsae"].gate.threshold.detach().mean()) == pytest.approx(0.5)  # type: ignore[union-attr]
+
+
+def test_what_nobody_asks_for_is_not_run(
+    tiny_hosts: dict[str, Host], tiny_text: Text, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every other figure is the same to the bit, and each row saves a forward a batch."""
+    host, sae = tiny_hosts["gpt2"], rough()
+    reader = Reader(host, host.hook("transformer.h.1"), tiny_text, Tokeniser(host.tokenizer, 20))
+    forwards: list[int] = []
+    run = host.logits_from
+    monkeypatch.setattr(host, "logits_from", lambda *given: (forwards.append(1), run(*given))[1])
+    rows = {"teacher": sae, "rsae": sae}
+    whole = results(measure(reader, rows, TOKENS, torch.zeros(D)), [("rsae", "teacher")])
+    of_all = len(forwards)
+    less = results(measure(reader, rows, TOKENS, torch.zeros(D), everywhere=["rsae"]), [("rsae", "teacher")])
+    of_one = len(forwards) - of_all
+    none = results(measure(reader, rows, TOKENS, torch.zeros(D), everywhere=()), [("rsae", "teacher")])
+    of_none = len(forwards) - of_all - of_one
+    assert of_all > of_one > of_none + 1, "the ablation to zero everywhere is left out too"
+    assert "ce_loss_score" in less.rows["rsae"]
+    assert "ce_loss_score" not in less.rows["teacher"] | none.rows["rsae"]
+    for name, row in none.rows.items():
+        assert row == {key: value for key, value in whole.rows[name].items() if key != "ce_loss_score"}

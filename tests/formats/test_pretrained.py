@@ -80,3 +80,10 @@ def test_a_room_alone_says_what_to_import() -> None:
 
 def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_demo_saes_come_with_the_package() -> None:
+    sae = SAE.from_pretrained("demo:topk")
+    assert (sae.metadata.family, sae.d_in, sae.metadata.source) == ("topk", 576, "demo:topk")
+    with pytest.raises(SourceError, match="there is no demo:gated; choose demo:relu"):
+        SAE.from_pretrained("demo:gated")

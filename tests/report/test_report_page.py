@@ -71,6 +71,7 @@ def test_exact_values_are_there_for_sorting(full: dict[str, Any]) -> None:
 def test_has_every_section_and_a_chart_in_every_box(everything: dict[str, Any]) -> None:
     page = Page(render(everything))
     assert page.headings() == [
+        "forest",
         "results",
         "differences",
         "sparsity",

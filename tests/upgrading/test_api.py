@@ -54,7 +54,7 @@ def test_a_result_offers_the_sae_its_figures_and_what_was_compared(inputs: tuple
     same = job.run(Settings(teacher=str(inputs[0]), text=str(inputs[1]), **SHORT))
     assert torch.equal(done.sae.W_enc, same.saes["rsae"].W_enc)
     assert done.rows["rsae"] == same.results.rows["rsae"]
-    assert repr(done).startswith(f"Upgrade of {inputs[0]}. At the teacher's L0 of ")
+    assert repr(done) == f"Upgrade of {inputs[0]}. {done.report()['verdict']}"
     found = done.compare("teacher")
     as_reported = done.report()["differences"]["rsae - teacher"]
     assert {name: {"value": one.value, "interval": [one.low, one.high]} for name, one in found.items()} == as_reported
@@ -106,7 +106,7 @@ def test_a_job_in_a_folder_is_resumed_to_the_same_bits(
         def stage(self, name: str, total: int | None = None, done: int = 0) -> None:
             self.tuning = name.startswith("fine-tune")
 
-        def advance(self, amount: int = 1) -> None:
+        def advance(self, amount: int = 1, total: int | None = None) -> None:
             self.steps += self.tuning
             if self.steps == 3:
                 raise KeyboardInterrupt

@@ -35,4 +35,4 @@ def bench(
     with terminal.bars() as bars:
         found = run([replace(SHAPES[0], **chosen)] if chosen else SHAPES, device=device, progress=bars)
     terminal.emit(found, json_file)
-    print_bench(found, terminal.console)
+    print_bench(found, terminal.results(json_file))

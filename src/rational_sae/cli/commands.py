@@ -16,6 +16,8 @@ from rational_sae.cli import terminal
 from rational_sae.cli.options import EVERY, RUNNING, TAKEN
 from rational_sae.support.interrupt import shielded
 
+HELP = {"help_option_names": ["-h", "--help"]}
+
 
 class Commands(TyperGroup):
     """All of them; Ctrl-C in one that does not say itself how to go on ends in one line."""
@@ -35,20 +37,20 @@ def _told() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        terminal.say("interrupted; run the same command again")
+        terminal.say("interrupted; run the same command again", always=True)
         raise typer.Exit(130) from None
 
 
 def add(app: typer.Typer, function: Callable[..., None]) -> None:
     """Register a command; with options of the settings (see `takes`) if it has them."""
     if function.__name__ not in TAKEN:
-        app.command()(function)
+        app.command(context_settings=HELP)(function)
         return
 
     @functools.cache
     def whole() -> Any:
         alone = typer.Typer(add_completion=False, rich_markup_mode=app.rich_markup_mode)
-        alone.command()(_signed(function, _signature(function)))
+        alone.command(context_settings=HELP)(_signed(function, _signature(function)))
         return get_command(alone)
 
     class Later(TyperCommand):
@@ -65,7 +67,7 @@ def add(app: typer.Typer, function: Callable[..., None]) -> None:
         def invoke(self, ctx: Any) -> Any:
             return ctx.invoke(whole().callback, **ctx.params)
 
-    app.command(cls=Later)(_signed(function, inspect.Signature()))
+    app.command(cls=Later, context_settings=HELP)(_signed(function, inspect.Signature()))
 
 
 def _signed(function: Callable[..., None], signature: inspect.Signature) -> Callable[..., None]:

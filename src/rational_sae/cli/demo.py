@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from rational_sae.cli.job import folder_of, run
-from rational_sae.cli.options import PATH, Overwrite, Resume, takes
+from rational_sae.cli.options import PATH, Full, Overwrite, Resume, takes
 
 
 @takes("seed")
@@ -17,6 +17,7 @@ def demo(
     out: Annotated[Path, typer.Option(**PATH, help="Where the result goes.")] = Path("runs/demo"),
     resume: Resume = False,
     overwrite: Overwrite = False,
+    full: Full = False,
     **options: Any,
 ) -> None:
     """The whole job on embedded inputs.
@@ -28,4 +29,4 @@ def demo(
     seed = options["seed"]
     again = ["rsae", "demo", "--family", family, "--seed", str(seed), "--out", str(out), "--resume"]
     folder = folder_of(out, resume=resume, overwrite=overwrite)
-    run(demo_settings(family, seed), folder, again)
+    run(demo_settings(family, seed), folder, again, full=full)

@@ -59,9 +59,9 @@ def export(
     if results is None:
         terminal.warn(written.metadata.warnings)
     else:
-        terminal.show_results(results, json_file)
+        terminal.show_figures(results, json_file)
         change = results.differences["jumprelu - sae"]["fvu"]
         low, high = cast(list[float], change["interval"])
         line = f"FVU {results.rows['jumprelu']['fvu']:.4f}, {change['value']:+.4f} [{low:+.4f}, {high:+.4f}]"
-        terminal.console.print(f"JumpReLU: {line} against the SAE, on test tokens", highlight=False, markup=False)
+        terminal.result(f"JumpReLU: {line} against the SAE, on test tokens", json_file)
     terminal.say(f"wrote {out}")

@@ -13,13 +13,14 @@ from rational_sae.cli.options import PATH, Json, degrees_of
 
 def fit(
     name: Annotated[Literal["relu", "jumprelu", "step", "sign", "leaky_relu"], typer.Argument(metavar="TARGET")],
-    degrees: Annotated[str, typer.Option("--type", help="Degrees P,Q.")] = "9,8",
-    threshold: Annotated[float | None, typer.Option(help="θ of jumprelu, step and sign.")] = None,
-    gap: Annotated[float | None, typer.Option(help="δ, half-width of the gap.")] = None,
-    slope: Annotated[float | None, typer.Option(help="Of leaky_relu left of 0.")] = None,
-    kappa: Annotated[float, typer.Option(help="Weight of the error right of the threshold.")] = 1.0,
+    degrees: Annotated[str, typer.Option("--type", metavar="P,Q", help="Degrees.")] = "9,8",
+    threshold: Annotated[float | None, typer.Option(metavar="X", help="θ of jumprelu, step and sign.")] = None,
+    gap: Annotated[float | None, typer.Option(metavar="X", help="δ, half-width of the gap.")] = None,
+    slope: Annotated[float | None, typer.Option(metavar="X", help="Of leaky_relu left of 0.")] = None,
+    kappa: Annotated[float, typer.Option(metavar="X", help="Weight of the error right of the threshold.")] = 1.0,
     method: Annotated[
-        Literal["auto", "relaxed_remez", "aaa", "adam"], typer.Option(help="auto is certified; the others compare.")
+        Literal["auto", "relaxed_remez", "aaa", "adam"],
+        typer.Option(metavar="NAME", help="auto is certified; relaxed_remez, aaa and adam compare."),
     ] = "auto",
     fresh: Annotated[bool, typer.Option("--fresh", help="Fit again, whatever is kept.")] = False,
     json_file: Json = None,
@@ -44,9 +45,10 @@ def fit(
         cached_fit(wanted, degrees_of(degrees)) if kept else fit_rational(wanted, degrees_of(degrees), method=method)
     )
     terminal.emit(found.to_json(), json_file)
-    terminal.console.print(
+    terminal.result(
         f"{name} {degrees}: error {found.error:.6e}, {found.alternations} alternations, "
-        f"min Q {found.min_denominator:.3g}, {found.status}, {found.seconds:.2f} s"
+        f"min Q {found.min_denominator:.3g}, {found.status}, {found.seconds:.2f} s",
+        json_file,
     )
     if plot is not None:
         from rational_sae.report.fit_chart import save_fit_chart

@@ -8,7 +8,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 from pydantic.fields import FieldInfo
@@ -63,8 +64,12 @@ SPELLED = {
 }
 
 OTHERS: dict[str, tuple[type, Any, dict[str, Any]]] = {
-    "checkpoint_steps": (int, EVERY_STEPS, {"min": 1, "help": "Steps between checkpoints, at most."}),
-    "checkpoint_seconds": (float, EVERY_SECONDS, {"min": 0, "help": "Seconds between checkpoints, at most."}),
+    "checkpoint_steps": (int, EVERY_STEPS, {"min": 1, "metavar": "N", "help": "Steps between checkpoints, at most."}),
+    "checkpoint_seconds": (
+        float,
+        EVERY_SECONDS,
+        {"min": 0, "metavar": "X", "help": "Seconds between checkpoints, at most."},
+    ),
 }
 """Options that decide no result, and so are no settings: type, default, what typer is told."""
 
@@ -77,8 +82,10 @@ def parameter(name: str, taken: Taken) -> inspect.Parameter:
     info, spelled = Settings.model_fields[name], SPELLED.get(name, Spelling())
     said = (info.description or "").partition("\n\n")[0].replace("\n", " ")  # no words without the source's text
     told: dict[str, Any] = {"help": taken.says.get(name, "{}").replace("{}", said), **(spelled.read or _bounds(info))}
+    told |= {} if spelled.read else _short(_kind(name))
     default = spelled.default(None if info.is_required() else info.default)
     if name == "teacher":
+        told["metavar"] = "TEACHER"
         return _keyword(name, str | None, default, typer.Argument(**told))
     kind = str | None if spelled.read else _kind(name)
     flag = flag_of(name)
@@ -87,6 +94,25 @@ def parameter(name: str, taken: Taken) -> inspect.Parameter:
     panel = next(panel for panel, names in PANELS.items() if name in names)
     default = inspect.Parameter.empty if name in taken.needs else default
     return _keyword(name, kind, default, typer.Option(flag, **told, rich_help_panel=panel))
+
+
+METAVARS = {int: "N", float: "X", str: "NAME", bool: ""}
+"""What stands for a value in the help: short, so that at 80 columns no option's name is cut."""
+LARGEST_SHOWN = 9999
+"""Largest allowed value that is worth its room in the help."""
+WIDEST_CHOICE = 18
+"""Characters of a list of choices that the column of values has room for."""
+
+
+def _short(kind: Any) -> dict[str, str]:
+    """What stands for a value in the help; choices themselves where there is room."""
+    kinds = (
+        [one for one in get_args(kind) if one is not type(None)] if get_origin(kind) in (Union, UnionType) else [kind]
+    )
+    kind = get_args(kinds[0])[0] if get_origin(kinds[0]) is list else kinds[0]
+    if get_origin(kind) is Literal:
+        return {} if len("|".join(get_args(kind))) <= WIDEST_CHOICE else {"metavar": "NAME"}
+    return {"metavar": METAVARS[kind]} if kind in METAVARS else {}
 
 
 def flag_of(name: str) -> str:
@@ -108,6 +134,8 @@ def _kind(name: str) -> Any:
 
 
 def _bounds(info: FieldInfo) -> dict[str, Any]:
-    """The least and the largest value, as typer shows and checks them; what is open is left to the settings."""
+    """The least and the largest value, as typer shows and checks them; what is open, and largest values that nobody
+    comes near, are left to the settings."""
     found = {"min": "ge", "max": "le"}
-    return {key: getattr(bound, name) for bound in info.metadata for key, name in found.items() if hasattr(bound, name)}
+    bounds = {key: getattr(at, name) for at in info.metadata for key, name in found.items() if hasattr(at, name)}
+    return {key: value for key, value in bounds.items() if key == "min" or value <= LARGEST_SHOWN}

@@ -37,7 +37,7 @@ def headroom(
     searches codes by gradient pursuit on the same dictionary at the same L0; each other row shows its share of the way
     there.
 
-    Example: rsae headroom demo/teachers/relu --text news
+    Example: rsae headroom demo:relu --text news
     """
     if plot is not None:
         from rational_sae.report.pictures import check_picture
@@ -53,20 +53,21 @@ def headroom(
     reading = checked(Reading, **options)
     with terminal.bars() as bars:
         found = run(sae, reading, others=others or (), floor=floor, eval_tokens=eval_tokens, progress=bars)
-    report = terminal.show_results(found, json_file)
+    report = terminal.show_figures(found, json_file)
     for name in found.differences:
         value, low, high = relative_difference(report, name, "fvu")
-        terminal.say(f"{name}: FVU {value:+.1%} [{low:+.1%}, {high:+.1%}]")
+        terminal.result(f"{name}: FVU {value:+.1%} [{low:+.1%}, {high:+.1%}]", json_file)
     if floor:
         teacher, lowest = found.rows["teacher"], found.rows["floor"]
         share = lowest["fvu"] / teacher["fvu"] - 1
-        terminal.say(f"floor: FVU {share:+.1%} at L0 {lowest['l0']:.1f} of {teacher['l0']:.1f}")
+        terminal.result(f"floor: FVU {share:+.1%} at L0 {lowest['l0']:.1f} of {teacher['l0']:.1f}", json_file)
     for name, row in found.rows.items():
         for key, whose in (("way", "the teacher's"), ("way_own", "its own")):
             if key in row:
                 low, high = found.intervals[name][key]
-                terminal.say(
-                    f"{name}: {row[key]:.1%} [{low:.1%}, {high:.1%}] of the way to the floor of {whose} dictionary"
+                terminal.result(
+                    f"{name}: {row[key]:.1%} [{low:.1%}, {high:.1%}] of the way to the floor of {whose} dictionary",
+                    json_file,
                 )
     if plot is not None:
         from rational_sae.report.way_chart import save_way_chart

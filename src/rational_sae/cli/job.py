@@ -10,7 +10,6 @@ import typer
 
 from rational_sae.cli import terminal
 from rational_sae.cli.following import follow
-from rational_sae.support.safe_text import printable
 
 if TYPE_CHECKING:
     from rational_sae.upgrading.run.folder import JobFolder
@@ -40,8 +39,16 @@ def folder_of(
     )
 
 
-def run(settings: Any, folder: JobFolder | None, again: Sequence[str], *, accept_implausible: bool = False) -> None:
-    """Run a job into its folder and show the result. again: the command that goes on after an interruption."""
+def run(
+    settings: Any,
+    folder: JobFolder | None,
+    again: Sequence[str],
+    *,
+    accept_implausible: bool = False,
+    full: bool = False,
+) -> None:
+    """Run a job into its folder and show the result. again: the command that goes on after an interruption; full:
+    every row and difference is shown."""
     if folder is None:
         return follow(settings, accept_implausible=accept_implausible)
     from rational_sae.support import distributed
@@ -54,11 +61,9 @@ def run(settings: Any, folder: JobFolder | None, again: Sequence[str], *, accept
             folder.finish()
         distributed.stop()
     except KeyboardInterrupt:
-        terminal.say(how_to_resume(out, again))
+        terminal.say(how_to_resume(out, again), always=True)
         raise typer.Exit(130) from None
-    terminal.print_table(found)
-    terminal.warn(found.get("warnings") or [])
-    terminal.console.print(printable(found["verdict"]), style="bold", highlight=False, markup=False)
+    terminal.show_report(found, full=full)
     terminal.say(f"wrote {out}/sae, {out}/report.html and {out}/report.json")
 
 

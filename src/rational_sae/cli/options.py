@@ -29,7 +29,7 @@ PANELS: dict[str, tuple[str, ...]] = {
         *("objective", "kl_share", "adapter_rank", "pilot"),
         *("steps", "batch_tokens", "train_tokens"),
     ),
-    "Evaluation": ("eval_tokens", "probes", "probe_train"),
+    "Evaluation": ("eval_tokens", "probes", "probe_train", "least_effect"),
     RUNNING: ("seed", "device", "cache", "cache_gb", "checkpoint_steps", "checkpoint_seconds"),
 }
 """The fields of the settings that are options, in the order and under the headings of `--help`."""
@@ -117,6 +117,9 @@ def _writable(value: str | None) -> str | None:
 Json = Annotated[
     str | None,
     typer.Option("--json", help="Write JSON to this file; - for stdout.", callback=_writable, rich_help_panel=RUNNING),
+]
+Full = Annotated[
+    bool, typer.Option("--full", help="Every row and difference, not the answer alone.", rich_help_panel=RUNNING)
 ]
 AcceptImplausible = Annotated[
     bool,

@@ -24,4 +24,4 @@ def push(
     """
     from rational_sae.publish.push import push as run
 
-    terminal.say(f"pushed: {run(folder, repo, private=private)}")
+    terminal.result(f"pushed: {run(folder, repo, private=private)}")

@@ -8,11 +8,14 @@ from typing import Annotated
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import PATH
+from rational_sae.cli.options import PATH, Full
 
 
-def report(folder: Annotated[Path, typer.Argument(**PATH, help="An --out folder.")]) -> None:
-    """Rebuild report.html from report.json, or a sweep's sweep.html from its sweep.json.
+def report(
+    folder: Annotated[Path, typer.Argument(**PATH, help="An --out folder.")],
+    full: Full = False,
+) -> None:
+    """Show the answer again, and rebuild report.html from report.json, or sweep.html from sweep.json.
 
     Example: rsae report runs/demo
     """
@@ -21,10 +24,10 @@ def report(folder: Annotated[Path, typer.Argument(**PATH, help="An --out folder.
     if (folder / "sweep.json").exists():
         swept = read_sweep(folder)
         write_sweep_page(swept, folder)
-        print_sweep(swept, terminal.console)
+        print_sweep(swept, terminal.out, full=full)
         terminal.say(f"wrote {folder / 'sweep.html'}")
         return
     found = read_report(folder)
     write_page(found, folder)
-    terminal.print_table(found)
+    terminal.show_report(found, full=full)
     terminal.say(f"wrote {folder / 'report.html'}")

@@ -21,6 +21,6 @@ def status(
     from rational_sae.upgrading.run.status import status as of
 
     for one in of(folder):
-        terminal.say(one.line())
+        terminal.result(one.line())
         for line in one.row_lines():
-            terminal.say(line)
+            terminal.result(line)

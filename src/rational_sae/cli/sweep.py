@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import CHECKPOINTS, PATH, Resume, given_options, path_of, takes
+from rational_sae.cli.options import CHECKPOINTS, PATH, Full, Resume, given_options, path_of, takes
 
 UNSTORED = ("cache", "cache_gb", "trust_remote_code")
 
@@ -26,6 +26,7 @@ def sweep(
     ] = "local",
     workers: Annotated[int, typer.Option(min=1, help="Cells at once on this machine.")] = 1,
     resume: Resume = False,
+    full: Full = False,
     **options: Any,
 ) -> None:
     """Many upgrades into one table; learning rates of every row are chosen in pilot cells.
@@ -57,9 +58,9 @@ def sweep(
     except KeyboardInterrupt:
         repeated = ("engine", "workers", *CHECKPOINTS, *UNSTORED)
         again = ["rsae", "sweep", str(grid), "--out", str(out), "--resume", *given_options(ctx, repeated)]
-        terminal.say(f"interrupted; what was done is kept, go on with: {shlex.join(again)}")
+        terminal.say(f"interrupted; what was done is kept, go on with: {shlex.join(again)}", always=True)
         raise typer.Exit(130) from None
-    print_sweep(found, terminal.console)
+    print_sweep(found, terminal.out, full=full)
     terminal.say(f"wrote {out}/sweep.html and {out}/sweep.json")
     if found["failed"]:
         for name, reason in found["failed"].items():

@@ -1,7 +1,8 @@
-"""What commands say: people's output on stderr, JSON where `--json` points."""
+"""What commands say: results on stdout, progress and remarks on stderr, JSON where `--json` points."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterable
@@ -14,20 +15,56 @@ from rational_sae.support.outputs import write_file
 from rational_sae.support.safe_text import printable, redact
 
 console = Console(stderr=True)
+"""For progress, remarks, warnings and errors."""
+out = Console()
+"""For results."""
+quiet = False
+"""Whether progress and remarks are left out."""
 
 
-def say(line: str, *, head: str = "", colour: str = "red") -> None:
-    """One line on stderr, as it is: no markup, no control characters, no access tokens."""
+def say(line: str, *, head: str = "", colour: str = "red", always: bool = False) -> None:
+    """One line on stderr, as it is: no markup, no control characters, no access tokens. A remark, which has no head, is
+    left out where quiet was asked for, unless it is said always."""
+    if head or always or not quiet:
+        console.print(_plain(line, head, colour), soft_wrap=True)
+
+
+def result(line: str, json_file: str | None = None) -> None:
+    """One line of a result, as `say` writes it."""
+    results(json_file).print(_plain(line), soft_wrap=True)
+
+
+def results(json_file: str | None = None) -> Console:
+    """Where people's results go: stdout, unless JSON goes there."""
+    return console if json_file == "-" else out
+
+
+def _plain(line: str, head: str = "", colour: str = "") -> Any:
     from rich.text import Text
 
-    text = Text.assemble((head, colour), " " if head else "", printable(" ".join(redact(line).split("\n"))))
-    console.print(text, soft_wrap=True)
+    return Text.assemble((head, colour), " " if head else "", printable(" ".join(redact(line).split("\n"))))
 
 
 def bars() -> Any:
+    """Progress on stderr, or none where quiet was asked for; first a word where a busy machine will make it slow."""
     from rational_sae.support.bars import shown
+    from rational_sae.support.load import advice
+    from rational_sae.support.progress import Silent
 
-    return shown(console)
+    torch = sys.modules.get("torch")  # a command without it has nothing to slow down
+    if torch is not None and (line := advice(torch.get_num_threads())):
+        say(line)
+    return contextlib.nullcontext(Silent()) if quiet else shown(console)
+
+
+def tell_surroundings() -> None:
+    """What a run depends on, for a report of a fault; and what libraries remark from now on."""
+    import logging
+
+    from rational_sae.report import environment
+
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    say(", ".join(f"{name} {value}" for name, value in environment().items()), always=True)
 
 
 def emit(value: dict[str, Any], json_file: str | None) -> None:
@@ -41,10 +78,14 @@ def emit(value: dict[str, Any], json_file: str | None) -> None:
         write_file(Path(json_file), text)
 
 
-def print_table(found: Any) -> None:
-    from rational_sae.report import print_table
+def show_report(report: dict[str, Any], *, full: bool = False, json_file: str | None = None) -> None:
+    """The answer, and its warnings. full: with every row and difference."""
+    from rational_sae.report import print_answer, print_table
 
-    print_table(found, console)
+    if full:
+        print_table(report, results(json_file))
+    print_answer(report, results(json_file))
+    warn(report.get("warnings") or [])
 
 
 def warn(lines: Iterable[str]) -> None:
@@ -52,9 +93,12 @@ def warn(lines: Iterable[str]) -> None:
         say(line, head="warning:", colour="yellow")
 
 
-def show_results(found: Any, json_file: str | None) -> dict[str, Any]:
+def show_figures(found: Any, json_file: str | None) -> dict[str, Any]:
+    """Figures of rows that nobody has to choose from: the table, without an answer."""
+    from rational_sae.report import print_table
+
     report = found.report()
     emit(report, json_file)
-    print_table({"schema": 1, "title": "", "verdict": "", **report})
+    print_table({"schema": 1, "title": "", "verdict": "", **report}, results(json_file))
     warn(report.get("warnings") or [])
     return report

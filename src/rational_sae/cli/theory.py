@@ -15,7 +15,7 @@ def theory(
     out: Annotated[Path, typer.Option(**PATH, help="Where theory.json and the figures go.")],
     overwrite: Overwrite = False,
 ) -> None:
-    """The paper's statements measured and plotted, each beside its predicted rate; about a minute.
+    """The paper's statements measured and plotted, each beside its predicted rate; some minutes.
 
     Example: rsae theory --out runs/theory
     """
@@ -28,7 +28,5 @@ def theory(
     write_theory(found, out, overwrite=overwrite)
     for row in found["exponents"]:
         interval = f"[{row['low']:.3f}, {row['high']:.3f}]"
-        terminal.console.print(
-            f"{row['family']:9} {row['count']:11} grows as ε^-{row['a']:.3f} {interval}", highlight=False, markup=False
-        )
+        terminal.result(f"{row['family']:9} {row['count']:11} grows as ε^-{row['a']:.3f} {interval}")
     terminal.say(f"wrote {out}")

@@ -14,6 +14,7 @@ from rational_sae.cli.options import (
     PATH,
     RUNNING,
     AcceptImplausible,
+    Full,
     Overwrite,
     Resume,
     checked,
@@ -45,6 +46,7 @@ def upgrade(
     resume: Resume = False,
     overwrite: Overwrite = False,
     accept_implausible: AcceptImplausible = False,
+    full: Full = False,
     track: Annotated[
         str | None, typer.Option(help="Log there too: tensorboard, wandb; commas join.", rich_help_panel=RUNNING)
     ] = None,
@@ -52,13 +54,13 @@ def upgrade(
 ) -> None:
     """Replace a teacher's gate by a trainable rational function and fine-tune it beside its controls.
 
-    Example: rsae upgrade demo/teachers/topk --text news --out runs/topk --train-tokens 200000
+    Example: rsae upgrade demo:topk --text news --out runs/topk --train-tokens 200000
 
     After an interruption: rsae upgrade --out runs/topk --resume
 
     The same job again: rsae upgrade --settings runs/topk/settings.yaml --out runs/again
 
-    As the paper does it: rsae upgrade demo/teachers/topk --text news --recipe paper --steps 400 --out runs/paper
+    As the paper does it: rsae upgrade demo:topk --text news --recipe paper --steps 400 --out runs/paper
     """
     from rational_sae.upgrading.run.schedule import Interval
     from rational_sae.upgrading.settings import NEVER_STORED
@@ -72,7 +74,7 @@ def upgrade(
     again = ["rsae", "upgrade", "--out", str(out), "--resume"]
     again += given_options(ctx, (*NEVER_STORED, *CHECKPOINTS, "track"))
     try:
-        run(settings, folder, again, accept_implausible=accept_implausible)
+        run(settings, folder, again, accept_implausible=accept_implausible, full=full)
     except ImplausibleSAEError as error:
         raise ImplausibleSAEError(error.cause, f"{error.remedy}; --accept-implausible goes on all the same") from error
 

@@ -21,6 +21,9 @@ from rational_sae.sae.model import SAE
 SHOWN = {"revived or lost": 100, "most changed": 150, "least changed": 100, "random": 150}
 """Latents whose examples are shown: at most so many of each kind, 500 in all."""
 
+PASSES = 2
+"""One counts, one collects the examples of the latents chosen."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -61,7 +64,7 @@ def features(
 ) -> dict[str, Any]:
     """`report["features"]` for two SAEs of one shape, the earlier first. rows: name → SAE.
 
-    Two passes over at most `tokens` tokens of the split: one counts, one collects the examples of the latents chosen.
+    PASSES passes over at most `tokens` tokens of the split. progress is told (batches done, batches in all).
     """
     (_, before), (_, after) = rows.items()
     batches = list(reader.held_out(split, tokens))
@@ -136,13 +139,15 @@ class _Streams:
 
     def __init__(self, reader: Reader, batches: list[Any], progress: Callable[[int, int], None]) -> None:
         self.reader, self.batches, self.progress = reader, batches, progress
+        self.read = 0
 
     def __iter__(self):
-        for number, batch in enumerate(self.batches, 1):
+        for batch in self.batches:
             stream = self.reader.stream(batch.input_ids)
             keep = self.reader.kept(stream, batch)
             yield batch, keep, stream[keep].float()
-            self.progress(number, len(self.batches))
+            self.read += 1
+            self.progress(self.read, PASSES * len(self.batches))
 
 
 def moments_of(before: SAE, after: SAE, streams: Iterable[tuple[Any, Tensor, Tensor]]) -> Moments:

@@ -6,7 +6,7 @@ and every difference can be bootstrapped over documents afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -34,8 +34,8 @@ class RowSums:
     columns: dict[str, Tensor]
     """Column of a metric → [documents]."""
     ce_everywhere: Tensor
-    """[documents] cross-entropy with x̂ in place of x at every position of the sequence; 0 in `at_l0`, where nobody
-    asks for it."""
+    """[documents] cross-entropy with x̂ in place of x at every position of the sequence; 0 in `at_l0` and in rows that
+    are not in `written_everywhere`, where nobody asks for it."""
     fired: Tensor
     """[d_sae] int64: tokens on which each latent was active."""
 
@@ -80,6 +80,8 @@ class Measurements:
     """The row whose L0 is the common one."""
     centred: frozenset[str] = frozenset()
     """Rows whose SAE reads x minus its mean over d_in: its FVU is of that."""
+    written_everywhere: frozenset[str] = frozenset()
+    """Rows that have `ce_everywhere`."""
 
 
 def measure(
@@ -91,12 +93,14 @@ def measure(
     split: Split = "test",
     needed: int | None = None,
     reference: str = "teacher",
+    everywhere: Collection[str] | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Measurements:
     """Run every SAE in place of what passes at the hook, and the model clean, zero- and mean-ablated.
 
     mean: [d_in], x̄ of the train split, for mean ablation. reference: the row whose L0 the others are moved to; none
-    if there is no such row. progress is told (batches done, batches in all).
+    if there is no such row. everywhere: rows that are also written at every position, for SAELens' `ce_loss_score`, a
+    forward more each; None: all. progress is told (batches done, batches in all).
     Raises TextError if the split has fewer than `needed` tokens (default: a quarter of `tokens`), and HostError if the
     model gives NaN or infinity.
     """
@@ -108,7 +112,8 @@ def measure(
     streams = [reader.stream(part.input_ids) for part in small]
     shifts = _shifts_to(reference, reader, saes, small, streams)
     documents, width = 1 + max(int(batch.document.max()) for batch in batches), len(reader.target(mean))
-    sums = _empty(saes, shifts, documents, width, reference)
+    written = frozenset(saes if everywhere is None else everywhere)
+    sums = replace(_empty(saes, shifts, documents, width, reference), written_everywhere=written)
     for done, (batch, stream) in enumerate(zip(small, streams, strict=True)):
         _measure_batch(reader, saes, shifts, batch, stream, mean, sums)
         progress(done + 1, len(small))
@@ -207,7 +212,8 @@ def _measure_batch(
     _add(sums.ce["clean"], predicted, clean.cross_entropy())
     _add(sums.everywhere["predictions"], owner[everywhere.cpu()], torch.ones(int(everywhere.sum())))
     add_everywhere(sums.everywhere["clean"], untouched)
-    add_everywhere(sums.everywhere["zero"], logits(torch.zeros_like(x), torch.zeros_like(reader.target(left_out))))
+    if sums.written_everywhere:
+        add_everywhere(sums.everywhere["zero"], logits(torch.zeros_like(x), torch.zeros_like(reader.target(left_out))))
     for name, ablated in {"zero": torch.zeros_like(x), "mean": mean.to(x).expand_as(x)}.items():
         _add(sums.ce[name], predicted, cross_entropy(logits(ablated), clean.positions, labels))
 
@@ -224,7 +230,8 @@ def _measure_batch(
 
     for name, sae in saes.items():
         x_hat = run(sae, sums.rows[name])
-        add_everywhere(sums.rows[name].ce_everywhere, logits(x_hat, sae(left_out)))
+        if name in sums.written_everywhere:
+            add_everywhere(sums.rows[name].ce_everywhere, logits(x_hat, sae(left_out)))
         if name in shifts:
             with shifted(sae, shifts[name]):
                 run(sae, sums.at_l0[name])

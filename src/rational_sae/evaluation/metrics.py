@@ -45,7 +45,8 @@ class Results:
     intervals: dict[str, dict[str, list[float]]]
     differences: dict[str, dict[str, dict[str, float | list[float]]]]
     further: dict[str, Any] = field(default_factory=dict)
-    """Other sections of a report: `warnings`, `firing`, `probing`, `absorption`, `features`, where there are any."""
+    """Other sections of a report, where there are any: `data`, `warnings`, `firing`, `probing`, `absorption`,
+    `features`."""
 
     def report(self) -> dict[str, Any]:
         """As in report.json."""
@@ -85,7 +86,10 @@ def results(sums: Measurements, compare: list[tuple[str, str]], *, ways: Sequenc
             for row, base in compare
             if row in figures and base in figures
         },
-        {"firing": firing(sums)},
+        {
+            "firing": firing(sums),
+            "data": {"test_tokens": int(sums.tokens.sum()), "test_documents": documents},
+        },
     )
 
 
@@ -112,7 +116,7 @@ def _sums(sums: Measurements, name: str, weights: NDArray[np.float64]) -> Sums:
     centre, squared = weights @ sums.x.numpy(), weights @ sums.x_squared.numpy()
     if name in sums.centred:
         centre, squared = centre - centre.mean(-1, keepdims=True), squared - weights @ sums.x_mean_squared.numpy()
-    everywhere = {**sums.everywhere, "sae": row.ce_everywhere}
+    everywhere = {**sums.everywhere, "sae": row.ce_everywhere} if name in sums.written_everywhere else {}
     own = Sums(
         tokens=tokens,
         predictions=predictions,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rational_sae.data.activations import Reader
@@ -75,14 +75,21 @@ def evaluate_loaded(
     seed: int,
     progress: Progress,
     stage: str = "measure",
+    everywhere: Collection[str] | None = None,
 ) -> Results:
     """The same for SAEs in memory, on the reader's device. compare: pairs (row, baseline). stage: what people are told
-    while it measures."""
+    while it measures. everywhere: as in `measure`."""
     progress.stage("mean of the train split")
     mean = reader.sample("train", eval_tokens).mean(0)
     progress.stage(stage)
     sums = measure(
-        reader, saes, eval_tokens, mean, reference=reference, progress=lambda _done, _total: progress.advance()
+        reader,
+        saes,
+        eval_tokens,
+        mean,
+        reference=reference,
+        everywhere=everywhere,
+        progress=lambda _done, total: progress.advance(total=total),
     )
     found = results(sums, compare, ways=ways, seed=seed)
     stated = (one for sae in saes.values() for one in sae.metadata.warnings)

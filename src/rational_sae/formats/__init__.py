@@ -1,4 +1,4 @@
-"""Reading SAEs, from where the user has them: files, folders, the Hugging Face hub, SAELens' table of releases."""
+"""Reading SAEs, from where they are: files, folders, the Hugging Face hub, SAELens' table of releases, this package."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rational_sae.formats.containers import one_line
 from rational_sae.formats.detect import read_path
 from rational_sae.formats.saelens import read_saelens
 from rational_sae.formats.save import save as _save
+from rational_sae.formats.shipped import PREFIX, shipped
 from rational_sae.sae.model import SAE
 from rational_sae.sae.storage import offer
 
@@ -16,7 +17,7 @@ __all__ = ["load", "read_saelens"]
 
 
 def load(name: str | Path) -> SAE:
-    """The SAE of a file, a folder, `hub:OWNER/REPO[/PATH]` or `saelens:RELEASE/ID`, on the CPU, in float32.
+    """The SAE of a file, a folder, `hub:OWNER/REPO[/PATH]`, `saelens:RELEASE/ID` or `demo:FAMILY`: float32, CPU.
 
     >>> sae = load("~/saes/layer-11")  # doctest: +SKIP
     >>> sae = load("saelens:gpt2-small-res-jb/blocks.8.hook_resid_pre")  # doctest: +SKIP
@@ -42,6 +43,8 @@ def _load(name: str) -> SAE:
         from rational_sae.formats.release import load_release
 
         return load_release(name)
+    if name.startswith(PREFIX):
+        name = str(shipped(name))
     return read_path(name)
 
 

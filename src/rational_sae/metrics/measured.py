@@ -55,8 +55,10 @@ def _recovered(sums: Sums, ablation: str) -> Array:
     return (sums.ce[ablation] - _ce(sums)) / (sums.ce[ablation] - sums.ce["clean"])
 
 
-def _recovered_everywhere(sums: Sums) -> Array:
+def _recovered_everywhere(sums: Sums) -> Array | None:
     ce = sums.everywhere
+    if not ce:
+        return None
     return (ce["zero"] - ce["sae"]) / (ce["zero"] - ce["clean"])
 
 

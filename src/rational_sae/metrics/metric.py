@@ -83,7 +83,7 @@ class Sums:
     """Mean next-token cross-entropy, `clean`, `zero` and `mean`: with x untouched, 0 in its place, its mean."""
     everywhere: Mapping[str, Array]
     """Sums of cross-entropy over every position with a next token: `clean`, `zero` and `sae`, written at every
-    position."""
+    position; empty where that was not measured."""
     columns: Mapping[str, Array]
     """Column → its sums."""
     fired: NDArray[np.int64]

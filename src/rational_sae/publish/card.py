@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from rational_sae.check.words import FAMILIES
 from rational_sae.data.embedded import MODELS
 from rational_sae.report import difference_rows, table_rows
 from rational_sae.report.rows import NOT_BETTER, UNTRAINED, untrained
@@ -99,8 +100,7 @@ def _number(found: re.Match[str]) -> str:
 
 
 def _title(sae: SAE) -> str:
-    family = {"rational": "Rational", "jumprelu": "JumpReLU", "relu": "ReLU", "topk": "TopK"}
-    name = family.get(sae.metadata.family, sae.metadata.family.capitalize())
+    name = FAMILIES.get(sae.metadata.family, sae.metadata.family.capitalize())
     where = f" of {_name(_plain_name(sae.metadata.model_name))}" if sae.metadata.model_name else ""
     at = f", {_name(sae.metadata.hook_name)}" if sae.metadata.hook_name else ""
     return f"{_name(name)} sparse autoencoder{where}{at}"

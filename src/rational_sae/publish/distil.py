@@ -71,7 +71,9 @@ def distil(
     refit_decoder_(jumprelu, x, validation)
     rows = {"sae": sae, "lines": lines, "jumprelu": jumprelu}
     compare = [("lines", "sae"), ("jumprelu", "sae")]
-    results = evaluate_loaded(reader, rows, compare, eval_tokens=eval_tokens, seed=seed, progress=progress)
+    results = evaluate_loaded(
+        reader, rows, compare, eval_tokens=eval_tokens, seed=seed, progress=progress, everywhere=()
+    )
     jumprelu.metadata.extra["distilled"] = {
         "from": sae.gate.architecture,
         "fvu": results.rows["jumprelu"]["fvu"],

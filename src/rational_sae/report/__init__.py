@@ -23,7 +23,7 @@ from rational_sae.report.page import render, render_sweep
 from rational_sae.report.schema import SCHEMA, Report
 from rational_sae.report.sweep_table import sweep_sheets
 from rational_sae.report.table import difference_rows, table_rows
-from rational_sae.report.terminal import print_sweep, print_table
+from rational_sae.report.terminal import print_answer, print_sweep, print_table
 
 __all__ = [
     "SCHEMA",
@@ -36,6 +36,7 @@ __all__ = [
     "format_interval",
     "format_share",
     "format_value",
+    "print_answer",
     "print_sweep",
     "print_table",
     "read_report",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rational_sae.report.decision import decisions
+from rational_sae.report.decision import verdict_of
 from rational_sae.report.environment import environment
 from rational_sae.report.schema import SCHEMA
 
@@ -18,11 +18,10 @@ def evaluation_report(found: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     count = len(found["rows"])
     report = {
         "schema": SCHEMA,
-        "title": f"Evaluation of {count} SAE{'s' if count > 1 else ''}",
+        "title": f"{count} SAEs side by side" if count > 1 else "One SAE, measured",
         "verdict": "",
         **found,
         "settings": dict(settings),
         "environment": environment(),
     }
-    answers = " ".join(one.answer for one in decisions(report))
-    return report | {"verdict": answers or "Nothing was compared."}
+    return report | {"verdict": verdict_of(report)}

@@ -20,12 +20,12 @@ WIDTH, HEIGHT = 400, 240
 def save_figures(report: Mapping[str, Any], folder: Path) -> list[Path]:
     """Writes gate.png, training.png, firing.png and comparison.png, those the report has data for."""
     from rational_sae.report.panels.firing import firing_group
+    from rational_sae.report.panels.forest import forest_group
     from rational_sae.report.panels.gate import gate_group
-    from rational_sae.report.panels.results import comparison_group
     from rational_sae.report.panels.training import training_group
 
     plain = check_report(report)
-    groups = (gate_group(plain), training_group(plain), firing_group(plain), comparison_group(plain))
+    groups = (gate_group(plain), training_group(plain), firing_group(plain), forest_group(plain))
     return _save(filter(None, groups), folder)
 
 
@@ -68,7 +68,7 @@ def _picture(group: Group) -> bytes:
     ]
     chart = (
         alt.concat(*sized, columns=2, background="white", padding=12, spacing=28)
-        .configure_legend(orient="top", symbolStrokeWidth=2, symbolType="stroke", symbolSize=400, labelLimit=0)
+        .configure_legend(orient="top", symbolStrokeWidth=2, symbolSize=100, labelLimit=0)
         .configure_view(stroke=None)
         .configure_axis(gridColor="#e4e4e4", titleFontWeight="normal", labelSeparation=8)
     )

@@ -37,13 +37,15 @@
     button.addEventListener("click", () => sortBy(button.closest("th")));
   }
 
-  // Paper shows what is folded on the screen.
-  let opened = [];
-  addEventListener("beforeprint", () => {
-    opened = [...document.querySelectorAll("details:not([open])")];
-    for (const details of opened) details.open = true;
-  });
-  addEventListener("afterprint", () => {
-    for (const details of opened) details.open = false;
-  });
+  // A sweep's cells: only those whose name or hook holds every word stay.
+  const filter = document.getElementById("cell-filter");
+  if (filter) {
+    filter.form.addEventListener("submit", (event) => event.preventDefault());
+    filter.addEventListener("input", () => {
+      const words = filter.value.toLowerCase().split(/\s+/);
+      for (const row of document.querySelectorAll("tr[data-cell]")) {
+        row.hidden = !words.every((word) => row.dataset.cell.toLowerCase().includes(word));
+      }
+    });
+  }
 }

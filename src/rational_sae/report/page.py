@@ -14,10 +14,10 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from rational_sae.metrics import METRICS, metric
-from rational_sae.report.decision import RULE, decisions
+from rational_sae.report.decision import OUTCOMES, decisions
 from rational_sae.report.rows import ROWS, RSAE, row_label, untrained
 from rational_sae.report.schema import check_report, to_plain
-from rational_sae.report.sweep_table import sweep_sheets
+from rational_sae.report.sweep_table import sweep_answer, sweep_heat, sweep_sheets
 from rational_sae.support.safe_text import all_printable
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ def render(report: Mapping[str, Any]) -> str:
         verdict=plain["verdict"],
         warnings=plain.get("warnings") or [],
         decisions=decisions(plain),
-        rule=RULE,
         sections=[_section(environment, panel, shown.get(panel.name)) for panel in PANELS],
         metrics=_metrics(shown.values()),
         rows=_rows(shown.values(), untrained(plain)),
@@ -68,7 +67,17 @@ def render_sweep(found: Mapping[str, Any]) -> str:
     plain = all_printable(to_plain(found))
     groups = pareto_groups(plain)
     title = f"Sweep of {len(plain['cells'])} upgrades"
-    return _page(_environment(), "sweep.html", title, groups, found=plain, sheets=sweep_sheets(plain), groups=groups)
+    return _page(
+        _environment(),
+        "sweep.html",
+        title,
+        groups,
+        found=plain,
+        answer=sweep_answer(plain),
+        heat=sweep_heat(plain),
+        sheets=sweep_sheets(plain),
+        groups=groups,
+    )
 
 
 def _page(
@@ -109,7 +118,7 @@ def _environment() -> Any:
         lstrip_blocks=True,
         loader=jinja2.FunctionLoader(_asset),
     )
-    found.globals |= {"metric": metric, "subject": RSAE}
+    found.globals |= {"metric": metric, "subject": RSAE, "outcomes": OUTCOMES}
     found.globals["show"] = found.get_template("macros.html").module
     found.filters["hash_source"] = _hash_source
     found.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}

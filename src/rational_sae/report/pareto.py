@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
@@ -94,9 +95,37 @@ def _points(
         } | ({} if cell is None else {"cell": cell})
 
 
+WINDOW = 0.2
+"""Share of L0 on both sides of the first row's that is shown at least: closer up, noise looks like a frontier."""
+LINE = 1 / 17
+"""Of the height of a plot, for one line of a label."""
+
+
+def _l0_scale(points: list[dict[str, Any]]) -> alt.Scale:
+    """Logarithmic where L0 spreads by more than a factor of 2, and at least WINDOW wide."""
+    found, first = [point["l0"] for point in points], points[0]["l0"]
+    if max(found) > 2 * min(found) > 0:
+        return alt.Scale(type="log", nice=False, padding=14)
+    return alt.Scale(domain=[min(*found, (1 - WINDOW) * first), max(*found, (1 + WINDOW) * first)], zero=False)
+
+
+def _labels(points: list[dict[str, Any]]) -> alt.Chart:
+    """The rows' names right of their marks, moved apart where they would cover each other."""
+    ends = [end for point in points for end in (point["low"], point["high"])]
+    step = LINE * ((max(ends) - min(ends)) or 1.0)
+    at, placed = -math.inf, []
+    for point in sorted(points, key=lambda one: one["value"]):
+        at = max(point["value"], at + step)
+        placed.append({"line": point["line"], "l0": point["l0"], "at": at})
+    return (
+        alt.Chart(alt.Data(values=placed))
+        .mark_text(align="left", dx=9, fontSize=11)
+        .encode(x="l0:Q", y="at:Q", text="line:N")
+    )
+
+
 def _plot(points: list[dict[str, Any]], quantity: str, styles: Mapping[str, Stroke], *, joined: bool = False) -> Layers:
-    spread = max(point["l0"] for point in points) > 2 * min(point["l0"] for point in points) > 0
-    scale = alt.Scale(type="log", nice=False, padding=14) if spread else alt.Scale(zero=False, padding=14)
+    scale = _l0_scale(points)
     tooltip = [alt.Tooltip("line:N", title="row"), alt.Tooltip("at:N", title="L0")]
     tooltip += [alt.Tooltip("text:N", title=metric(quantity).label)]
     if "cell" in points[0]:
@@ -113,4 +142,4 @@ def _plot(points: list[dict[str, Any]], quantity: str, styles: Mapping[str, Stro
     dots = lines.mark_point(filled=True, size=90, opacity=0.9).encode(
         shape=shape_of("line", styles), strokeDash=alt.value([1, 0]), tooltip=tooltip
     )
-    return alt.layer(*([lines] if joined else []), bars, dots)
+    return alt.layer(*([lines] if joined else []), bars, dots, *([] if joined else [_labels(points)]))

@@ -12,8 +12,12 @@ from typing import Any
 
 from rational_sae.report.strokes import DIAMOND, DOWN, SQUARE, UP, Stroke
 
-TEACHER, RSAE, ACTIVATIONS = "teacher", "rsae", "activations"
+TEACHER, RSAE, ACTIVATIONS, CONTROL = "teacher", "rsae", "activations", "control_native"
 """Names of the rows that views single out."""
+
+FINE_TUNING = "Fine-tuning, over the untrained start"
+STARTS = ("init_looks", "init_hard", "init")
+"""What the rational SAE may have started from; the first that a report has is it."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Row:
     """In the verdict, as what another is compared with; "" keeps it out of the verdict, and of a sweep's ratios."""
     compared_with: tuple[str, ...] = ()
     """Rows that it has to beat, the one that it replaces first."""
+    part: str = ""
+    """What the rational SAE has and this row lacks, where its difference shows what that part gave."""
     in_sweep: bool = True
     """Whether a sweep's tables and charts show it, or a cell's own report alone."""
 
@@ -42,12 +48,14 @@ _ALL = (
         Stroke("#808080"),
         called="its teacher",
         as_base="the teacher",
+        part="All together, over the teacher",
     ),
     Row(
         "teacher_rescaled",
         "The teacher with the best output scale, in closed form. It undoes shrinkage, "
         "which is not the rational's merit.",
         Stroke("#808080", (2, 3), SQUARE),
+        part="Beyond one output scale for the teacher",
         in_sweep=False,
     ),
     Row(
@@ -74,18 +82,21 @@ _ALL = (
         "init",
         "The rational SAE before fine-tuning: the teacher's weights, the fitted and calibrated rational.",
         Stroke("#a06cc8", (6, 3), DIAMOND),
+        part=FINE_TUNING,
     ),
     Row(
         "init_hard",
         "The same initialisation under the hard gate: exact zeros below the threshold.",
         Stroke("#a06cc8", (2, 3), DOWN),
         in_sweep=False,
+        part=FINE_TUNING,
     ),
     Row(
         "init_looks",
         "The rational SAE with all its looks, calibrated and not trained.",
         Stroke("#a06cc8", (4, 2), UP),
         in_sweep=False,
+        part=FINE_TUNING,
     ),
     Row(
         RSAE,
@@ -102,18 +113,21 @@ _ALL = (
         "The rational SAE with one look, fine-tuned as long: what all but the further looks gives.",
         Stroke("#c2478f", (8, 3), SQUARE),
         as_base="the rational SAE with one look",
+        part="Further looks (which latents are active), over one look",
     ),
     Row(
         "identity",
         "The same gate, scales, band and controller with r(t) = t: what the machinery gives without the rational.",
         Stroke("#2e9b5b", (8, 3), DIAMOND),
         as_base="the same machinery without the rational",
+        part="The rational shape, over a straight line",
     ),
     Row(
         "control_native",
         "The teacher with its own gate, fine-tuned on the same tokens for the same steps.",
         Stroke("#2f86d6", (4, 2), SQUARE),
         as_base="the teacher fine-tuned the same way with its own gate",
+        part="Beyond the same fine-tuning of the teacher",
     ),
     Row(
         "control_jumprelu",
@@ -121,6 +135,7 @@ _ALL = (
         "latents revived.",
         Stroke("#b98a14", (8, 3, 2, 3), UP),
         as_base="JumpReLU fine-tuning",
+        part="Beyond JumpReLU fine-tuning",
     ),
     Row(
         ACTIVATIONS,
@@ -200,6 +215,19 @@ def against(row: str = RSAE) -> list[Row]:
     ['teacher', 'control_native']
     """
     return [ROWS[name] for name in (ROWS[row].compared_with if row in ROWS else ())]
+
+
+def parts_of(rows: Iterable[str], row: str = RSAE) -> list[tuple[str, str]]:
+    """(row without it, words) of each part that a report's rows can tell; nothing for a row that is none of ours.
+
+    >>> [base for base, _ in parts_of(["teacher", "init", "init_hard", "rsae", "identity"])]
+    ['teacher', 'identity', 'init_hard']
+    """
+    rows = list(rows)
+    if row != RSAE:
+        return []
+    start = [name for name in STARTS if name in rows][:1]
+    return [(name, ROWS[name].part) for name in (*ROWS[RSAE].compared_with, *start) if name in rows]
 
 
 def shown_in_sweep(names: Iterable[str]) -> list[str]:

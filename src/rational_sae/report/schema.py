@@ -17,6 +17,9 @@ from rational_sae.errors import OutputError
 
 SCHEMA = 1
 
+ENCODE = "encode 1,000 tokens, "
+"""Followed by a row: its key in `timing`."""
+
 Number = float | None
 Interval = tuple[Number, Number]
 
@@ -159,6 +162,7 @@ class SweepCell(TypedDict):
     rows: dict[str, dict[str, Number]]
     intervals: NotRequired[dict[str, dict[str, Interval | None]] | None]
     differences: NotRequired[dict[str, dict[str, Difference]] | None]
+    test_documents: NotRequired[int | None]
     verdict: str
     untrained: NotRequired[list[str]]
     """Rows that were fine-tuned and kept their start."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rational_sae.metrics import metric
-from rational_sae.report.numbers import ABSENT, format_interval, format_value
-from rational_sae.report.rows import TEACHER, UNTRAINED, row_label, shown_in_sweep, untrained
+from rational_sae.report.decision import Decision, decisions
+from rational_sae.report.numbers import ABSENT, format_interval, format_share, format_value
+from rational_sae.report.rows import CONTROL, STARTS, TEACHER, UNTRAINED, row_label, shown_in_sweep, untrained
 
 SHOWN = ("fvu_at_l0", "delta_ce_at_l0", "loss_recovered", "l0", "alive_fraction")
 
@@ -21,6 +23,8 @@ class Field:
     value: float | None = None
     """What it is sorted by."""
     interval: str = ""
+    outcome: str = ""
+    """Of a difference, as `decision.OUTCOMES` has them."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,65 @@ class Sheet:
     headings: list[str]
     lines: list[list[Field]]
     """The first field of each names the line."""
+
+
+def sweep_answer(found: Mapping[str, Any]) -> str:
+    """What all cells come to, in a sentence: the answers of the cells counted, and the means over them."""
+    kinds = Counter(one.answer.partition(":")[0].split(" from ")[0] for _, one in _decided(found))
+    cells = sum(kinds.values())
+    if not cells:
+        return "Nothing was compared."
+    yes = kinds.pop("Yes", 0)
+    rest = "; ".join(f"{kind.lower()}: {count}" for kind, count in kinds.most_common())
+    means = " and ".join(_means(found))
+    return (
+        f"Better than the control with its own gate in {yes} of {cells} cells{f' ({rest})' if rest else ''}."
+        f"{f' Over the headline cells, in geometric mean: {means}.' if means else ''}"
+    )
+
+
+def _decided(found: Mapping[str, Any]) -> Iterator[tuple[str, Decision]]:
+    for name, cell in found["cells"].items():
+        data = {"test_documents": cell.get("test_documents")}
+        for one in decisions({**cell, "data": data})[:1]:
+            yield name, one
+
+
+def _means(found: Mapping[str, Any]) -> Iterator[str]:
+    ratios = (found["ratios"].get("headline") or {}).get(CONTROL) or {}
+    for key, ratio in ratios.items():
+        if ratio["geometric_mean"] is not None:
+            yield f"{metric(key).label} {format_share(ratio['geometric_mean'] - 1)}"
+
+
+def sweep_heat(found: Mapping[str, Any]) -> Sheet | None:
+    """A line a cell: its answer, and what each part gave there, as shares; the first field names the cell."""
+    decided = dict(_decided(found))
+    columns = dict.fromkeys(
+        (part.base, fact.key)
+        for one in decided.values()
+        for part in one.parts
+        if (part.brief and part.base not in STARTS) or part.base == CONTROL
+        for fact in part.facts
+    )
+    if not columns:
+        return None
+    lines = []
+    for name, one in decided.items():
+        facts = {(part.base, fact.key): fact for part in one.parts for fact in part.facts}
+        mark = " (development)" if found["cells"][name]["development"] else ""
+        line = [Field(name + mark), Field(one.answer.partition(":")[0].split(" from ")[0])]
+        for column in columns:
+            fact = facts.get(column)
+            relative = fact.relative if fact else None
+            if fact is None or relative is None:
+                line.append(Field(ABSENT))
+                continue
+            interval = f"[{100 * relative[1]:+.1f}, {100 * relative[2]:+.1f}]"
+            line.append(Field(fact.share, relative[0], interval, fact.outcome))
+        lines.append(line)
+    heads = [f"{metric(key).label.removesuffix(' at L0')} over {row_label(base)}" for base, key in columns]
+    return Sheet("What the rational SAE gave, at the teacher's L0", ["cell", "answer", *heads], lines)
 
 
 def sweep_sheets(found: Mapping[str, Any]) -> list[Sheet]:

@@ -1,4 +1,4 @@
-"""The table in a terminal: metrics down, SAEs across, never a truncated number."""
+"""A report in a terminal: first the answer; on request the table, metrics down, SAEs across, never a number cut."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rational_sae.metrics import metric, named
 from rational_sae.report.decision import Decision, Fact, decisions
-from rational_sae.report.sweep_table import sweep_sheets
+from rational_sae.report.sweep_table import sweep_answer, sweep_sheets
 from rational_sae.report.table import Cell, Line, difference_rows, having, table_rows
 from rational_sae.support.safe_text import name_of, printable
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-STYLES = {"better": "green", "worse": "red", "differs": "yellow", "unclear": "dim"}
+STYLES = {"better": "green", "worse": "red", "differs": "yellow", "unclear": "dim", "same": "dim", "slight": "dim"}
 LONGEST_WORD = 20
 
 
 def print_table(report: Mapping[str, Any], console: Console) -> None:
-    """The headline metrics and probes of every row, then the differences, then the answer that they give.
+    """The headline metrics and probes of every row, then the differences.
 
     A table wider than the console is first shown without intervals, then split into several.
     """
@@ -31,16 +31,28 @@ def print_table(report: Mapping[str, Any], console: Console) -> None:
         _print(rows, console, "results, 95 % intervals" if intervals else "results", intervals=intervals)
     if differences:
         _print(differences, console, "differences, 95 % intervals", intervals=True)
-    for one in decisions(report):
+
+
+def print_answer(report: Mapping[str, Any], console: Console) -> None:
+    """What was asked and found, in some dozen lines: the answer, the figures that decide, what each part gave."""
+    found = decisions(report)
+    _line(console, report["title"], "italic")
+    if not found:
+        _line(console, report["verdict"], "bold")
+    for one in found:
         _print_decision(one, console)
+    for caution in dict.fromkeys(caution for one in found for caution in one.cautions[:1]):
+        _line(console, caution, "dim")
 
 
-def print_sweep(found: Mapping[str, Any], console: Console) -> None:
-    """A sweep's tables, each as wide as it needs."""
+def print_sweep(found: Mapping[str, Any], console: Console, *, full: bool = True) -> None:
+    """The answer over all cells, and a sweep's tables, each as wide as it needs. full: of every metric too."""
     from rich.table import Table
     from rich.text import Text
 
-    for sheet in sweep_sheets(found):
+    _line(console, sweep_answer(found), "bold")
+    sheets = sweep_sheets(found)
+    for sheet in sheets if full else sheets[:1]:
         table = Table(title=Text(name_of(sheet.title)), title_justify="left", title_style="italic", box=None)
         for index, heading in enumerate(sheet.headings):
             table.add_column(Text(name_of(heading)), justify="right" if index else "left", overflow="fold")
@@ -52,25 +64,32 @@ def print_sweep(found: Mapping[str, Any], console: Console) -> None:
 
 def _print_decision(one: Decision, console: Console) -> None:
     """The same facts as the page's first block, one a line."""
+    _line(console, one.answer, "bold")
+    for fact in (*one.primary, *one.against):
+        _line(console, f"  {_written(fact)}", STYLES.get(fact.outcome, ""))
+    parts = [part for part in one.parts if part.brief]
+    clear = all(fact.outcome != "unclear" for part in parts for fact in part.facts)
+    head = f"What each part gave{'' if clear else ' (~ not clear)'}"
+    width = max([len(head), *(len(part.words) for part in parts)])
+    if parts:
+        _line(console, f"  {head:{width}}  {'  '.join(f'{fact.label:>9}' for fact in parts[0].facts)}", "dim")
+    for part in parts:
+        _line(console, f"  {part.words:{width}}  {'  '.join(f'{_share(fact):>9}' for fact in part.facts)}")
+
+
+def _line(console: Console, text: str, style: str = "") -> None:
     from rich.text import Text
 
-    def line(text: str, style: str = "") -> None:
-        console.print(Text(printable(" ".join(text.split("\n"))), style=style))
+    console.print(Text(printable(" ".join(text.split("\n"))), style=style))
 
-    line(f"{one.question} {one.answer}", "bold")
-    for kind, facts in (("for", one.better), ("against", one.worse), ("unclear", one.unclear)):
-        for fact in facts:
-            line(f"  {kind:8} {_written(fact)}", STYLES[fact.outcome])
-    for other, facts in one.alternatives:
-        for fact in facts:
-            line(f"  compared with {other}: {_written(fact)} {fact.outcome}", STYLES[fact.outcome])
-    for caution in one.cautions:
-        line(f"  {caution}", "dim")
+
+def _share(fact: Fact) -> str:
+    return f"{'~' if fact.outcome == 'unclear' else ''}{fact.share or fact.difference}"
 
 
 def _written(fact: Fact) -> str:
     share = f", {fact.share}" if fact.share else ""
-    return f"{fact.label} {fact.change} ({fact.difference} {fact.interval}{share})"
+    return f"{fact.label} {fact.change} ({' '.join(filter(None, (fact.difference, fact.interval)))}{share})"
 
 
 def _print(rows: list[Line], console: Console, title: str, *, intervals: bool) -> None:

@@ -44,6 +44,18 @@ def watched() -> contextlib.AbstractContextManager[Shown]:
     return Bars(console) if console.is_terminal else contextlib.nullcontext(Silent())
 
 
+def spoken(seconds: float) -> str:
+    """A duration as people say it.
+
+    >>> spoken(42.3), spoken(250), spoken(7300)
+    ('42 s', '4 min', '2 h 2 min')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
 class Bars:
     """A `Progress` of the upgrade job, drawn with rich; one line a stage."""
 
@@ -72,9 +84,9 @@ class Bars:
         self._finish()
         self._task = self._progress.add_task(name_of(redact(name)), total=total, completed=done)
 
-    def advance(self, amount: int = 1) -> None:
+    def advance(self, amount: int = 1, total: int | None = None) -> None:
         if self._task is not None:
-            self._progress.advance(self._task, amount)
+            self._progress.update(self._task, advance=amount, total=total)
 
     def _finish(self) -> None:
         if self._task is not None:
@@ -104,8 +116,9 @@ class Lines:
         self._began = self._told = time.monotonic()
         self._say(self._name)
 
-    def advance(self, amount: int = 1) -> None:
+    def advance(self, amount: int = 1, total: int | None = None) -> None:
         self._done += amount
+        self._total = total or self._total
         now = time.monotonic()
         if now - self._told < self._every:
             return
@@ -113,7 +126,7 @@ class Lines:
         if self._total:
             share = self._done / self._total
             left = (now - self._began) * max(0, self._total - self._done) / max(1, self._done - self._before)
-            self._say(f"{self._name}: {self._done} of {self._total} ({share:.0%}), about {left:.0f} s left")
+            self._say(f"{self._name}: {self._done} of {self._total} ({share:.0%}), about {spoken(left)} left")
         else:
             self._say(f"{self._name}: {self._done}")
 
@@ -149,8 +162,9 @@ class Notebook:
         self._began = self._drawn = time.monotonic()
         self._handle = display(HTML(self._page()), display_id=True)
 
-    def advance(self, amount: int = 1) -> None:
+    def advance(self, amount: int = 1, total: int | None = None) -> None:
         self._done += amount
+        self._total = total or self._total
         if time.monotonic() - self._drawn >= self._every:
             self._draw()
 

@@ -11,8 +11,8 @@ class Progress(Protocol):
     def stage(self, name: str, total: int | None = None, done: int = 0) -> None:
         """A stage begins or goes on. total: its steps, if known; done: those that were done before."""
 
-    def advance(self, amount: int = 1) -> None:
-        """Steps of the current stage are done."""
+    def advance(self, amount: int = 1, total: int | None = None) -> None:
+        """Steps of the current stage are done. total: how many there are, where that is known only now."""
 
 
 class Silent:
@@ -20,4 +20,4 @@ class Silent:
 
     def stage(self, name: str, total: int | None = None, done: int = 0) -> None: ...
 
-    def advance(self, amount: int = 1) -> None: ...
+    def advance(self, amount: int = 1, total: int | None = None) -> None: ...

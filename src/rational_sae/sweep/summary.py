@@ -42,6 +42,7 @@ def _cell(plan: Plan, name: str, report: dict[str, Any]) -> dict[str, Any]:
         "rows": report["rows"],
         "intervals": report["intervals"],
         "differences": report["differences"],
+        "test_documents": report["data"]["test_documents"],
         "verdict": report["verdict"],
         UNTRAINED: sorted(untrained(report)),
         "seconds": sum(report["timing"].values()),

@@ -75,8 +75,8 @@ class _Named:
     def stage(self, name: str, total: int | None = None, done: int = 0) -> None:
         self._progress.stage(f"{self._name}: {name}", total, done)
 
-    def advance(self, amount: int = 1) -> None:
-        self._progress.advance(amount)
+    def advance(self, amount: int = 1, total: int | None = None) -> None:
+        self._progress.advance(amount, total)
 
 
 def harvest_key(settings: Settings) -> tuple[Any, ...]:

@@ -51,6 +51,7 @@ class Options(ReadingOptions, total=False):
     target_l0: float | None
     probes: tuple[str, ...]
     probe_train: int
+    least_effect: float
     lr: float
     lr_threshold: float
     lr_shape: float

@@ -22,8 +22,8 @@ class Clock:
         self._name, self._since = name, time.perf_counter()
         self.progress.stage(name, total, done)
 
-    def advance(self, amount: int = 1) -> None:
-        self.progress.advance(amount)
+    def advance(self, amount: int = 1, total: int | None = None) -> None:
+        self.progress.advance(amount, total)
 
     def stop(self) -> None:
         if self._name:

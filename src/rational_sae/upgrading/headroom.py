@@ -65,7 +65,7 @@ def headroom(
 
     Raises RationalSAEError with a one-line reason if an input cannot be used.
 
-    >>> found = headroom("demo/teachers/topk", others=["runs/demo/sae"])  # doctest: +SKIP
+    >>> found = headroom("demo:topk", others=["runs/demo/sae"])  # doctest: +SKIP
     >>> found.rows["runs/demo/sae"]["way"]  # doctest: +SKIP
     """
     check_eval_tokens(eval_tokens)
@@ -101,7 +101,15 @@ def headroom(
         stage = f"measure, about {max(1.0, seconds):.0f} s of it for codes by pursuit"
         rows |= floors
     return evaluate_loaded(
-        reader, rows, compare, eval_tokens=eval_tokens, ways=ways, seed=seed, progress=progress, stage=stage
+        reader,
+        rows,
+        compare,
+        eval_tokens=eval_tokens,
+        ways=ways,
+        seed=seed,
+        progress=progress,
+        stage=stage,
+        everywhere=(),
     )
 
 

@@ -101,7 +101,7 @@ def run(
         sequences=sequences,
         pilots=found,
         digests=dict(shared.reader.digests),
-        timing=dict(clock.timing),
+        timing=clock.timing | measured.encoding,
     )
 
 

@@ -59,8 +59,7 @@ class Upgrade:
     def __repr__(self) -> str:
         from rational_sae.upgrading.run.summary import verdict
 
-        said = verdict(self.results.rows, self.results.differences, self.untrained)
-        return f"Upgrade of {printable(redact(self.settings.teacher))}. {said}"
+        return f"Upgrade of {printable(redact(self.settings.teacher))}. {verdict(self)}"
 
     @property
     def sae(self) -> SAE:

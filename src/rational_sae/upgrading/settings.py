@@ -12,6 +12,7 @@ from rational_sae.errors import SettingsError
 from rational_sae.evaluation.probing import FEWEST_PROBE_TEXTS, MOST_PROBE_TEXTS
 from rational_sae.gates.registry import TRAINED
 from rational_sae.rational.minimax import LARGEST_DEGREE
+from rational_sae.report.decision import LEAST_EFFECT
 from rational_sae.sae.model import SAE
 from rational_sae.support.files import read_yaml
 from rational_sae.support.safe_text import redacted
@@ -80,7 +81,7 @@ class Settings(Reading):
     """
 
     teacher: Named
-    """File, folder, hub:OWNER/REPO[/PATH] or saelens:RELEASE/ID."""
+    """File, folder, hub:OWNER/REPO[/PATH], saelens:RELEASE/ID or demo:topk."""
     recipe: Recipe = "default"
     """Whose defaults options have that are not given. paper: smooth safe-Padé gate, 3,2 for a ReLU, ‖z‖₁ of fixed
     weight, one learning rate, 22000 steps.
@@ -101,7 +102,7 @@ class Settings(Reading):
 
     See docs/looks.md. A control `one_look` is then added, unless controls are given."""
     calibrate: Literal["teacher", "reconstruction", "none"] = "teacher"
-    """Fit the first shape to the teacher's gate, to x, or to nothing beyond the design.
+    """Fit the first shape to the gate (teacher), to x (reconstruction), or to nothing beyond the design (none).
 
     To x: in closed form; `init` then no longer reproduces the teacher."""
     penalty: Literal["l0", "l1"] = "l0"
@@ -156,6 +157,8 @@ class Settings(Reading):
     """Most training texts of a probe; fewer are quicker.
 
     The test part is a quarter of it."""
+    least_effect: float = Field(default=LEAST_EFFECT, ge=0, lt=1)
+    """Least difference that matters in the answer, as a share of what is compared with."""
     lr: float = Field(default=6e-4, gt=0, le=HIGHEST_RATE)
     """Adam's learning rate of the weights."""
     lr_threshold: float = Field(default=3e-3, gt=0, le=HIGHEST_RATE)
@@ -306,7 +309,17 @@ RECIPE_OPTIONS = (*PAPER, "type", "form", "lr_threshold", "lr_shape")
 def completed(stored: dict[str, Any]) -> dict[str, Any]:
     """Stored settings with options that are newer than they are, each at its default, which is what was done then; and
     without options that are gone, where they were at theirs."""
-    names = ("recipe", "form", "refit_decoder", "positions", "looks", "objective", "kl_share", "adapter_rank")
+    names = (
+        "recipe",
+        "form",
+        "refit_decoder",
+        "positions",
+        "looks",
+        "objective",
+        "kl_share",
+        "adapter_rank",
+        "least_effect",
+    )
     newer = {name: Settings.model_fields[name].default for name in names}
     newer |= {"jumprelu_revive": False, "jumprelu_input": False, "jumprelu_penalty": None, "pilot": False}
     kept = {name: value for name, value in stored.items() if name not in REMOVED or value != REMOVED[name]}

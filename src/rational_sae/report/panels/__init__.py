@@ -9,6 +9,7 @@ from rational_sae.report.panels.differences import DIFFERENCES
 from rational_sae.report.panels.features import FEATURES
 from rational_sae.report.panels.firing import FIRING
 from rational_sae.report.panels.fitted import FITTED
+from rational_sae.report.panels.forest import FOREST
 from rational_sae.report.panels.gate import GATE
 from rational_sae.report.panels.made import MADE
 from rational_sae.report.panels.panel import Content, Panel
@@ -18,6 +19,7 @@ from rational_sae.report.panels.sparsity import SPARSITY
 from rational_sae.report.panels.training import TRAINING
 
 PANELS: list[Panel] = [
+    FOREST,
     RESULTS,
     DIFFERENCES,
     SPARSITY,

@@ -10,7 +10,7 @@ from rational_sae.report.pareto import pareto_group
 
 TEMPLATE = """\
 <p class="aside">Further left and lower is better. Upright bars are 95 % intervals.</p>
-{{ show.charts(group) }}
+{{ show.charts(group, legend=false) }}
 """
 
 

@@ -17,8 +17,14 @@ from rational_sae.report.strokes import Stroke
 MOST_POINTS = 250
 """Longer curves are averaged in blocks: more points than pixels only make the page heavy."""
 
-CURVES = {"mse": "Training MSE", "l0": "L0", "sparsity_weight": "Sparsity weight", "kl": "KL of predictions"}
+CURVES = {
+    "mse": "Squared error of a batch",
+    "l0": "L0",
+    "sparsity_weight": "Sparsity weight",
+    "kl": "KL of predictions",
+}
 """What is logged of steps, drawn where it is there."""
+WORDS = {"mse": "In training units, where x has mean norm √d_in; the MSE of Results is in the model's."}
 
 TEMPLATE = """\
 {{ show.charts(group) }}
@@ -43,7 +49,8 @@ def training_group(report: Mapping[str, Any]) -> Group | None:
     for key, title in CURVES.items():
         points, block = _curve_points(train, key, labels)
         layers = [_curve(points, legend, title)] if points else []
-        notes = [f"Each point is the mean of {block} logged steps."] if block > 1 else []
+        notes = [WORDS[key]] if key in WORDS else []
+        notes += [f"Each point is the mean of {block} logged steps."] if block > 1 else []
         if key == "l0":
             seen, _ = _curve_points(validation, key, labels)
             if seen:
@@ -51,7 +58,8 @@ def training_group(report: Mapping[str, Any]) -> Group | None:
                 notes.append("Circles: validation.")
             if layers and curves.get("target_l0") is not None:
                 layers.append(rule_at(alt.Y("at:Q"), curves["target_l0"]))
-                notes.append(f"Dotted line: the target, {format_value('l0', curves['target_l0'])}.")
+                target = format_value("l0", curves["target_l0"])
+                notes.append(f"Dotted line: the target, {target}, the teacher's on validation less one standard error.")
         if key == "kl" and (seen := _curve_points(validation, key, labels)[0]):
             layers.append(_curve(seen, legend, title, mark="point"))
             notes.append("Circles: validation.")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from rational_sae.gates.rational import RationalGate
-from rational_sae.report.rows import NOT_BETTER, RSAE, UNTRAINED, against, row_label
+from rational_sae.report.rows import UNTRAINED
 from rational_sae.sae.match_l0 import CHUNK
 from rational_sae.support.digests import digest
 from rational_sae.support.safe_text import redact, redacted
+from rational_sae.upgrading.run.title import title_of
 
 if TYPE_CHECKING:
     from rational_sae.upgrading.result import Upgrade
@@ -33,8 +32,8 @@ def report_of(done: Upgrade) -> dict[str, Any]:
     teacher = done.saes["teacher"]
     return {
         "schema": SCHEMA,
-        "title": redact(f"Rational upgrade of {settings.teacher}"),
-        "verdict": verdict(done.results.rows, done.results.differences, done.untrained),
+        "title": title_of(teacher.metadata.family, settings.model, settings.hook),
+        "verdict": verdict(done),
         "warnings": redacted(done.warnings),
         **done.results.report(),
         "gate": _gate(done),
@@ -93,31 +92,19 @@ def _hashes(done: Upgrade) -> dict[str, str]:
     return found
 
 
-def verdict(rows: dict[str, dict[str, float]], differences: dict[str, Any], untrained: Collection[str] = ()) -> str:
-    """One plain sentence: what was gained over the teacher and over every control at the teacher's L0, or nothing.
+def verdict(done: Upgrade) -> str:
+    """The answer at the head of the report, as one text."""
+    from rational_sae.report.decision import verdict_of
 
-    untrained: rows that were fine-tuned and kept their start, which is said of them.
-    """
-    parts = []
-    for base in against():
-        found = differences.get(f"{RSAE} - {base.name}", {}).get("fvu_at_l0")
-        if found is None or not base.as_base:
-            continue
-        other = f"{row_label(base.name)}, {UNTRAINED}: {NOT_BETTER}" if base.name in untrained else base.as_base
-        relative = found["value"] / rows[base.name]["fvu_at_l0"]
-        low, high = found["interval"]
-        if low <= 0 <= high:
-            parts.append(f"no clear difference from {other} ({relative:+.1%})")
-        else:
-            parts.append(f"{abs(relative):.1%} {'lower' if relative < 0 else 'higher'} than {other}")
-    if not parts:
-        return (
-            f"The rational SAE's L0 of {rows['rsae']['l0']:.1f} cannot be moved to the teacher's "
-            f"{rows['teacher']['l0']:.1f}, so that nothing was compared at equal sparsity."
-        )
-    start = f"At the teacher's L0 of {rows['teacher']['l0']:.1f}, the rational SAE's FVU is "
-    own = f" The rational SAE is {UNTRAINED}: {NOT_BETTER}." if RSAE in untrained else ""
-    return start + "; ".join(parts) + "." + own
+    return verdict_of(
+        {
+            "rows": done.results.rows,
+            "differences": done.results.differences,
+            "data": {"test_documents": len(done.sums.tokens)},
+            UNTRAINED: sorted(done.untrained),
+            "settings": {"least_effect": done.settings.least_effect},
+        }
+    )
 
 
 @torch.no_grad()
