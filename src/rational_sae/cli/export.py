@@ -29,7 +29,7 @@ def export(
 
     saelens: a folder that SAELens 6 reads (a rational one while rational_sae is imported).
     jumprelu: the same without any custom class; the gate is distilled on --text, and the loss is measured.
-    safetensors: one plain file, with a forty-line loader in docs/format.md.
+    safetensors: one plain file, with a fifty-line loader in docs/format.md.
 
     Example: rsae export runs/demo --as jumprelu --text news --out runs/demo-jumprelu
     """
