@@ -436,10 +436,7 @@ def _lens(name: str) -> Callable[[Path], Path]:
     def build(folder: Path) -> Path:
         lens = peers.sae_lens()
         cls, config = lens.registry.SAE_CLASS_REGISTRY[name]
-        sizes = {"d_in": 13, "d_sae": 37}
-        if "transcoder" in name:
-            sizes |= {"d_out": 13, "apply_b_dec_to_input": False}
-        cls(config(**sizes)).save_model(folder)
+        cls(config(d_in=13, d_sae=37)).save_model(folder)
         return folder
 
     return build
@@ -475,7 +472,7 @@ def _openai(**changes: Any) -> Callable[[Path], Path]:
 
 
 REFUSALS = (
-    *(Refusal("SAELens", name, _lens(name), name) for name in ("transcoder", "skip_transcoder", "abstopk")),
+    Refusal("SAELens", "abstopk", _lens("abstopk"), "abstopk"),
     Refusal("Gemma Scope", "transcoder with a skip connection", _affine, "skip connection"),
     Refusal("sparsify", "transcoder", _sparse(transcode=True), "transcode"),
     Refusal("sparsify", "skip connection", _sparse(skip_connection=True), "skip_connection"),

@@ -247,7 +247,7 @@ def test_refuses_bad_tensors(folder: Path, name: str) -> None:
     ("changes", "words"),
     [
         ({"architecture": "gated"}, ["b_mag", "missing"]),
-        ({"architecture": "transcoder"}, ["'transcoder'"]),
+        ({"architecture": "transcoder"}, ["d_out", "missing"]),
         ({"architecture": "temporal"}, ["'temporal'"]),
         ({"architecture": None}, ["architecture"]),
         ({"reshape_activations": "heads"}, ["reshape_activations", "hook_z"]),
