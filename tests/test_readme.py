@@ -29,3 +29,11 @@ def test_the_stages_on_tensors_run(capsys: pytest.CaptureFixture[str]) -> None:
     given = {"teacher": teacher("jumprelu"), "x": vectors(1024), "x_test": vectors(512, seed=2)}
     exec(compile(code.replace("steps=600", "steps=4"), str(README), "exec"), given)
     assert capsys.readouterr().out.count("Figures(fvu=0.") == 2
+
+
+def test_the_guide_on_tensors_runs_and_training_helps(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks(README.parent / "docs" / "tensors.md")
+    exec(compile(code, "docs/tensors.md", "exec"), {})
+    found = [float(line.partition("fvu=")[2].partition(",")[0]) for line in capsys.readouterr().out.splitlines()]
+    before, control, rational = found
+    assert max(control, rational) < 0.9 * before
