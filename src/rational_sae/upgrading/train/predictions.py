@@ -102,7 +102,8 @@ class Predictions:
         self.last = Hook("the last block's output", len(reader.host.blocks))
         host, context = reader.host, reader.tokeniser.context
         some = torch.zeros(1, 1, dtype=torch.int64)
-        vocabulary = host.logits_from(some, reader.hook, host.residual(some, reader.hook)).shape[-1]
+        x, entering = host.residual(some, reader.hook), host.entering(some, reader.hook)
+        vocabulary = host.logits_from(some, reader.hook, x, entering).shape[-1]
         needed = 4 * context * vocabulary
         if needed > MOST_OF_ONE:
             raise SettingsError(
@@ -176,10 +177,7 @@ class Predictions:
         done = 0
         for start in range(0, len(passage.input_ids), self.together):
             rows = slice(start, start + self.together)
-            keep, entering = (
-                passage.keep[rows],
-                passage.entering if passage.entering is None else passage.entering[rows],
-            )
+            keep, entering = passage.keep[rows], None if passage.entering is None else passage.entering[rows]
             where = slice(done, done + int(keep.sum()))
             part = Passage(
                 passage.own[where], slice(None), passage.input_ids[rows], keep, passage.stream[rows], entering
