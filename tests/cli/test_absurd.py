@@ -50,6 +50,10 @@ UPGRADE = {
     "--probe-train": [*COUNTS, "1", "39"],
     "--control": [*WORDS, "best", "native,,", ","],
     "--seed": [*COUNTS[:6], "x", "9" * 30],
+    "--objective": WORDS,
+    "--kl-share": [*NUMBERS, "0", "1.5", "9" * 30],
+    "--adapter-rank": COUNTS,
+    "--least-effect": [*NUMBERS, "1", "9" * 30],
     "--device": [*WORDS, "tpu", *MISSING],
     "--out": ["", LONG, "FILE", "FILE/out", "LOOP", "/proc/nothing/here"],
     "--settings": ["", LONG, "FOLDER", "BINARY", "LOOP", "missing.yaml"],
@@ -61,7 +65,10 @@ UPGRADE = {
 }
 
 EVALUATE = {name: UPGRADE[name] for name in ("--text", "--model", "--hook", "--eval-tokens", "--context", "--bos")}
-EVALUATE |= {name: UPGRADE[name] for name in ("--probe", "--probe-train", "--cache", "--cache-gb", "--out", "--device")}
+EVALUATE |= {
+    name: UPGRADE[name]
+    for name in ("--probe", "--probe-train", "--least-effect", "--cache", "--cache-gb", "--out", "--device")
+}
 READ = {name: UPGRADE[name] for name in ("--text", "--model", "--hook", "--context", "--bos", "--device")}
 
 COMMANDS: dict[str, tuple[list[str], dict[str, list[str]]]] = {
@@ -227,6 +234,8 @@ WITHOUT_VALUES = {
     "--revive",
     "--refit-decoder",
     "--floor",
+    "--full",
+    "--pilot",
 }
 WITHOUT_VALUES |= {"--trust-remote-code", "--json", "--overwrite", "--accept-implausible"}
 """Flags; and where JSON goes, which has tests of its own."""

@@ -237,8 +237,8 @@ def test_other_weights_of_the_model_need_it_to_be_named(teacher: Path) -> None:
 
 
 def test_a_hook_elsewhere_is_refused_before_a_model_is_loaded(teacher: Path) -> None:
-    sae = load(state(teacher, model_name="nobody/nothing", hook_name="blocks.3.attn.hook_z"))
-    with pytest.raises(HostError, match="hook_z") as error:
+    sae = load(state(teacher, model_name="nobody/nothing", hook_name="blocks.3.attn.hook_pattern"))
+    with pytest.raises(HostError, match="hook_pattern") as error:
         Reading().open(sae)
     assert "give the model" not in str(error.value)
 

@@ -139,7 +139,7 @@ def test_an_upgrades_sae_and_card_arrive_whole_in_one_commit(hub: Hub, tmp_path:
     out = exported(tmp_path / "out")
     run = rsae(hub.url, tmp_path / "home", "push", str(out), "my-sae", "--private")
     assert run.returncode == 0, run.stderr
-    assert f"{REPO}/commit/abc" in run.stderr
+    assert f"{REPO}/commit/abc" in run.stdout
     assert hub.created["name"] == "my-sae"
     assert hub.created.get("private") or hub.created.get("visibility") == "private"
     assert hub.tokens == {f"Bearer {TOKEN}"}

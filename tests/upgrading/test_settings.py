@@ -14,8 +14,8 @@ from rational_sae.upgrading.settings import Settings
     [
         (1, None, ("native", "identity")),
         (2, None, ("native", "identity", "one_look")),
-        (1, "all", ("native", "jumprelu", "identity")),
-        (2, "all", ("native", "jumprelu", "identity", "one_look")),
+        (1, "all", ("native", "jumprelu", "identity", "adapted")),
+        (2, "all", ("native", "jumprelu", "identity", "one_look", "adapted")),
         (3, "none", ()),
         (2, "native, one_look", ("native", "one_look")),
     ],

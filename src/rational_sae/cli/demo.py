@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from rational_sae.cli.job import folder_of, run
-from rational_sae.cli.options import PATH, Full, Overwrite, Resume, takes
+from rational_sae.cli.options import PATH, Full, Overwrite, Resume, checked, takes
 
 
 @takes("seed")
@@ -29,4 +29,4 @@ def demo(
     seed = options["seed"]
     again = ["rsae", "demo", "--family", family, "--seed", str(seed), "--out", str(out), "--resume"]
     folder = folder_of(out, resume=resume, overwrite=overwrite)
-    run(demo_settings(family, seed), folder, again, full=full)
+    run(checked(demo_settings, family=family, seed=seed), folder, again, full=full)

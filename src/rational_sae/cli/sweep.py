@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from rational_sae.cli import terminal
-from rational_sae.cli.options import CHECKPOINTS, PATH, Full, Resume, given_options, path_of, takes
+from rational_sae.cli.options import CHECKPOINTS, PATH, Full, Resume, checked, given_options, path_of, takes
 
 UNSTORED = ("cache", "cache_gb", "trust_remote_code")
 
@@ -40,9 +40,11 @@ def sweep(
     from rational_sae.sweep import engine_named, read_plan
     from rational_sae.sweep import sweep as run
     from rational_sae.upgrading.run.schedule import Interval
+    from rational_sae.upgrading.settings import Settings
 
     plan = read_plan(grid)
     interval = Interval(*(options.pop(name) for name in CHECKPOINTS))
+    checked(Settings, teacher="any", **options)
     plan.defaults |= options
     try:
         with terminal.bars() as bars:

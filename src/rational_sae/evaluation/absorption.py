@@ -57,7 +57,7 @@ def absorption(
 
     Raises TextError if the tokenizer has too few words, or the residual stream does not tell letters apart.
     """
-    if reader.hook.out is not None:
+    if any(sae.transcodes for sae in saes.values()):
         raise SourceError("absorption is of SAEs: a transcoder's decoder is of another place", "omit first-letter")
     progress = progress or Silent()
     progress.stage("read words")

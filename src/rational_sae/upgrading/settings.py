@@ -276,6 +276,8 @@ class Settings(Reading):
             raise ValueError("refit_decoder is for one look: more looks read the decoder, so codes would change")
         if self.objective == "mse+kl" and self.steps < 2:
             raise ValueError("objective mse+kl begins with a step without KL: give 2 steps or more")
+        if self.adapter_rank is not None and "adapted" not in self.controls:
+            raise ValueError(f"adapter_rank is {self.adapter_rank}, but control adapted is not asked for")
         if self.looks == 1 and "one_look" in self.controls:
             raise ValueError("control one_look is for looks above 1: here it would be the RSAE again")
         return self
