@@ -181,11 +181,11 @@ def test_predictions_pull_with_half_the_weight_of_the_error_in_its_own_size(x: T
     error = (x[:200] - found).pow(2).sum(-1).mean()
     kl = 0.3 * found.pow(2).sum(-1).mean()
     (along,) = torch.autograd.grad(kl, found, retain_graph=True)
-    pull = Pull(float(kl), along, slice(0, 200))
-    loss = one.objective.with_predictions(error, float(error), float(kl), found, pull)
-    alpha = float(error) / one.objective.variance / float(kl)
+    pull = Pull(kl.item(), along, slice(0, 200))
+    loss = one.objective.with_predictions(error, error.item(), kl.item(), found, pull)
+    alpha = error.item() / one.objective.variance / kl.item()
     wanted = 0.5 * (alpha * kl + error / one.objective.variance)
-    assert float(loss) == pytest.approx(float(wanted), rel=1e-5)
-    assert float(loss) == pytest.approx(float(error) / one.objective.variance, rel=1e-5), "so λ stays"
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert loss.item() == pytest.approx(error.item() / one.objective.variance, rel=1e-5), "so λ stays"
     (ours,), (theirs,) = (torch.autograd.grad(value, found, retain_graph=True) for value in (loss, wanted))
     assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-8)

@@ -104,7 +104,7 @@ def test_the_l1_penalty_is_the_norm_weighted_sum_of_codes_per_token_over_the_dev
         -1
     ).mean() / one.objective.variance**0.5
     torch.testing.assert_close(one.objective.penalty(found, N), expected)
-    assert not candidate(x).objective.uses_l1
+    assert not candidate(x).objective.uses_sizes
 
 
 def test_a_rate_scales_every_learning_rate(x: Tensor) -> None:

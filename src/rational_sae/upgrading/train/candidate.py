@@ -203,7 +203,8 @@ class Candidate:
             setattr(self.controller, name, value)
         self.curve = Curve(**numbers["curve"])
         self.validation = numbers["validation"]
-        self.best_score, self.kept_step = numbers["best_score"], numbers["kept_step"]
+        earlier = numbers.get("best_fvu")  # of versions that knew no other score
+        self.best_score, self.kept_step = numbers.get("best_score", earlier), numbers["kept_step"]
 
     def finish(self) -> SAE:
         """The SAE of the best step, thresholds as they were there."""
