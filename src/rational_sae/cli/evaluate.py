@@ -32,10 +32,12 @@ def evaluate(
     from rational_sae.evaluation import evaluate as run
     from rational_sae.report import evaluation_report, write_report
     from rational_sae.support.outputs import EVALUATION, check_out
+    from rational_sae.upgrading.settings import Settings
 
     if out is not None:
         check_out(out, EVALUATION, overwrite=overwrite)
     eval_tokens, probes, probe_train, least_effect = (options.pop(name) for name in PANELS["Evaluation"])
+    checked(Settings, teacher="any", least_effect=least_effect)
     reading = checked(Reading, **options)
     with terminal.bars() as bars:
         found = run(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from dying import DiedError, run
 from pydantic import ValidationError
 from tiny import tiny_job
@@ -104,3 +108,20 @@ def test_what_cannot_be_is_refused(settings: Settings) -> None:
             longer(settings, kl_share=share)
     with pytest.raises(ValidationError, match="greater than or equal to 1"):
         longer(settings, adapter_rank=0)
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(settings: Settings, whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings.to_store()))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "rational_sae", "upgrade"]
+    job = ["--settings", str(tmp_path / "settings.yaml"), "--out", str(tmp_path / "two")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([sys.executable, *launcher, *job], check=True, env=environment, capture_output=True)
+    alone, together = read_report(whole), read_report(tmp_path / "two")
+    assert together["data"]["kl_tokens"] == alone["data"]["kl_tokens"]
+    assert together["data"]["sha256"] == alone["data"]["sha256"]
+    for name in ROWS:
+        one, two = (report["curves"]["train"][name] for report in (alone, together))
+        assert two["kl"][6:] == pytest.approx(one["kl"][6:], rel=1e-2)
+        assert two["mse"] == pytest.approx(one["mse"], rel=1e-3)
+        assert together["rows"][name]["kl"] == pytest.approx(alone["rows"][name]["kl"], rel=1e-2)

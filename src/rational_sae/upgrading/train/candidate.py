@@ -203,8 +203,8 @@ class Candidate:
             setattr(self.controller, name, value)
         self.curve = Curve(**numbers["curve"])
         self.validation = numbers["validation"]
-        earlier = numbers.get("best_fvu", float("inf"))  # its name while FVU alone chose the step
-        self.best_score, self.kept_step = numbers.get("best_score", earlier), numbers["kept_step"]
+        score = "best_score" if "best_score" in numbers else "best_fvu"  # of versions that knew no other
+        self.best_score, self.kept_step = numbers[score], numbers["kept_step"]
 
     def finish(self) -> SAE:
         """The SAE of the best step, thresholds as they were there."""

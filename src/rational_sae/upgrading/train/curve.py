@@ -20,6 +20,9 @@ class Curve:
     reason: list[str] = field(default_factory=list)
     """What of each was NaN or infinite: activations, loss or gradients."""
 
+    def __post_init__(self) -> None:
+        self.kl = self.kl or [None] * len(self.step)  # curves of earlier versions have none
+
     def skip(self, number: int, reason: str) -> None:
         """Note a step that was not taken."""
         self.skipped.append(number)
