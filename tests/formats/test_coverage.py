@@ -52,6 +52,7 @@ def test_the_page_counts_what_was_found() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_whole_table_is_as_the_documentation_says() -> None:
     """Four minutes."""
     if sae_lens.__version__ not in PAGE.read_text(encoding="utf-8"):

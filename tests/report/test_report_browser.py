@@ -26,11 +26,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     found.close()
 
 
+RESULTS = "[...document.querySelectorAll('table')].find(one => one.tHead?.rows[0].cells[2]?.textContent === 'FVU')"
+"""The table of all figures: what each part gave stands in one before."""
+
+
 def column(browser: Browser, place: int) -> list[str]:
-    """The texts of one column of the first table, without intervals."""
-    cells = (
-        f"[...document.querySelector('table').tBodies[0].rows].map(row => row.cells[{place}].firstChild.textContent)"
-    )
+    """The texts of one column of the results, without intervals."""
+    cells = f"[...{RESULTS}.tBodies[0].rows].map(row => row.cells[{place}].firstChild.textContent)"
     return [text.strip() for text in browser.run(cells)]
 
 
@@ -70,7 +72,7 @@ def test_a_heading_sorts_up_then_down_and_what_was_not_measured_stays_last(
 ) -> None:
     full["rows"]["mine"] = {"l0": 1.0}
     browser.open(render(full), tmp_path / "report.html")
-    heading = "document.querySelectorAll('table thead th')[2]"
+    heading = f"{RESULTS}.tHead.rows[0].cells[2]"
     assert browser.run(f"{heading}.textContent") == "FVU"
     click = f"{heading}.querySelector('button').click()"
     before = column(browser, 0)
@@ -81,7 +83,7 @@ def test_a_heading_sorts_up_then_down_and_what_was_not_measured_stays_last(
     assert browser.run(f"{heading}.getAttribute('aria-sort')") == "ascending"
     browser.run(click)
     assert column(browser, 2) == [*reversed(up[:-1]), "–"]
-    browser.run("document.querySelector('table thead th button').click()")
+    browser.run(f"{RESULTS}.tHead.querySelector('button').click()")
     assert column(browser, 0) == before
 
 
