@@ -27,7 +27,7 @@ from rational_sae.sae.model import SAE
 from rational_sae.support.progress import Silent
 from rational_sae.upgrading.clock import Clock
 from rational_sae.upgrading.harvest import Harvest, harvest
-from rational_sae.upgrading.prepare import prepare
+from rational_sae.upgrading.prepare import Prepared, prepare
 from rational_sae.upgrading.rows import as_candidates
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.start.rows import starting_saes
@@ -94,16 +94,30 @@ def run(
         candidates = as_candidates(starts, prepared, settings)
         if REVIVED_CONTROL in candidates:  # by default controls do not revive
             candidates[REVIVED_CONTROL].silence.every = candidates["rsae"].silence.every
-        try:
-            train(candidates, prepared, shared, settings, Clock(Silent()))
-        except TrainingError as error:
-            found[arm] = {"failed": 1.0}
-            print(f"{arm}: {error}", flush=True)
-            continue
-        for name, candidate in candidates.items():
-            key = arm if name == "rsae" else name
-            found[key] = measured(candidate, test * prepared.units.input, target_l0)
-            print(f"{key:40} {found[key]}", flush=True)
+        found |= figures(arm, candidates, prepared, shared, settings, test, target_l0)
+    return found
+
+
+def figures(
+    arm: str,
+    candidates: dict[str, Candidate],
+    prepared: Prepared,
+    shared: Harvest,
+    settings: Settings,
+    test: Tensor,
+    target_l0: float,
+) -> dict[str, dict[str, float]]:
+    """Train candidates and measure each: the RSAE's figures under the arm's name, controls' under their own."""
+    try:
+        train(candidates, prepared, shared, settings, Clock(Silent()))
+    except TrainingError as error:
+        print(f"{arm}: {error}", flush=True)
+        return {arm: {"failed": 1.0}}
+    found = {}
+    for name, candidate in candidates.items():
+        key = arm if name == "rsae" else name
+        found[key] = measured(candidate, test * prepared.units.input, target_l0)
+        print(f"{key:40} {found[key]}", flush=True)
     return found
 
 

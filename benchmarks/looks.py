@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ablation import CLOSE, MORE_SEEDS, measured
+from ablation import CLOSE, MORE_SEEDS, figures
 from torch import Tensor, nn
 
-from rational_sae.errors import TrainingError
 from rational_sae.evaluation import mean_l0
 from rational_sae.evaluation.pursuit import PursuedSAE, same_for_all
 from rational_sae.formats import load
@@ -35,15 +34,12 @@ from rational_sae.sae.candidates import EDGE
 from rational_sae.sae.entries import Decode, Dots, Entries
 from rational_sae.sae.looks import Look, Looks
 from rational_sae.sae.model import SAE
-from rational_sae.support.progress import Silent
-from rational_sae.upgrading.clock import Clock
 from rational_sae.upgrading.harvest import Harvest, harvest
 from rational_sae.upgrading.prepare import Prepared, prepare
 from rational_sae.upgrading.rows import as_candidates
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.start import looks as starts
 from rational_sae.upgrading.start.rows import starting_saes
-from rational_sae.upgrading.training import train
 
 USUAL = sae_candidates.CANDIDATES
 STEPS, TRAIN_TOKENS, EVAL_TOKENS = 300, 300_000, 8192
@@ -197,7 +193,7 @@ def run(
         usually = usually or copy.deepcopy(prepared)  # of the default, which comes first
         assert prepared.looks is not None
         prepared = replace(prepared, looks=replace(prepared.looks, rational=variant.looks(prepared, settings)))
-        saes = starting_saes(prepared.sae, prepared.hard, settings.controls, prepared.looks)
+        saes = starting_saes(prepared.sae, prepared.hard, settings, prepared.looks)
         if name != "default":
             saes = {"rsae": saes["rsae"]}
         begun = {
@@ -206,20 +202,13 @@ def run(
             if sae.looks is not None
         }
         candidates = as_candidates(saes, prepared, settings)
-        try:
-            train(candidates, prepared, shared, settings, Clock(Silent()))
-        except TrainingError as error:
-            found[name] = {"failed": 1.0}
-            print(f"{name}: {error}", flush=True)
-            continue
+        found |= figures(name, candidates, prepared, shared, settings, test, target_l0)
         for row, candidate in candidates.items():
-            key = name if row == "rsae" else row
-            found[key] = measured(candidate, test * prepared.units.input, target_l0)
-            if row in begun:
-                found[key]["start"] = begun[row]
-            if candidate.sae.looks is not None:
-                found[key]["alpha"] = statistics.mean(float(look.alpha.detach().mean()) for look in candidate.sae.looks)
-            print(f"{key:34} {found[key]}", flush=True)
+            one = found.get(name if row == "rsae" else row)
+            if one is None or "failed" in one or candidate.sae.looks is None:
+                continue
+            one["start"] = begun[row]
+            one["alpha"] = statistics.mean(float(look.alpha.detach().mean()) for look in candidate.sae.looks)
     return found
 
 
