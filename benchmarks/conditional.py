@@ -52,7 +52,7 @@ def main() -> None:
     settings = Settings(teacher=args.teacher, steps=args.steps, eval_tokens=args.tokens, controls=()).resolved(teacher)
     shared = harvest(settings, teacher)
     prepared = prepare(settings, teacher, shared)
-    candidates = as_candidates(starting_saes(prepared, settings), prepared, settings)
+    candidates = as_candidates(starting_saes(prepared.sae, prepared.hard, settings, prepared.looks), prepared, settings)
     train(candidates, prepared, shared, settings, Clock(Silent()))
     test = shared.reader.sample("test", args.tokens)
     saes, target = {"teacher": teacher}, mean_l0(teacher, test)

@@ -59,7 +59,9 @@ def main() -> None:
             shared.batches.give(x[:count], x[:count].mean(0), count)
             torch.manual_seed(seed)
             settings = base.model_copy(update={"seed": seed})
-            candidates = as_candidates(starting_saes(prepared, settings), prepared, settings)
+            candidates = as_candidates(
+                starting_saes(prepared.sae, prepared.hard, settings, prepared.looks), prepared, settings
+            )
             train(candidates, prepared, shared, settings, Clock(Silent()))
             for name, candidate in candidates.items():
                 row = measured(candidate, test * prepared.units.input, target_l0)
