@@ -119,7 +119,9 @@ def primitives() -> dict[str, tuple[Callable[[], object], float]]:
     near = (value * 2 * make_problem(CALIBRATION).threshold).requires_grad_()
 
     def products() -> None:
-        entries.product(value, W_dec), entries.transposed_product(value, x), entries.dots(x, W_dec)
+        entries.product(value, W_dec)
+        entries.transposed_product(value, x)
+        entries.dots(x, W_dec)
 
     def codes() -> None:
         code, l0 = gate.codes(near, entries.latent, n)

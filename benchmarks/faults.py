@@ -378,7 +378,7 @@ def no_space(bench: Bench, times: int) -> Row:
                 finally:
                     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-            checkpoint.Checkpoints.save = limited
+            checkpoint.Checkpoints.save = limited  # pyright: ignore[reportAttributeAccessIssue]
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             bench.run(out, every=8)
 
@@ -471,7 +471,7 @@ def twice(bench: Bench, times: int) -> Row:
 
 
 def second(bench: Bench, out: Path) -> None:
-    JobFolder.stepped = lambda _self, _number: os._exit(72)
+    JobFolder.stepped = lambda self, number: os._exit(72)
     bench.run(out)
 
 

@@ -15,7 +15,7 @@ import torch
 
 from rational_sae.bench.ours import our_steps
 from rational_sae.bench.problem import Shape, make_problem
-from rational_sae.sae.model import sparse
+from rational_sae.sae import sparse
 
 SHAPES = (Shape(576, 1536, 512), Shape(576, 4608, 1024), Shape(768, 24576, 512))
 REPEATS = 15

@@ -45,27 +45,16 @@ def measured(teacher: str, rational: str, tokens: int) -> Measurements:
 
 def drawn(sums: Measurements, documents: int, generator: torch.Generator) -> Measurements:
     """As many documents, drawn with replacement, the rows changed over in half of them."""
-    chosen = torch.randint(len(sums.tokens), (documents,), generator=generator)
+    some = sums.of(torch.randint(len(sums.tokens), (documents,), generator=generator))
     turned = torch.rand(documents, generator=generator) < 0.5
-    one, other = (sums.rows[name].of(chosen) for name in (A, B))
+    one, other = some.rows[A], some.rows[B]
     l0 = (one.columns["l0"] + other.columns["l0"]) / 2  # the same for both: at equal L0 is what is asked
 
     def mixed(a: RowSums, b: RowSums) -> RowSums:
         columns = {name: torch.where(turned, b.columns[name], a.columns[name]) for name in a.columns}
         return RowSums(columns | {"l0": l0}, torch.where(turned, b.ce_everywhere, a.ce_everywhere), one.fired)
 
-    return replace(
-        sums,
-        tokens=sums.tokens[chosen],
-        predictions=sums.predictions[chosen],
-        x=sums.x[chosen],
-        x_squared=sums.x_squared[chosen],
-        x_mean_squared=sums.x_mean_squared[chosen],
-        ce={name: column[chosen] for name, column in sums.ce.items()},
-        everywhere={name: column[chosen] for name, column in sums.everywhere.items()},
-        rows={B: mixed(other, one), A: mixed(one, other)},
-        reference=B,
-    )
+    return replace(some, rows={B: mixed(other, one), A: mixed(one, other)}, reference=B)
 
 
 def rates(sums: Measurements, documents: int, least: float, reports: int, seed: int = 0) -> dict[str, Any]:

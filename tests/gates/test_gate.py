@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rational_sae.errors import TrainingError
 from rational_sae.gates.base import Gate
 from rational_sae.gates.hard import HardGate
 from rational_sae.gates.rational import RationalGate
@@ -219,6 +220,16 @@ def test_under_a_shape_that_is_not_trained_thresholds_move_alone(places: tuple[f
     assert float((gate.threshold / gate.scale).min().detach()) < 0.01
     safe = before.threshold > 0.01 * scale
     assert torch.equal(gate.threshold[safe], before.threshold[safe])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_thresholds_that_a_wild_rate_threw_out_of_range_are_left_to_the_check_of_the_next_loss(value: float) -> None:
+    gate = hard(torch.linspace(0.5, 2.0, D))
+    with torch.no_grad():
+        gate.threshold[3] = value
+    gate.project_()
+    with pytest.raises(TrainingError):
+        gate.check_safe()
 
 
 def test_poles_stay_off_the_real_line(scale: Tensor) -> None:

@@ -45,7 +45,7 @@ class RowSums:
         return cls(columns, _column(documents), torch.zeros(d_sae, dtype=torch.int64))
 
     def of(self, documents: Tensor) -> RowSums:
-        """The sums of some documents. documents: [documents] bool."""
+        """The sums of some documents. documents: [documents] bool, or [m] int64."""
         columns = {name: column[documents] for name, column in self.columns.items()}
         return RowSums(columns, self.ce_everywhere[documents], self.fired)
 
@@ -83,6 +83,21 @@ class Measurements:
     written_everywhere: frozenset[str] = frozenset()
     """Rows that have `ce_everywhere`."""
 
+    def of(self, documents: Tensor) -> Measurements:
+        """The sums of some documents. documents: [documents] bool, or [m] int64, in which one may occur repeatedly."""
+        return replace(
+            self,
+            tokens=self.tokens[documents],
+            predictions=self.predictions[documents],
+            x=self.x[documents],
+            x_squared=self.x_squared[documents],
+            x_mean_squared=self.x_mean_squared[documents],
+            ce={name: column[documents] for name, column in self.ce.items()},
+            everywhere={name: column[documents] for name, column in self.everywhere.items()},
+            rows={name: row.of(documents) for name, row in self.rows.items()},
+            at_l0={name: row.of(documents) for name, row in self.at_l0.items()},
+        )
+
 
 def measure(
     reader: Reader,
@@ -117,7 +132,7 @@ def measure(
     for done, (batch, stream) in enumerate(zip(small, streams, strict=True)):
         _measure_batch(reader, saes, shifts, batch, stream, mean, sums)
         progress(done + 1, len(small))
-    return _only_measured(sums)
+    return sums.of(sums.tokens > 0)  # the bootstrap resamples documents that have a kept position
 
 
 def _shifts_to(
@@ -250,20 +265,3 @@ def _above_epsilon(sae: SAE, z: Tensor) -> Tensor:
 
 def _add(column: Tensor, document: Tensor, values: Tensor) -> None:
     column.index_add_(0, document, values.double().cpu())
-
-
-def _only_measured(sums: Measurements) -> Measurements:
-    """Drop documents without a kept position, so that the bootstrap resamples real ones only."""
-    real = sums.tokens > 0
-    return replace(
-        sums,
-        tokens=sums.tokens[real],
-        predictions=sums.predictions[real],
-        x=sums.x[real],
-        x_squared=sums.x_squared[real],
-        x_mean_squared=sums.x_mean_squared[real],
-        ce={name: column[real] for name, column in sums.ce.items()},
-        everywhere={name: column[real] for name, column in sums.everywhere.items()},
-        rows={name: row.of(real) for name, row in sums.rows.items()},
-        at_l0={name: row.of(real) for name, row in sums.at_l0.items()},
-    )

@@ -52,6 +52,8 @@ class HardGate(RationalGate):
         above half of t; a shape lifted for the sake of one latent would add to the codes of all.
         """
         super().project_(points)
+        if not bool((self.threshold / self.scale).isfinite().all()):
+            return  # far too high a rate: the next loss is not finite either, which training reports
         trained = self.shape.requires_grad
         t, r = self._on_support(points)
         safe = r >= (t / 2).clamp_min(POSITIVE_FLOOR)  # right of a jump's middle
