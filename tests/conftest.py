@@ -6,6 +6,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any import of transformers: no test may reach a hub
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tiny import TINY_FAMILIES, TINY_WORDS, save_tiny
 
 from rational_sae.data.language_model import Host, load_host
 from rational_sae.data.text import Text, open_text
+from rational_sae.kernels.products import quick_products
 
 # Threads of processes side by side wait for each other at every product: ten times slower, and more.
 # As many as the processes that tests start, or the same job would not give the same bits.
@@ -26,6 +28,13 @@ if not torch.cuda.is_available():  # before any import of triton: its kernels ar
 def selection(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sparse step's selection by float32 and by bfloat16 products, whatever this machine would take."""
     monkeypatch.setattr("rational_sae.sae.sparse.bfloat16_gains", lambda _device: request.param)
+
+
+@pytest.fixture
+def same_products() -> Iterator[None]:
+    """A model called by the test itself multiplies as in a host's forwards: to the bit."""
+    with quick_products():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ from rational_sae.errors import HostError
 from rational_sae.sae.model import SAE, Metadata
 from rational_sae.steering import intervene
 
+pytestmark = pytest.mark.usefixtures("same_products")
+
 ROOT = Path(__file__).parents[2]
 IDS = torch.arange(4, 24).view(2, 10)
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from rational_sae.data.language_model import Hook, Host, load_host, wants_bos
 from rational_sae.errors import HostError
 
+pytestmark = pytest.mark.usefixtures("same_products")
+
 BLOCK_PATHS = {
     "gpt2": "transformer.h",
     "gpt_neox": "gpt_neox.layers",

@@ -21,6 +21,8 @@ from rational_sae.gates.relu import ReLUGate
 from rational_sae.sae.model import SAE, Metadata
 from rational_sae.steering import ablated, intervene
 
+pytestmark = pytest.mark.usefixtures("same_products")
+
 SIDE_BY_SIDE = ("gptj", "gpt_neox", "phi")
 NORMS_BEHIND = ("gemma2", "gemma3", "olmo2", "olmo3")
 REPLACED = ("resid_mid", "attn_in", "hook_z", "attn_raw", "attn_out", "mlp_in", "mlp_raw", "mlp_out")

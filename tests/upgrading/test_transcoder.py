@@ -26,6 +26,8 @@ from rational_sae.steering import ablated, intervene
 from rational_sae.upgrading.api import Options
 from rational_sae.upgrading.headroom import headroom
 
+pytestmark = pytest.mark.usefixtures("same_products")
+
 INTO, OUT = "blocks.1.mlp.hook_in", "blocks.1.hook_mlp_out"
 SHORT: Options = {"type": (3, 2), "steps": 6, "batch_tokens": 64, "eval_tokens": 256, "controls": ("native",)}
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rational_sae.bench.problem import Problem
 from rational_sae.kernels import apply_rational
+from rational_sae.kernels.products import linear
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.train.candidate import Candidate
 
@@ -50,7 +51,7 @@ def _products(problem: Problem) -> dict[str, Job]:
     W_enc, bias = W_dec.T, torch.zeros(problem.shape.d_sae, device=x.device)
 
     def encoder() -> Tensor:
-        return torch.addmm(bias, x, W_enc)
+        return linear(x, W_enc.T, bias)
 
     h, g = encoder(), torch.randn_like(x)
 

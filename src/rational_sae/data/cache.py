@@ -31,6 +31,7 @@ from torch import Tensor
 
 from rational_sae.data.language_model import Hook, Host
 from rational_sae.errors import HostError, OutputError
+from rational_sae.kernels.products import onednn_gains
 from rational_sae.support.digests import digest
 from rational_sae.support.files import write_whole
 from rational_sae.support.locks import locked
@@ -201,6 +202,7 @@ def forward_identity(host: Host, hook: Hook) -> dict[str, Any]:
         "matmul_precision": torch.get_float32_matmul_precision(),
         "device": torch.cuda.get_device_name(host.device) if gpu else host.device.type,
         "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        **({} if gpu or not onednn_gains() else {"products": "oneDNN"}),
     } | {package: version(package) for package in ("rational-sae", "torch", "transformers")}
 
 

@@ -29,6 +29,7 @@ from rational_sae.data.hook_names import parse, refuse_elsewhere
 from rational_sae.data.model_names import hub_id
 from rational_sae.data.places import Spot, at_input, at_output, edited_at, embedding_spot, spot, value_biases
 from rational_sae.errors import HostError, RationalSAEError
+from rational_sae.kernels.products import quick_products
 from rational_sae.support.paths import cache_dir
 
 LOAD_ERRORS = (OSError, ValueError, KeyError, IndexError, struct.error, SafetensorError)
@@ -267,7 +268,8 @@ class Host:
 
     def _forward(self, input_ids: Tensor) -> Tensor:
         self._require_known(input_ids)
-        return self.model(input_ids=input_ids.to(self.device), use_cache=False).logits
+        with quick_products():
+            return self.model(input_ids=input_ids.to(self.device), use_cache=False).logits
 
     def _blocks(self) -> tuple[str, nn.ModuleList]:
         depth = self.model.config.get_text_config().num_hidden_layers

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rational_sae.kernels.products import linear
 from rational_sae.kernels.selection import bfloat16_gains, where_above, where_true
 from rational_sae.sae.entries import Decode, Encode, Entries
 from rational_sae.sae.model import SAE
@@ -88,7 +89,7 @@ def _listed(sae: SAE, centred: Tensor) -> tuple[Entries, Tensor]:
     weights, bias = sae.W_enc.detach(), sae.b_enc.detach()
     level = sae.gate.level() if sae.looks is None else sae.looks.level
     if level is None:
-        h = torch.addmm(bias, centred, weights)
+        h = linear(centred, weights.T, bias)
         entries = Entries(sae.gate.places(h), h.shape)
         return entries, h.flatten()[entries.places]
     level = level.detach() - bias
@@ -99,7 +100,7 @@ def _listed(sae: SAE, centred: Tensor) -> tuple[Entries, Tensor]:
             return entries, value
         candidates = where_true(value > (level + bias)[entries.latent])  # what is listed besides is none
         return entries.select(candidates), value[candidates]
-    product = centred @ weights
+    product = linear(centred, weights.T)
     entries = Entries(where_above(product, level), product.shape)
     return entries, product.flatten()[entries.places] + bias[entries.latent]
 
