@@ -157,9 +157,10 @@ FROM_PRETRAINED = (
 
 GEMMA_SCOPE = (
     _all("honoured", "default of --model and --hook", "model_name hf_hook_point_in")
-    | _all("refused", "a transcoder, a crosscoder; an SAE goes out where it comes in", "hf_hook_point_out type")
+    | _all("honoured", "what a transcoder predicts; an SAE goes out where it comes in", "hf_hook_point_out")
+    | _all("refused", "any but an SAE and a per-layer transcoder", "type")
     | _all("refused", "any but jump_relu", "architecture")
-    | _all("refused", "a skip connection", "affine_connection affine_skip_connection")
+    | _all("refused", "anything but what the tensors say", "affine_connection affine_skip_connection")
     | _all("harmless", "shapes are those of the tensors", "width d_in d_sae d_model")
     | _all("harmless", "what training aimed at", "l0 target_l0 layer seed dtype")
 )
@@ -265,6 +266,15 @@ NANDA = (
     )
 )
 
+CIRCUIT_TRACER = (
+    _all("honoured", "the default of --model", "model_name")
+    | _all("honoured", "what it reads and what it predicts", "feature_input_hook feature_output_hook")
+    | _all("refused", "any but per-layer transcoders", "model_kind")
+    | _all("refused", "anything but what the tensors say; topk", "activation k")
+    | _all("harmless", "where its files lie, and what they are called", "transcoders repo_id revision subfolder")
+    | _all("harmless", "for its own viewer", "scan scan_name")
+)
+
 TABLES: dict[str, dict[str, Statement]] = {
     "SAELens": SAELENS,
     "model_from_pretrained_kwargs": FROM_PRETRAINED,
@@ -275,6 +285,7 @@ TABLES: dict[str, dict[str, Statement]] = {
     "OpenMOSS": OPENMOSS,
     "Qwen Scope": QWEN_SCOPE,
     "1L-Sparse-Autoencoder": NANDA,
+    "circuit-tracer": CIRCUIT_TRACER,
 }
 
 NAMED, LONGEST_NAME = 6, 40
