@@ -476,6 +476,22 @@ def test_a_release_for_the_chat_model_is_of_the_chat_model(cache: Path) -> None:
     assert load(f"hub:google/gemma-scope-9b-it-res/{row['path']}").metadata.model_name == "gemma-2-9b-it"
 
 
+def test_what_saelens_saves_of_one_reads_the_same_place(tmp_path: Path) -> None:
+    """Its hook_name is hook_mlp_in, in front of the norm; the module beside it is the owner's."""
+    module = f"blocks.8.hook_mlp_in {INTO} blocks.8.hook_mlp_out {OUT}".replace("layers.5", "layers.8").split()
+    config = sae_lens.saes.transcoder.JumpReLUTranscoderConfig(
+        d_in=D_IN, d_out=D_IN, d_sae=D_SAE, apply_b_dec_to_input=False
+    )
+    theirs = sae_lens.saes.transcoder.JumpReLUTranscoder(config)
+    keys = ("hook_name", "hf_hook_name", "hook_name_out", "hf_hook_name_out")
+    for key, name in zip(keys, module, strict=True):
+        setattr(theirs.cfg.metadata, key, name)
+    theirs.save_model(tmp_path)
+    known = load(tmp_path).metadata
+    assert (known.hook_name, known.hook_name_out) == (module[1], "blocks.8.hook_mlp_out")
+    assert known.warnings == []
+
+
 @torch.no_grad()
 def test_transcoders_of_gemma_2_are_told_by_their_repository(cache: Path) -> None:
     """Their files are those of SAEs, in the hub's cache and in a clone alike."""
