@@ -195,10 +195,18 @@ def save_tiny_teacher(
 
 
 def tiny_transcoder(
-    host: Host, text: Path, into: str, out: str, *, skip: bool = True, threshold: float = 0.0
+    host: Host,
+    text: Path,
+    into: str,
+    out: str,
+    *,
+    skip: bool = True,
+    threshold: float = 0.0,
+    tokens: int = 1000,
+    bos: bool = False,
 ) -> dict[str, Tensor]:
     """Tensors of a transcoder that explains a tiny model's MLP: principal axes, both ways, then the decoder, and the
-    skip connection if there is one, that least squares finds. z = h where h > threshold.
+    skip connection if there is one, that least squares finds on so many tokens. z = h where h > threshold.
 
     W_enc: [d_in, d_sae], W_dec: [d_sae, d_out], W_skip: [d_out, d_in].
     """
@@ -206,8 +214,8 @@ def tiny_transcoder(
     from rational_sae.data.text import open_text
     from rational_sae.data.tokens import Tokeniser
 
-    reader = Reader(host, host.pair(into, out), open_text(str(text)), Tokeniser(host.tokenizer, 16))
-    rows = reader.sample("calibration", 1000)
+    reader = Reader(host, host.pair(into, out), open_text(str(text)), Tokeniser(host.tokenizer, 16, bos=bos))
+    rows = reader.sample("calibration", tokens)
     x, y = rows[:, : host.d_model], rows[:, host.d_model :]
     axes = torch.linalg.svd(x - x.mean(0), full_matrices=False)[2]
     W_enc = torch.cat([axes, -axes]).T
