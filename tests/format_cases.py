@@ -160,6 +160,25 @@ def saelens_batchtopk(kind: str) -> Make:
     return make
 
 
+def saelens_transcoder(kind: str) -> Make:
+    """What it predicts has another width, so that no matrix can be turned."""
+
+    def make(folder: Path, shape: Shape) -> Owned:
+        cls, config = peers.sae_lens().registry.SAE_CLASS_REGISTRY[kind]
+        known = {"d_in": shape.d_in, "d_out": shape.d_in + 2, "d_sae": shape.d_sae, "apply_b_dec_to_input": False}
+        theirs = filled(cls(config(**known))).to(shape.dtype)
+        theirs.save_model(folder)
+        return Owned(folder, theirs.encode, _with_skip(theirs))
+
+    return make
+
+
+def _with_skip(theirs: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """SAELens adds a skip connection in `forward` alone."""
+    W_skip = getattr(theirs, "W_skip", None)
+    return lambda z, x: theirs.decode(z) + (0 if W_skip is None else x @ W_skip.T)
+
+
 # Gemma Scope
 
 
@@ -227,9 +246,7 @@ def owned_by_loader(loader: str, folder: Path, name: str, dtype: torch.dtype = t
     ):
         warnings.simplefilter("ignore")
         theirs = lens.SAE.from_pretrained("someone/transcoders", name, converter=getattr(loaders, loader)).to(dtype)
-    W_skip = getattr(theirs, "W_skip", None)
-    straight = lambda x: 0 if W_skip is None else x @ W_skip.T  # noqa: E731 - SAELens adds it in forward
-    return Owned(folder, theirs.encode, lambda z, x: theirs.decode(z) + straight(x))
+    return Owned(folder, theirs.encode, _with_skip(theirs))
 
 
 # dictionary_learning
@@ -499,6 +516,10 @@ CASES = (
     *(
         Case(*LENS, kind, "sae-lens", saelens_batchtopk(kind), CENTRED)
         for kind in ("batchtopk", "matryoshka_batchtopk")
+    ),
+    *(
+        Case(*LENS, kind, "sae-lens", saelens_transcoder(kind))
+        for kind in ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
     ),
     Case("Gemma Scope", "params.npz", "Gemma 2", "a transcription", gemma_scope("npz"), bfloat16=False),
     Case("Gemma Scope", "params.safetensors", "Gemma 3", "a transcription", gemma_scope("safetensors")),

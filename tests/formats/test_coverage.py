@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 
 import pytest
 from coverage import PAGE, README, Found, counts, judge_all, page, published, sae_lens, sample, transcoders, with_line
+from torch import nn
+
+from rational_sae.formats import release
+from rational_sae.formats.hub import load_from_repository
+from rational_sae.sae.model import SAE
 
 ENOUGH, TRANSCODERS = 13_840, 3_830
 """Upgradable as they are, and transcoders among them, of 13 857 in SAELens 6.54.12."""
@@ -50,6 +56,41 @@ def test_the_page_counts_what_was_found() -> None:
     assert "Of the 16 SAEs" in written
     assert "**13** can be upgraded" in written
     assert "| `temporal` | temporal SAE | 3 | 0 |" in written
+
+
+def _turned(sae: SAE) -> None:
+    sae.W_skip = None if sae.W_skip is None else nn.Parameter(sae.W_skip.T.clone())
+
+
+def _before_the_norm(sae: SAE) -> None:
+    sae.metadata.hook_name = "blocks.15.hook_resid_mid"
+
+
+def _before_the_norm_behind(sae: SAE) -> None:
+    sae.metadata.hook_name_out = "model.layers.15.mlp.output"
+
+
+def _of_another_model(sae: SAE) -> None:
+    sae.metadata.model_name = "google/gemma-3-4b-pt"
+
+
+@pytest.mark.parametrize("change", [_turned, _before_the_norm, _before_the_norm_behind, _of_another_model])
+def test_a_transcoder_that_is_read_wrongly_is_told(
+    change: Callable[[SAE], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(repository: str, path: str) -> SAE:
+        sae = load_from_repository(repository, path)
+        change(sae)
+        return sae
+
+    rows = [
+        one
+        for one in published("gemma-scope-2-270m-pt-transcoders$")
+        if one.id.endswith("layer_15_width_262k_l0_big_affine")
+    ]
+    assert [one.outcome for one in judge_all(rows)] == ["upgradable"]
+    monkeypatch.setattr(release, "load_from_repository", wrong)
+    assert [one.outcome for one in judge_all(rows)] == ["silently wrong"]
 
 
 @pytest.mark.slow
