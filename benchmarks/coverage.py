@@ -7,7 +7,7 @@ the published one (`coverage_layouts`), and `saelens:RELEASE/ID` is read from it
 reconstructions must be those of SAELens' own loader for the same files; the model must be the one that this loader
 names, by its id on the hub; the hook, and of a transcoder what it predicts, must resolve, on a model of that
 architecture and depth, to the block and the places that this loader says. --write: docs/coverage.md and the README's
-line. About four minutes for the whole table.
+line. Two minutes for the whole table.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def test_a_transcoder_that_is_read_wrongly_is_told(
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_whole_table_is_as_the_documentation_says() -> None:
-    """Four minutes."""
+    """Two minutes."""
     if sae_lens.__version__ not in PAGE.read_text(encoding="utf-8"):
         pytest.skip("the page is of another SAELens: make docs-coverage")
     found = list(judge_all(published()))
