@@ -56,7 +56,7 @@ docs: setup $(foreach family,relu jumprelu topk,runs/demo-$(family)/report.json)
 docs-formats: setup
 	$(BIN)/python docs/formats.py
 
-# docs/coverage.md and the README's line: which SAEs of SAELens' table can be upgraded, about four minutes.
+# docs/coverage.md and the README's line: which SAEs of SAELens' table can be upgraded, two minutes.
 docs-coverage: setup
 	$(BIN)/python benchmarks/coverage.py --write
 

@@ -5,8 +5,9 @@
 No network and no published weight: for each id a tiny repository is written in the layout and with the config keys of
 the published one (`coverage_layouts`), and `saelens:RELEASE/ID` is read from it, as a user's command would. Codes and
 reconstructions must be those of SAELens' own loader for the same files; the model must be the one that this loader
-names, by its id on the hub; the hook must resolve, on a model of that architecture and depth, to the block and the
-place that this loader says. --write: docs/coverage.md and the README's line. About four minutes for the whole table.
+names, by its id on the hub; the hook, and of a transcoder what it predicts, must resolve, on a model of that
+architecture and depth, to the block and the places that this loader says. --write: docs/coverage.md and the README's
+line. Two minutes for the whole table.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import tempfile
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
@@ -37,7 +38,7 @@ from rational_sae.data.language_model import Hook, Host
 from rational_sae.data.model_names import hub_id
 from rational_sae.data.reading import Reading
 from rational_sae.errors import HostError, SourceError
-from rational_sae.formats.release import table
+from rational_sae.formats.release import AS_PER_LAYER, table
 from rational_sae.sae.model import SAE
 
 with warnings.catch_warnings():
@@ -53,14 +54,16 @@ START, END = "<!-- coverage: written by benchmarks/coverage.py -->", "<!-- end o
 
 Outcome = Literal["upgradable", "refused", "refused for a false reason", "crash", "silently wrong"]
 
-BATCH = 500
+ARROW = " → "
+"""Between what a transcoder reads and what it predicts."""
+
+BATCH = 200
 """So many rows lie in the scratch folder at once."""
 
 TOLERANCE = 1e-5
 """Of codes and reconstructions, relative to their norms."""
 
 OTHERS: tuple[tuple[str, str, Callable[[Published], bool]], ...] = (
-    ("transcoder", "transcoder", lambda one: "transcoder" in one.loader or "transcoder" in one.path),
     ("temporal SAE", "temporal", lambda one: one.loader == "temporal"),
     ("SAE of embeddings", "embedding", lambda one: one.path.startswith("embedding/")),
 )
@@ -108,7 +111,7 @@ class Found:
 
     one: Published
     what: str
-    """The kind of place that it reads, or what it is instead of an SAE."""
+    """The kind of place that it reads, of a transcoder also what it predicts, or what it is instead of an SAE."""
     outcome: Outcome
     said: str = ""
     """The cause of a refusal, or what is wrong."""
@@ -159,9 +162,10 @@ def judge_all(rows: Sequence[Published]) -> Iterator[Found]:
         torch.set_num_threads(1)
         for start in range(0, len(rows), BATCH):
             with hub(Path(scratch) / str(start)) as repositories:
-                for one in rows[start : start + BATCH]:
+                chosen = rows[start : start + BATCH]
+                for one in chosen:
                     LAYOUTS[one.loader](repositories / one.repository, one)
-                    yield judge(one)
+                yield from map(judge, chosen)
             shutil.rmtree(Path(scratch) / str(start))
 
 
@@ -180,20 +184,30 @@ def judge(one: Published) -> Found:
     if other is not None:
         return Found(one, other[0], "silently wrong", f"read as a {sae.metadata.family}")
     with owner_of(one) as theirs:
-        kind, layer = place_of(theirs)
+        places = places_of(theirs)
+        what = ARROW.join(kind for kind, _ in places)
+        if sae.transcodes != (len(places) > 1):
+            return Found(one, what, "silently wrong", f"read as {'a transcoder' if sae.transcodes else 'an SAE'}")
         if wrong := (differs(sae, theirs) or other_input(one, sae, theirs)):
-            return Found(one, kind, "silently wrong", wrong)
+            return Found(one, what, "silently wrong", wrong)
     try:
         options = Reading(context=64).resolved(sae)
-        hook = host(hub_id(str(options.model))).hook(str(options.hook))
+        model = host(hub_id(str(options.model)))
+        hook = (
+            model.pair(str(options.hook), sae.metadata.hook_name_out or "")
+            if sae.transcodes
+            else model.hook(str(options.hook))
+        )
     except (SourceError, HostError) as error:
-        by_name = kind in KINDS and KINDS[kind] in error.cause
-        return Found(one, kind, "refused" if by_name else "refused for a false reason", error.cause)
+        by_name = any(kind in KINDS and KINDS[kind] in error.cause for kind, _ in places)
+        return Found(one, what, "refused" if by_name else "refused for a false reason", error.cause)
     except Exception as error:
-        return Found(one, kind, "crash", f"{type(error).__name__}: {error}")
-    if where(hook) != (kind, layer):
-        return Found(one, kind, "silently wrong", f"{sae.metadata.hook_name} is read at {where(hook)}")
-    return Found(one, kind, "upgradable")
+        return Found(one, what, "crash", f"{type(error).__name__}: {error}")
+    found = [hook] if hook.out is None else [replace(hook, out=None), hook.out]
+    for ours, wanted in zip(found, places, strict=True):
+        if not is_at(ours, wanted, model):
+            return Found(one, what, "silently wrong", f"{ours.name} is read at {where(ours)}")
+    return Found(one, what, "upgradable")
 
 
 # SAELens' own loader of the same files
@@ -205,6 +219,8 @@ def owner_of(one: Published) -> Iterator[Any]:
     small: dict[str, Any] = {"d_in": D_IN, "d_sae": D_SAE, "dtype": "float32"}
     if one.loader == "qwen_scope":
         small["activation_fn_kwargs"] = {"k": K}
+    if "transcoder" in f"{one.loader} {one.path}":
+        small["d_out"] = D_IN
     given = lens_sae.get_config_overrides
     with (
         mock.patch.object(lens_sae, "get_config_overrides", lambda release, sae_id: given(release, sae_id) | small),
@@ -216,11 +232,31 @@ def owner_of(one: Published) -> Iterator[Any]:
         yield theirs
 
 
-def place_of(theirs: Any) -> tuple[str, int]:
-    """The kind of place and the block that SAELens' loader says."""
-    found = re.fullmatch(r"blocks\.(\d+)\.(?:attn\.)?hook_(\w+)", theirs.cfg.metadata.hook_name)
-    assert found is not None, theirs.cfg.metadata.hook_name
-    return {"z": "hook_z"}.get(found[2], found[2]), int(found[1])
+PLACES = {
+    r"blocks\.(\d+)\.hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)": None,
+    r"blocks\.(\d+)\.attn\.hook_(z)": "hook_z",
+    r"blocks\.(\d+)\.mlp\.hook_(in)": "mlp_in",
+    r"blocks\.(\d+)\.ln2\.hook_(normalized)": "mlp_in_unscaled",
+    r"model\.layers\.(\d+)\.(pre_feedforward_layernorm)\.output": "mlp_in",
+}
+"""SAELens' names of hooks, and the kind of place that each is."""
+
+
+def places_of(theirs: Any) -> list[tuple[str, int]]:
+    """The kind of place and the block that SAELens' loader says; two of a transcoder, read and predicted.
+
+    Of Gemma Scope 2's transcoders it says hook_mlp_in, which in TransformerLens is before the norm, and beside it the
+    module that the owner's config names: that one counts.
+    """
+    known = theirs.cfg.metadata
+    read = known.hf_hook_name if str(known.hook_name).endswith("hook_mlp_in") else known.hook_name
+    predicted = [known.hook_name_out] if hasattr(theirs.cfg, "d_out") else []
+    return [_place(name) for name in (read, *predicted)]
+
+
+def _place(name: str) -> tuple[str, int]:
+    found, kind = next((match, kind) for pattern, kind in PLACES.items() if (match := re.fullmatch(pattern, name)))
+    return kind or found[2], int(found[1])
 
 
 @torch.no_grad()
@@ -230,7 +266,7 @@ def differs(sae: SAE, theirs: Any) -> str | None:
     mean = x.mean(-1, keepdim=True) if sae.centred else torch.zeros(64, 1)  # theirs reads a model that was centred
     z, out = sae.encode(x), sae(x)
     their_z = theirs.encode(x - mean)
-    their_out = theirs.decode(their_z) + mean
+    their_out = theirs(x) if sae.transcodes else theirs.decode(their_z) + mean  # a skip connection is in forward alone
     for name, ours, wanted in (("codes", z, their_z), ("reconstructions", out, their_out)):
         error = float((ours - wanted).norm() / wanted.norm())
         if not error <= TOLERANCE:
@@ -273,6 +309,15 @@ def host(model: str) -> Host:
         return Host(model, transformers.AutoModelForCausalLM.from_config(config), None)
 
 
+def is_at(hook: Hook, wanted: tuple[str, int], model: Host) -> bool:
+    """Whether a hook is where SAELens says; an MLP's output before a norm is that behind it where there is no norm."""
+    if where(hook) == ("mlp_raw", wanted[1]):
+        behind = model.hook(f"blocks.{wanted[1]}.hook_mlp_out").spot
+        assert behind is not None
+        return wanted[0] == "mlp_out" and hook.spot == replace(behind, kind="mlp_raw")
+    return where(hook) == wanted
+
+
 def where(hook: Hook) -> tuple[str, int]:
     """The kind of place and the block of a hook; between two blocks, both names of it are right, so the SAE's own."""
     if hook.spot is not None:
@@ -286,7 +331,7 @@ def where(hook: Hook) -> tuple[str, int]:
 
 @contextlib.contextmanager
 def hub(scratch: Path) -> Iterator[Path]:
-    """A folder of repositories that stands for the hub, for both libraries, while open."""
+    """A folder of repositories that stands for the hub, for both libraries, while open. Each is listed once."""
     import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError
     from safetensors import safe_open
@@ -308,9 +353,13 @@ def hub(scratch: Path) -> Iterator[Path]:
         os.link(source, target)
         return str(target)
 
-    def listed(_self: Any, repo_id: str, **_: Any) -> list[str]:
+    @functools.cache
+    def files(repo_id: str) -> list[str]:
         root = remote / repo_id
         return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+    def listed(_self: Any, repo_id: str, **_: Any) -> list[str]:
+        return files(repo_id)
 
     def shapes(repo_id: str, filename: str) -> dict[str, list[int]]:
         with safe_open(download(repo_id, filename), framework="pt") as file:
@@ -345,6 +394,10 @@ def page(found: Sequence[Found]) -> str:
         f"{count['refused']:,} are refused for what they are; {count['refused for a false reason']:,} for a false"
         f" reason; {count['crash']:,} crash; {count['silently wrong']:,} are silently wrong.",
         "",
+        f"{transcoders(found):,} of those that can be are transcoders, which read one place and predict another ("
+        "[places.md](places.md#transcoders)).",
+        *layers(found),
+        "",
         "This page is written by `python benchmarks/coverage.py --write`. For each id it writes a tiny repository in",
         "the published layout, reads it as a user would, and compares codes, reconstructions, model, block and place",
         "with what SAELens' own loader says of the same files. No published weight was read, and no upgrade was run.",
@@ -370,6 +423,22 @@ def page(found: Sequence[Found]) -> str:
         said = members[0].said.replace("|", "/")[:200]
         lines.append(f"| {outcome} | {len(members):,} | {said} | {named(members[0])} |")
     return "\n".join(lines) + "\n"
+
+
+def transcoders(found: Sequence[Found]) -> int:
+    """How many of the upgradable ones are transcoders."""
+    return sum(one.outcome == "upgradable" and ARROW in one.what for one in found)
+
+
+def layers(found: Sequence[Found]) -> list[str]:
+    """What is to be known of layers of a cross-layer transcoder, if there are any."""
+    count = sum(one.outcome == "upgradable" and one.one.loader == AS_PER_LAYER for one in found)
+    if not count:
+        return []
+    return [
+        f"{count} of these are layers of a cross-layer transcoder, read as SAELens does, with what a latent writes to",
+        "all layers summed: codes are right, but it reconstructs no one layer until it is trained. A warning says so.",
+    ]
 
 
 def named(found: Found) -> str:

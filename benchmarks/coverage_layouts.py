@@ -1,7 +1,7 @@
 """Tiny repositories in the layout of every loader that SAELens' table names, with the config keys that are published.
 
-Only the shapes are small: D_IN x D_SAE in place of thousands. Keys of Gemma Scope 2's, Llama Scope's and Qwen Scope's
-configs are those of public files, the others those that the trainers' own code writes.
+Only the shapes are small: D_IN x D_SAE in place of thousands. Keys of Gemma Scope 2's, Llama Scope's, Qwen Scope's and
+circuit-tracer's configs are those of public files, the others those that the trainers' own code writes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -44,13 +45,13 @@ class Published:
     @property
     def layer(self) -> int:
         """The number of its block, by its path."""
-        found = re.search(r"layer_?(\d+)|-L(\d+)[AMR]-|/L(\d+)R$", self.path)
+        found = re.search(r"layer_?(\d+)|-L(\d+)[AMR]-|/L(\d+)R$|^(\d+)$", self.path)
         assert found is not None, self.path
         return int(next(group for group in found.groups() if group))
 
 
 def _drawn() -> dict[str, Tensor]:
-    """The four tensors and thresholds: no two rows alike, decoder rows of norm 1."""
+    """The four tensors, thresholds and a skip connection: no two rows alike, decoder rows of norm 1."""
     numbers = torch.Generator().manual_seed(0)
     W_dec = torch.randn(D_SAE, D_IN, generator=numbers)
     return {
@@ -59,11 +60,13 @@ def _drawn() -> dict[str, Tensor]:
         "b_enc": 0.3 * torch.randn(D_SAE, generator=numbers),
         "b_dec": torch.randn(D_IN, generator=numbers),
         "threshold": torch.randn(D_SAE, generator=numbers).abs() + 0.01,
+        "affine": 0.3 * torch.randn(D_IN, D_IN, generator=numbers),
     }
 
 
 P = _drawn()
 FOUR = ("W_enc", "b_enc", "W_dec", "b_dec")
+FIVE = (*FOUR, "threshold")
 LINEAR = {
     "encoder.weight": P["W_enc"].T,
     "encoder.bias": P["b_enc"],
@@ -89,7 +92,7 @@ def _tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def gemma_2(root: Path, one: Published) -> None:
-    _tensors(root / one.path / "params.npz", P)
+    _tensors(root / one.path / "params.npz", {name: P[name] for name in FIVE})
 
 
 GEMMA_3 = {
@@ -110,9 +113,9 @@ def gemma_3(root: Path, one: Published) -> None:
     config |= {"model_name": f"{one.model}-pt" if one.model.endswith("270m") else one.model, "l0": 10}
     config |= {"affine_connection": affine, "type": "transcoder" if kind == "transcoder" else "sae"}
     _json(root / one.path / "config.json", config)
-    stored = {name.lower(): tensor for name, tensor in P.items()}
+    stored = {name.lower(): P[name] for name in FIVE}
     if affine:
-        stored["affine_skip_connection"] = torch.eye(D_IN)
+        stored["affine_skip_connection"] = P["affine"]
     _tensors(root / one.path / "params.safetensors", stored)
     _tensors(root / one.path / "examples.safetensors", {"tokens": torch.zeros(3, 8, dtype=torch.int32)})
 
@@ -174,7 +177,7 @@ def _sae_lens_config(one: Published) -> tuple[dict[str, Any], tuple[str, ...]]:
         return _flat(hook, one.model, **(scaled if "norm_scaling_factor" in one.row else {})), FOUR
     if release == "llama-3-8b-it-res-jh":
         return _flat(hook, "meta-llama/Meta-Llama-3-8B-Instruct"), FOUR
-    return _nested(hook, one.model), (*FOUR, "threshold")
+    return _nested(hook, one.model), FIVE
 
 
 def sae_lens(root: Path, one: Published) -> None:
@@ -273,20 +276,31 @@ def qwen_scope(root: Path, one: Published) -> None:
     _tensors(root / one.path, turned)
 
 
+def _yaml(path: Path, config: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(config))
+
+
 def mwhanna_transcoder(root: Path, one: Published) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "config.yaml").write_text(f"model_name: Qwen/{one.model}\n")
-    (root / "wandb-config.yaml").write_text(f"d_model:\n  value: {D_IN}\nd_feature:\n  value: {D_SAE}\n")
+    """Those of the 14B model come without config.yaml; SAELens' loader knows the misspelt name, of which repository it
+    does not say."""
+    size = one.model.removeprefix("qwen3-").upper()
+    hooks = {"feature_input_hook": "mlp.hook_in", "feature_output_hook": "mlp.hook_out"}
+    if size != "14B":
+        _yaml(root / "config.yaml", {"model_name": f"Qwen/Qwen3-{size}", "model_kind": "transcoder_set", **hooks})
+    run = {"d_model": D_IN, "d_feature": D_SAE, "batch_size": 8192, "act_fn": "relu"}
+    name = "wanb-config.yaml" if size == "8B" else "wandb-config.yaml"
+    _yaml(root / name, {key: {"value": value} for key, value in run.items()})
     _tensors(root / one.path, {name: P[name].T if name == "W_enc" else P[name] for name in FOUR})
 
 
 def mntss_clt_layer_transcoder(root: Path, one: Published) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    hooks = "feature_input_hook: hook_resid_mid\nfeature_output_hook: hook_mlp_out\n"
-    (root / "config.yaml").write_text(f"model_name: google/gemma-2-2b\n{hooks}")
+    """A row's path is the number of the layer. W_dec has an entry for each layer from that one to the last."""
+    hooks = {"feature_input_hook": "hook_resid_mid", "feature_output_hook": "hook_mlp_out"}
+    _yaml(root / "config.yaml", {"model_name": "google/gemma-2-2b", "model_kind": "cross_layer_transcoder", **hooks})
     stored = {f"{name}_{one.path}": P[name] for name in ("b_enc", "b_dec")}
     _tensors(root / f"W_enc_{one.path}.safetensors", stored | {f"W_enc_{one.path}": P["W_enc"].T})
-    onward = P["W_dec"][:, None].expand(D_SAE, 2, D_IN)
+    onward = torch.stack([P["W_dec"].roll(i, 0) for i in range(26 - int(one.path))], 1)
     _tensors(root / f"W_dec_{one.path}.safetensors", {f"W_dec_{one.path}": onward})
 
 

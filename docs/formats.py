@@ -41,9 +41,11 @@ def table() -> str:
     with tempfile.TemporaryDirectory() as scratch:
         for i, case in enumerate(CASES):
             owned = case.make(Path(scratch) / str(i) / "sae", Shape(k=32, d_in=64, d_sae=128))
-            pre, code, *rest = formula(load(str(owned.path)))
+            sae = load(str(owned.path))
+            pre, code, out, *rest = formula(sae)
+            rest = [out, *rest] if sae.transcodes else rest
             choices = [name for key, name in NAMES.items() if len({choice.get(key) for choice in case.choices}) > 1]
-            shown = "; ".join([f"`{pre}`", f"`{code}`", *(f"`{line}`" for line in rest[1:]), *choices])
+            shown = "; ".join([f"`{pre}`", f"`{code}`", *(f"`{line}`" for line in rest), *choices])
             lines.append(f"| {case.format} (`{case.files}`) | {case.kind} | {shown} | {case.owner} |")
         refused: dict[str, list[str]] = {}
         for i, refusal in enumerate(REFUSALS):

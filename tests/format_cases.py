@@ -7,17 +7,21 @@ transcription of the published formula. x: [n, d_in], z: [n, d_sae].
 
 from __future__ import annotations
 
+import importlib
 import json
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import peers
 import torch
-from safetensors.torch import save_file
+import yaml
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 
@@ -156,6 +160,25 @@ def saelens_batchtopk(kind: str) -> Make:
     return make
 
 
+def saelens_transcoder(kind: str) -> Make:
+    """What it predicts has another width, so that no matrix can be turned."""
+
+    def make(folder: Path, shape: Shape) -> Owned:
+        cls, config = peers.sae_lens().registry.SAE_CLASS_REGISTRY[kind]
+        known = {"d_in": shape.d_in, "d_out": shape.d_in + 2, "d_sae": shape.d_sae, "apply_b_dec_to_input": False}
+        theirs = filled(cls(config(**known))).to(shape.dtype)
+        theirs.save_model(folder)
+        return Owned(folder, theirs.encode, _with_skip(theirs))
+
+    return make
+
+
+def _with_skip(theirs: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """SAELens adds a skip connection in `forward` alone."""
+    W_skip = getattr(theirs, "W_skip", None)
+    return lambda z, x: theirs.decode(z) + (0 if W_skip is None else x @ W_skip.T)
+
+
 # Gemma Scope
 
 
@@ -180,6 +203,50 @@ def gemma_scope(container: str) -> Make:
         return Owned(folder, encode, lambda z, _: z @ W_dec + b_dec)
 
     return make
+
+
+def gemma_scope_transcoder(*, skip: bool) -> Make:
+    """Of Gemma 3, as SAELens' loader reads it; what it predicts has another width, so that no matrix can be turned."""
+
+    def make(folder: Path, shape: Shape) -> Owned:
+        numbers, d_out = generator(), shape.d_in + 2
+        draw = lambda *size: torch.randn(size, generator=numbers).to(shape.dtype)  # noqa: E731
+        stored = {"w_enc": draw(shape.d_in, shape.d_sae), "w_dec": draw(shape.d_sae, d_out), "b_enc": draw(shape.d_sae)}
+        stored |= {"b_dec": draw(d_out), "threshold": draw(shape.d_sae).abs()}
+        if skip:
+            stored["affine_skip_connection"] = draw(shape.d_in, d_out)
+        block = "model.layers.8"
+        config = {"architecture": "jump_relu", "model_name": "google/gemma-3-1b-pt", "type": "transcoder", "l0": 10}
+        config |= {"hf_hook_point_in": f"{block}.pre_feedforward_layernorm.output", "affine_connection": skip}
+        config |= {"hf_hook_point_out": f"{block}.post_feedforward_layernorm.output", "width": shape.d_sae}
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(config))
+        save_file(stored, folder / "params.safetensors")
+        return owned_by_loader("gemma_3_sae_huggingface_loader", folder, "transcoder/layer_8", shape.dtype)
+
+    return make
+
+
+def owned_by_loader(loader: str, folder: Path, name: str, dtype: torch.dtype = torch.float32) -> Owned:
+    """What SAELens makes of the files in a folder by one of its loaders of other people's repositories. name: what the
+    loader is given as the SAE's."""
+    lens = peers.sae_lens()
+    loaders = importlib.import_module("sae_lens.loading.pretrained_sae_loaders")
+
+    def download(repo_id: str, filename: str, **_: Any) -> str:
+        return str(folder / Path(filename).name)
+
+    def shapes(repo_id: str, filename: str) -> dict[str, list[int]]:
+        return {key: list(tensor.shape) for key, tensor in load_file(download(repo_id, filename)).items()}
+
+    with (
+        mock.patch.object(loaders, "hf_hub_download", download),
+        mock.patch.object(loaders, "get_safetensors_tensor_shapes", shapes),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        theirs = lens.SAE.from_pretrained("someone/transcoders", name, converter=getattr(loaders, loader)).to(dtype)
+    return Owned(folder, theirs.encode, _with_skip(theirs))
 
 
 # dictionary_learning
@@ -397,6 +464,41 @@ def nanda(folder: Path, shape: Shape) -> Owned:
     return Owned(folder, encode, lambda z, _: z @ p["W_dec"] + p["b_dec"])
 
 
+def circuit_tracer(kind: str) -> Make:
+    """A layer of a set, with the configs of Hanna's of Qwen 3. SAELens' loader knows neither thresholds nor W_skip; of
+    those the owner is a transcription."""
+
+    def make(folder: Path, shape: Shape) -> Owned:
+        p, numbers = drawn(shape), generator(2)
+        W_skip = torch.randn(shape.d_in, shape.d_in, generator=numbers).to(shape.dtype)
+        stored = {"W_enc": p["W_enc"].T, "b_enc": p["b_enc"], "W_dec": p["W_dec"], "b_dec": p["b_dec"]}
+        stored |= {"W_skip": W_skip} if kind == "ReLU, W_skip" else {}
+        stored |= {"activation_function.threshold": p["t"]} if kind == "JumpReLU" else {}
+        folder.mkdir(parents=True, exist_ok=True)
+        circuit_tracer_configs(folder, shape, "jumprelu" if kind == "JumpReLU" else "relu")
+        save_file({name: tensor.contiguous() for name, tensor in stored.items()}, folder / "layer_8.safetensors")
+        if kind == "ReLU":
+            return owned_by_loader("mwhanna_transcoder_huggingface_loader", folder, "layer_8.safetensors", shape.dtype)
+
+        def encode(x: Tensor) -> Tensor:
+            h = x @ p["W_enc"] + p["b_enc"]
+            return h * (h > p["t"]) if kind == "JumpReLU" else h.relu()
+
+        straight = lambda x: x @ W_skip.T if kind == "ReLU, W_skip" else 0  # noqa: E731
+        return Owned(folder, encode, lambda z, x: z @ p["W_dec"] + p["b_dec"] + straight(x))
+
+    return make
+
+
+def circuit_tracer_configs(folder: Path, shape: Shape, act_fn: str = "relu", **changes: Any) -> None:
+    """config.yaml and the record of training."""
+    config = {"model_name": "Qwen/Qwen3-4B", "model_kind": "transcoder_set", "feature_input_hook": "mlp.hook_in"}
+    config |= {"feature_output_hook": "mlp.hook_out"} | changes
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    run = {"d_model": shape.d_in, "d_feature": shape.d_sae, "batch_size": 8192, "act_fn": act_fn}
+    (folder / "wandb-config.yaml").write_text(yaml.safe_dump({key: {"value": value} for key, value in run.items()}))
+
+
 NORMALISED = tuple(
     {"normalisation": name, "centred": centred}
     for name in ("none", "layer_norm", "constant_norm_rescale", "expected_average_only_in")
@@ -415,8 +517,16 @@ CASES = (
         Case(*LENS, kind, "sae-lens", saelens_batchtopk(kind), CENTRED)
         for kind in ("batchtopk", "matryoshka_batchtopk")
     ),
+    *(
+        Case(*LENS, kind, "sae-lens", saelens_transcoder(kind))
+        for kind in ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
+    ),
     Case("Gemma Scope", "params.npz", "Gemma 2", "a transcription", gemma_scope("npz"), bfloat16=False),
     Case("Gemma Scope", "params.safetensors", "Gemma 3", "a transcription", gemma_scope("safetensors")),
+    *(
+        Case("Gemma Scope", "params.safetensors", f"transcoder{kind}", "sae-lens", gemma_scope_transcoder(skip=skip))
+        for kind, skip in (("", False), (", affine skip connection", True))
+    ),
     *(Case(*DICTIONARY, kind, "dictionary-learning", dictionary(kind)) for kind in CLASSES),
     Case("sparsify", "cfg.json, sae.safetensors", "topk", "eai-sparsify", sparsify),
     Case("OpenAI", ".pt", "TopK", "a transcription", openai("TopK"), least=2),
@@ -429,7 +539,15 @@ CASES = (
     Case("Qwen Scope", "layerN.sae.pt, config.json", "TopK", "a transcription", qwen_scope),
     Case("Goodfire", ".pt", "ReLU", "a transcription", goodfire),
     Case("1L-Sparse-Autoencoder", "NAME.pt, NAME_cfg.json", "ReLU", "a transcription", nanda),
+    Case("circuit-tracer", "layer_N.safetensors, config.yaml", "transcoder", "sae-lens", circuit_tracer("ReLU")),
+    *(
+        Case("circuit-tracer", "layer_N.safetensors, config.yaml", f"transcoder, {name}", "a transcription", make)
+        for name, make in (("W_skip", circuit_tracer("ReLU, W_skip")), ("JumpReLU", circuit_tracer("JumpReLU")))
+    ),
 )
+
+CONFIG_SUFFIXES = (".json", ".yaml")
+"""Files of a case that are no weights."""
 
 
 def _lens(name: str) -> Callable[[Path], Path]:
@@ -452,13 +570,32 @@ def _sparse(**options: Any) -> Callable[[Path], Path]:
     return build
 
 
-def _affine(folder: Path) -> Path:
-    from safetensors.torch import load_file
+def _of_type(kind: str) -> Callable[[Path], Path]:
+    def build(folder: Path) -> Path:
+        gemma_scope_transcoder(skip=False)(folder, Shape())
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"type": kind}))
+        return folder
 
-    gemma_scope("safetensors")(folder, Shape())
-    path = folder / "params.safetensors"
-    copies = {name: tensor.clone() for name, tensor in load_file(path).items()}  # not in the file that is written over
-    save_file(copies | {"affine_skip_connection": torch.zeros(13, 13)}, path)
+    return build
+
+
+def cross_layer(folder: Path, *, jumps: bool = False) -> Path:
+    """Layer 5 of a cross-layer transcoder that writes to three layers, as circuit-tracer saves it."""
+    p, shape = drawn(Shape()), Shape()
+    folder.mkdir(parents=True, exist_ok=True)
+    hooks = {"feature_input_hook": "hook_resid_mid", "feature_output_hook": "hook_mlp_out"}
+    circuit_tracer_configs(folder, shape, model_kind="cross_layer_transcoder", model_name="google/gemma-2-2b", **hooks)
+    stored = {"W_enc_5": p["W_enc"].T.contiguous(), "b_enc_5": p["b_enc"], "b_dec_5": p["b_dec"]}
+    save_file(stored | ({"threshold_5": p["t"]} if jumps else {}), folder / "W_enc_5.safetensors")
+    onward = torch.stack([p["W_dec"], 2 * p["W_dec"].flip(0), -p["W_dec"].flip(1)], 1)
+    save_file({"W_dec_5": onward.contiguous()}, folder / "W_dec_5.safetensors")
+    return folder / "W_enc_5.safetensors"
+
+
+def _topk_of_circuit_tracer(folder: Path) -> Path:
+    circuit_tracer("ReLU")(folder, Shape())
+    circuit_tracer_configs(folder, Shape(), activation="topk", k=5)
     return folder
 
 
@@ -473,13 +610,16 @@ def _openai(**changes: Any) -> Callable[[Path], Path]:
 
 REFUSALS = (
     Refusal("SAELens", "abstopk", _lens("abstopk"), "abstopk"),
-    Refusal("Gemma Scope", "transcoder with a skip connection", _affine, "skip connection"),
+    Refusal("Gemma Scope", "cross-layer transcoder", _of_type("clt"), "cross-layer"),
+    Refusal("Gemma Scope", "crosscoder", _of_type("crosscoder"), "crosscoder"),
     Refusal("sparsify", "transcoder", _sparse(transcode=True), "transcode"),
     Refusal("sparsify", "skip connection", _sparse(skip_connection=True), "skip_connection"),
     Refusal("sparsify", "groupmax", _sparse(activation="groupmax"), "groupmax"),
     Refusal(
         "OpenAI", "TopK without ReLU", _openai(activation_state_dict={"k": 5, "postact_fn": "Identity"}), "Identity"
     ),
+    Refusal("circuit-tracer", "cross-layer transcoder", cross_layer, "cross-layer"),
+    Refusal("circuit-tracer", "TopK without ReLU", _topk_of_circuit_tracer, "topk"),
 )
 
 

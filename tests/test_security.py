@@ -12,6 +12,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from rational_sae.data.embedded import MODELS, TEXTS, Embedded, Part, embedded_p
 from rational_sae.data.language_model import Host, load_host
 from rational_sae.errors import HostError, OutputError, RationalSAEError, SettingsError, SourceError
 from rational_sae.formats import load
+from rational_sae.formats.checked import read_yaml
 from rational_sae.gates.relu import ReLUGate
 from rational_sae.publish.card import model_card
 from rational_sae.report import SCHEMA, print_answer, print_table, render, render_sweep
@@ -168,6 +170,15 @@ def test_yaml_builds_no_objects(tmp_path: Path) -> None:
             read(path)
     assert not (tmp_path / "ran").exists()
     assert not [where for name in ("unsafe_load", "full_load") for where in calls(name)]
+
+
+def test_yaml_of_a_config_is_bounded(tmp_path: Path) -> None:
+    """Ten references of ten each, nine times over, would be a thousand million; a hundred brackets would be a stack."""
+    bomb = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in pairwise("abcdefghij"))
+    for content in (bomb, "a: " + "[" * 100 + "]" * 100, "a: 1 #" + "x" * (1 << 21)):
+        (tmp_path / "config.yaml").write_text(content)
+        with pytest.raises(SourceError, match="config"):
+            read_yaml(tmp_path / "config.yaml")
 
 
 def test_archives_are_never_extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rational_sae.data.language_model import Host
     from rational_sae.upgrading.settings import Settings
 
 TINY_WORDS = [f"w{i}" for i in range(60)]
@@ -189,6 +192,40 @@ def save_tiny_teacher(
     b_enc = -bar if family == "relu" else torch.zeros_like(bar)
     save(SAE(W_dec.T, b_enc, W_dec, x.mean(0), gate, metadata=expects), folder)
     return folder
+
+
+def tiny_transcoder(
+    host: Host,
+    text: Path,
+    into: str,
+    out: str,
+    *,
+    skip: bool = True,
+    threshold: float = 0.0,
+    tokens: int = 1000,
+    bos: bool = False,
+) -> dict[str, Tensor]:
+    """Tensors of a transcoder that explains a tiny model's MLP: principal axes, both ways, then the decoder, and the
+    skip connection if there is one, that least squares finds on so many tokens. z = h where h > threshold.
+
+    W_enc: [d_in, d_sae], W_dec: [d_sae, d_out], W_skip: [d_out, d_in].
+    """
+    from rational_sae.data.activations import Reader
+    from rational_sae.data.text import open_text
+    from rational_sae.data.tokens import Tokeniser
+
+    reader = Reader(host, host.pair(into, out), open_text(str(text)), Tokeniser(host.tokenizer, 16, bos=bos))
+    rows = reader.sample("calibration", tokens)
+    x, y = rows[:, : host.d_model], rows[:, host.d_model :]
+    axes = torch.linalg.svd(x - x.mean(0), full_matrices=False)[2]
+    W_enc = torch.cat([axes, -axes]).T
+    b_enc = -0.3 * ((x - x.mean(0)) @ W_enc).abs().median() - x.mean(0) @ W_enc
+    h = x @ W_enc + b_enc
+    parts = [h * (h > threshold), torch.ones(len(x), 1), *([x] if skip else [])]
+    found = torch.linalg.lstsq(torch.cat(parts, 1), y, driver="gelsd").solution
+    width = W_enc.shape[1]
+    tensors = {"W_enc": W_enc, "b_enc": b_enc, "W_dec": found[:width], "b_dec": found[width]}
+    return tensors | ({"W_skip": found[width + 1 :].T} if skip else {})
 
 
 def tiny_job(root: Path, model: Path) -> Settings:

@@ -101,7 +101,8 @@ def test_gemma_scope_2_says_model_and_hook(tmp_path: Path) -> None:
     known = load(str(tmp_path)).metadata
     assert (known.model_name, known.hook_name) == ("gemma-v3-1b-pt", "model.layers.13")
     (tmp_path / "config.json").write_text(json.dumps(config | {"hf_hook_point_out": "model.layers.13.mlp.output"}))
-    refused(tmp_path, "transcoder")
+    known = load(str(tmp_path)).metadata
+    assert known.hook_name_out == "model.layers.13.mlp.output"
 
 
 def test_sparsify_counts_latents_by_expansion_too(tmp_path: Path) -> None:

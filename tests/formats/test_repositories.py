@@ -99,6 +99,7 @@ def test_kissanes_are_of_all_heads(cache: Path) -> None:
         ("google/gemma-scope-2b-pt-att", "layer_4/width_16k/average_l0_9", "gemma-2-2b", "blocks.4.attn.hook_z"),
         ("google/gemma-scope-2-4b-it", "mlp_out_all/layer_7_width_16k_l0_big", "google/gemma-3-4b-it",
          "blocks.7.hook_mlp_out"),
+        ("mwhanna/qwen3-1.7b-transcoders-lowl0", "layer_3.safetensors", "Qwen/Qwen3-1.7B", "blocks.3.mlp.hook_in"),
         ("someone/saes", "layer_3/x", None, None),
     ],
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import shutil
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from format_cases import Shape, cached, gemma_scope
+from format_cases import Shape, batch, cached, gemma_scope, gemma_scope_transcoder
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from tiny import save_tiny, save_tiny_teacher, save_tiny_text
@@ -401,21 +402,55 @@ def test_an_sae_of_gemma_scope_2_goes_out_where_it_comes_in(tmp_path: Path) -> N
     assert sae.metadata.warnings == []
 
 
+INTO, OUT = (f"model.layers.5.{side}_feedforward_layernorm.output" for side in ("pre", "post"))
+
+
 @pytest.mark.parametrize(
-    "config",
+    ("config", "words"),
     [
-        {"hf_hook_point_in": "model.layers.5.a", "hf_hook_point_out": "model.layers.5.b", "type": "transcoder"},
-        {
-            "hf_hook_point_in": "model.layers.5.output",
-            "hf_hook_point_out": "model.layers.5.output",
-            "type": "crosscoder",
-        },
+        ({"hf_hook_point_in": INTO, "hf_hook_point_out": OUT}, "type 'sae', but it reads"),
+        ({"hf_hook_point_in": INTO, "hf_hook_point_out": INTO, "type": "transcoder"}, "type 'transcoder', but"),
+        ({"hf_hook_point_in": INTO, "hf_hook_point_out": INTO, "type": "crosscoder"}, "type 'crosscoder' is not"),
+        ({"hf_hook_point_in": INTO, "hf_hook_point_out": OUT, "type": "clt"}, "cross-layer"),
+        ({"hf_hook_point_in": INTO, "hf_hook_point_out": OUT, "type": "transcoder", "affine_connection": True},
+         "affine_connection is True, but the file lacks"),
     ],
-)
-def test_what_is_no_sae_of_gemma_scope_2_is_refused(tmp_path: Path, config: dict[str, str]) -> None:
+)  # fmt: skip
+def test_what_contradicts_itself_or_has_several_places_is_refused(
+    tmp_path: Path, config: dict[str, str], words: str
+) -> None:
     scope_2(tmp_path, **config)
-    with pytest.raises(SourceError, match="transcoder"):
+    with pytest.raises(SourceError, match=words):
         load(str(tmp_path))
+
+
+def test_a_skip_connection_that_the_config_denies_is_refused(tmp_path: Path) -> None:
+    gemma_scope_transcoder(skip=True)(tmp_path, Shape())
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"affine_connection": False}))
+    with pytest.raises(SourceError, match="affine_connection is False, but the file holds"):
+        load(tmp_path)
+
+
+def test_a_file_of_several_layers_is_refused(tmp_path: Path) -> None:
+    gemma_scope_transcoder(skip=False)(tmp_path, Shape())
+    path = tmp_path / "params.safetensors"
+    kept = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    save_file(kept | {"w_dec": torch.zeros(37, 3, 15)}, path)
+    with pytest.raises(SourceError, match="cross-layer"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_transcoder_of_gemma_scope_2_says_its_places(tmp_path: Path, skip: bool) -> None:
+    gemma_scope_transcoder(skip=skip)(tmp_path, Shape())
+    sae = load(tmp_path)
+    known = sae.metadata
+    assert sae.transcodes
+    assert (sae.W_skip is not None) == skip
+    assert known.hook_name == "model.layers.8.pre_feedforward_layernorm.output"
+    assert known.hook_name_out == "model.layers.8.post_feedforward_layernorm.output"
+    assert (known.model_name, known.prepend_bos, known.warnings) == ("google/gemma-3-1b-pt", True, [])
 
 
 def test_examples_are_not_fetched_as_weights() -> None:
@@ -441,14 +476,47 @@ def test_a_release_for_the_chat_model_is_of_the_chat_model(cache: Path) -> None:
     assert load(f"hub:google/gemma-scope-9b-it-res/{row['path']}").metadata.model_name == "gemma-2-9b-it"
 
 
-def test_transcoders_of_gemma_scope_are_told_by_their_repository(cache: Path) -> None:
-    path = "layer_5/width_16k/average_l0_76"
-    gemma_scope("npz")(cached(cache, "google/gemma-scope-2b-pt-transcoders") / path, Shape())
-    inside = "transcoder_all/layer_3_width_16k_l0_big"  # without a config, only the folder tells
-    gemma_scope("safetensors")(cached(cache, "google/gemma-scope-2-1b-pt") / inside, Shape())
-    for name in (f"hub:google/gemma-scope-2b-pt-transcoders/{path}", f"hub:google/gemma-scope-2-1b-pt/{inside}"):
-        with pytest.raises(SourceError, match="a transcoder predicts"):
-            load(name)
+def test_what_saelens_saves_of_one_reads_the_same_place(tmp_path: Path) -> None:
+    """Its hook_name is hook_mlp_in, in front of the norm; the module beside it is the owner's."""
+    module = f"blocks.8.hook_mlp_in {INTO} blocks.8.hook_mlp_out {OUT}".replace("layers.5", "layers.8").split()
+    config = sae_lens.saes.transcoder.JumpReLUTranscoderConfig(
+        d_in=D_IN, d_out=D_IN, d_sae=D_SAE, apply_b_dec_to_input=False
+    )
+    theirs = sae_lens.saes.transcoder.JumpReLUTranscoder(config)
+    keys = ("hook_name", "hf_hook_name", "hook_name_out", "hf_hook_name_out")
+    for key, name in zip(keys, module, strict=True):
+        setattr(theirs.cfg.metadata, key, name)
+    theirs.save_model(tmp_path)
+    known = load(tmp_path).metadata
+    assert (known.hook_name, known.hook_name_out) == (module[1], "blocks.8.hook_mlp_out")
+    assert known.warnings == []
+
+
+@torch.no_grad()
+def test_transcoders_of_gemma_2_are_told_by_their_repository(cache: Path) -> None:
+    """Their files are those of SAEs, in the hub's cache and in a clone alike."""
+    path = "layer_5/width_16k/average_l0_87"
+    folder = cached(cache, "google/gemma-scope-2b-pt-transcoders") / path
+    theirs = gemma_scope("npz")(folder, Shape())
+    clone = cache.parent / "gemma-scope-2b-pt-transcoders" / path
+    shutil.copytree(folder, clone)
+    names = (f"hub:google/gemma-scope-2b-pt-transcoders/{path}", f"saelens:gemma-scope-2b-pt-transcoders/{path}")
+    for name in (*names, clone):
+        sae, x = load(name), batch(Shape())
+        assert sae.transcodes
+        assert sae.metadata.model_name == (None if name == clone else "gemma-2-2b")
+        assert sae.metadata.hook_name == "blocks.5.ln2.hook_normalized"
+        assert sae.metadata.hook_name_out == "blocks.5.hook_mlp_out"
+        torch.testing.assert_close(sae(x), theirs.decode(theirs.encode(x), x), rtol=1e-5, atol=1e-4)
+
+
+def test_transcoders_of_gemma_3_without_a_config_are_told_by_their_folder(cache: Path) -> None:
+    path = "transcoder_all/layer_3_width_16k_l0_big"
+    gemma_scope("safetensors")(cached(cache, "google/gemma-scope-2-1b-pt") / path, Shape())
+    sae = load(f"hub:google/gemma-scope-2-1b-pt/{path}")
+    assert sae.transcodes
+    assert sae.metadata.model_name == "google/gemma-3-1b-pt"
+    assert (sae.metadata.hook_name, sae.metadata.hook_name_out) == ("blocks.3.mlp.hook_in", "blocks.3.hook_mlp_out")
 
 
 def test_gemma_scope_2_without_a_config_is_named_by_its_folder(cache: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import save_tiny, save_tiny_text
+from tiny import save_tiny, save_tiny_text, tiny_transcoder
 from torch import Tensor
 
 import rational_sae
@@ -38,20 +39,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     squares finds."""
     root = tmp_path_factory.mktemp("transcoder")
     model, text = save_tiny("gemma2", root / "model"), save_tiny_text(root / "text.jsonl")
-    host = load_host(str(model))
-    rows = reader_of(host, text).sample("calibration", 1000)
-    x, y = rows[:, : host.d_model], rows[:, host.d_model :]
-    axes = torch.linalg.svd(x - x.mean(0), full_matrices=False)[2]
-    W_enc = torch.cat([axes, -axes]).T
-    b_enc = -0.3 * ((x - x.mean(0)) @ W_enc).abs().median() - x.mean(0) @ W_enc
-    z = (x @ W_enc + b_enc).relu()
-    found = torch.linalg.lstsq(torch.cat([z, x, torch.ones(len(x), 1)], 1), y, driver="gelsd").solution
-    W_dec, W_skip, b_dec = found[: z.shape[1]], found[z.shape[1] : -1].T, found[-1]
+    tensors = tiny_transcoder(load_host(str(model)), text, INTO, OUT)
     known = Metadata(
         family="relu", model_name=str(model), hook_name=INTO, hook_name_out=OUT, context_size=16, prepend_bos=False
     )
-    options = {"apply_b_dec_to_input": False, "transcodes": True}
-    save(SAE(W_enc, b_enc, W_dec, b_dec, ReLUGate(), W_skip=W_skip, metadata=known, **options), root / "teacher")
+    options: dict[str, Any] = {"apply_b_dec_to_input": False, "transcodes": True}
+    save(SAE(**tensors, gate=ReLUGate(), metadata=known, **options), root / "teacher")
     return model, text, root / "teacher"
 
 

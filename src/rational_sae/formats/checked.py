@@ -94,6 +94,37 @@ def read_config(path: Path) -> Config:
     return Config(path, numbers)
 
 
+MAX_YAML = 1 << 20
+"""Bytes of a YAML file. Those of SAEs take kilobytes, and it is read a hundred times more slowly than JSON."""
+
+DEEPEST_YAML = 50
+"""Lists and objects within one another; readers of YAML recurse."""
+
+
+def read_yaml(path: Path) -> Config:
+    """A YAML object of what JSON can hold. Raises SourceError if there is none in the file, or if it refers to parts of
+    itself, by which a small file can stand for any amount."""
+    import yaml
+
+    content = read_bytes(path)
+    if len(content) > MAX_YAML:
+        raise SourceError(f"{path}: larger than {MAX_YAML >> 20} MiB, so it is no config", "check the file")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        text, depth = content.decode("utf-8-sig"), 0
+        for event in yaml.parse(text, Loader=loader):
+            opens, closes = (isinstance(event, kind) for kind in (yaml.CollectionStartEvent, yaml.CollectionEndEvent))
+            depth += opens - closes
+            if isinstance(event, yaml.AliasEvent) or depth > DEEPEST_YAML:
+                raise ValueError("it refers to itself, or is nested too deeply")
+        numbers = json.loads(json.dumps(yaml.load(text, Loader=loader)))
+    except Exception as error:  # of its constructors, which raise what they happen to; TypeError: a date or a set
+        raise SourceError(f"{path}: not YAML of a config ({one_line(error)})", "download it again") from error
+    if not isinstance(numbers, dict):
+        raise SourceError(f"{path}: not a YAML object", "download it again")
+    return Config(path, numbers)
+
+
 def config_beside(weights: Path, usual: str) -> Config | None:
     """The config in the folder of a file of weights: the file of the usual name, or the only JSON file there."""
     path = weights.parent / usual

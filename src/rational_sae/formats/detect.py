@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rational_sae.errors import SourceError
 from rational_sae.formats import (
+    circuit_tracer,
     dictionary_learning,
     gemma_scope,
     goodfire,
@@ -42,6 +43,7 @@ FORMATS = (
     qwen_scope.FORMAT,
     goodfire.FORMAT,
     nanda.FORMAT,
+    circuit_tracer.FORMAT,
 )
 
 INNER = ("sae", openmoss.CHECKPOINTS)
@@ -70,6 +72,8 @@ def reader_of(contents: Contents) -> Reader | None:
         return qwen_scope.read
     if nanda.recognises(contents):
         return nanda.read
+    if circuit_tracer.recognises(contents):
+        return circuit_tracer.read
     if saelens.recognises(names):
         return saelens.read
     return None

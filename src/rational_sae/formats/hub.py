@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from rational_sae.errors import SourceError
+from rational_sae.formats import circuit_tracer
 from rational_sae.formats.containers import one_line
 from rational_sae.formats.detect import NO_WEIGHTS, SUFFIXES, read_path
 from rational_sae.formats.openmoss import CHECKPOINTS, CONFIGS, MODEL_CONFIG
@@ -58,7 +59,7 @@ def fetch(repository: str, path: str) -> Path:
 
 
 def wanted(files: list[str], path: str, repository: str) -> list[str]:
-    """Which files of a repository make up the SAE at a path: weights, JSON beside them, and the configs of sparsify's
+    """Which files of a repository make up the SAE at a path: weights, configs beside them, and those of sparsify's
     run and of Llama Scope in the folder above."""
     folder = path if path not in files else os.path.dirname(path)
     inner = os.path.join(folder, CHECKPOINTS)
@@ -82,7 +83,7 @@ def wanted(files: list[str], path: str, repository: str) -> list[str]:
     above = [os.path.join(os.path.dirname(folder), name) for name in names] if folder else []
     return [
         *weights,
-        *(file for file in beside if file.endswith(".json") and file not in weights),
+        *(file for file in beside if _is_config(file) and file not in weights),
         *(file for file in files if file in above),
     ]
 
@@ -90,6 +91,10 @@ def wanted(files: list[str], path: str, repository: str) -> list[str]:
 def _in(files: list[str], folder: str) -> list[str]:
     """The files that lie in a folder itself."""
     return [file for file in files if os.path.dirname(file) == folder]
+
+
+def _is_config(file: str) -> bool:
+    return file.endswith(".json") or os.path.basename(file) in (circuit_tracer.CONFIG, *circuit_tracer.RUNS)
 
 
 def _is_weights(file: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rational_sae.errors import MissingExtraError, SourceError
 from rational_sae.formats import (
+    circuit_tracer,
     dictionary_learning,
     gemma_scope,
     goodfire,
@@ -19,16 +20,21 @@ from rational_sae.formats import (
     saelens,
     sparsify,
 )
-from rational_sae.formats.hub import load_from_repository
+from rational_sae.formats.containers import open_tensors
+from rational_sae.formats.hub import fetch, load_from_repository
 from rational_sae.sae.cfg import CENTRING, KWARGS
 from rational_sae.sae.model import SAE
 
 TABLE = "pretrained_saes.yaml"
 
+AS_PER_LAYER = "mntss_clt_layer_transcoder"
+"""The conversion that makes per-layer transcoders of a cross-layer one; a row's path is the number of its layer."""
+
 FORMATS = {
     None: saelens.FORMAT,
     "sae_lens": saelens.FORMAT,
     "gemma_2": gemma_scope.FORMAT,
+    "gemma_2_transcoder": gemma_scope.FORMAT,
     "gemma_3": gemma_scope.FORMAT,
     "dictionary_learning_1": dictionary_learning.FORMAT,
     "sparsify": sparsify.FORMAT,
@@ -38,6 +44,8 @@ FORMATS = {
     "goodfire": goodfire.FORMAT,
     "deepseek_r1": dictionary_learning.FORMAT,
     "connor_rob_hook_z": nanda.FORMAT,
+    "mwhanna_transcoder": circuit_tracer.FORMAT,
+    AS_PER_LAYER: circuit_tracer.FORMAT,
 }
 """Which of SAELens' conversions are read here, as which format. The others are refused by name."""
 
@@ -50,12 +58,21 @@ def load_release(name: str) -> SAE:
     if conversion not in FORMATS:
         raise SourceError(f"{name}: releases of the kind {conversion!r} are not read", "choose another release")
     row = _nearest({str(row["id"]): row for row in entry["saes"]}, identifier, "SAE")
-    sae = load_from_repository(entry["repo_id"], str(row["path"]))
+    read = _load_layer if conversion == AS_PER_LAYER else load_from_repository
+    sae = read(entry["repo_id"], str(row["path"]))
     if sae.metadata.format != FORMATS[conversion]:
         raise SourceError(
             f"{name}: SAELens says {FORMATS[conversion]}, but it is {sae.metadata.format}", "do not use it"
         )
     _apply(sae, entry, row)
+    return sae
+
+
+def _load_layer(repository: str, layer: str) -> SAE:
+    """A layer of a cross-layer transcoder, with its decoders summed."""
+    encoder, decoder = (open_tensors(fetch(repository, name)) for name in circuit_tracer.files_of(layer))
+    sae = circuit_tracer.read_as_per_layer(encoder, decoder, layer)
+    sae.metadata.extra.setdefault("repository", repository)
     return sae
 
 

@@ -6,6 +6,7 @@ What it cannot represent, it refuses by name.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from rational_sae.errors import FitError, SourceError
+from rational_sae.data.hook_names import parse
+from rational_sae.errors import FitError, HostError, SourceError
 from rational_sae.formats.checked import (
     Config,
     Tensors,
@@ -348,6 +350,21 @@ def _metadata(config: Config, family: str, extra: dict[str, Any]) -> Metadata:
             wanted = f"{kind.__name__}, found {value!r}"
             raise SourceError(f"{config.path}: metadata {key} is not {wanted}", "correct it there")
         known[key] = value
+    for key in ("hook_name", "hook_name_out"):
+        known[key] = _of_owner(known[key], given.get(f"hf_{key}"))
     rest = {key: value for key, value in given.items() if key not in (*METADATA, "sae_lens_version", "seqpos_slice")}
     known["seqpos_slice"] = _positions(config)
     return Metadata(source=str(config.path.parent), format=FORMAT, family=family, **known, extra=rest | extra)
+
+
+def _of_owner(name: str | None, module: Any) -> str | None:
+    """The name of a place, or the module that the owner's config names, where these are two places.
+
+    So it is with Gemma Scope 2's transcoders, of which SAELens says hook_mlp_in, in front of the norm."""
+    if name is None or not isinstance(module, str):
+        return name
+    with contextlib.suppress(HostError):
+        ours, owners = parse(name), parse(module)
+        if ours is not None and owners is not None and ours != owners:
+            return module
+    return name

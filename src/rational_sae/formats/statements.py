@@ -61,7 +61,8 @@ SAELENS = (
     | _all("honoured", "defaults of --model and --hook", "model_name hook_name hook_point hook_point_layer")
     | _all("refused", "an SAE of one attention head", "hook_head_index hook_point_head_index hook_head_indices")
     | _all("honoured", "a transcoder's output", "d_out hook_name_out")
-    | _all("harmless", "hook_name_out says it", "hook_layer_out hf_hook_name_out")
+    | _all("harmless", "hook_name_out says it", "hook_layer_out")
+    | _all("honoured", "the owner's place, where hook_name is of another", "hf_hook_name hf_hook_name_out")
     | _all("refused", "a transcoder of another format", "is_transcoder out_hook_point out_hook_point_layer")
     | _all("refused", "an SAE of one attention head", "hook_head_index_out")
     | _all("refused", "a crosscoder", "hook_names hook_layers")
@@ -74,7 +75,7 @@ SAELENS = (
     | _all("honoured", "only these positions count", "seqpos_slice start_pos_offset end_pos_offset")
     | _all("warned", "special tokens never count; a list of other tokens is not followed", "exclude_special_tokens")
     | _all("warned", "chat templates are not applied", "use_chat_formatting")
-    | _all("harmless", "the hook's name says it", "hook_layer final_hook_layer hf_hook_name")
+    | _all("harmless", "the hook's name says it", "hook_layer final_hook_layer")
     | _all("harmless", "weights are read as float32", "dtype autocast autocast_dtype autocast_lm")
     | _all("harmless", "where it was trained", "device llm_device act_store_device")
     | _all("harmless", "who wrote it", "sae_lens_version sae_lens_training_version neuronpedia_id meta metadata")
@@ -157,9 +158,10 @@ FROM_PRETRAINED = (
 
 GEMMA_SCOPE = (
     _all("honoured", "default of --model and --hook", "model_name hf_hook_point_in")
-    | _all("refused", "a transcoder, a crosscoder; an SAE goes out where it comes in", "hf_hook_point_out type")
+    | _all("honoured", "what a transcoder predicts; an SAE goes out where it comes in", "hf_hook_point_out")
+    | _all("refused", "any but an SAE and a per-layer transcoder", "type")
     | _all("refused", "any but jump_relu", "architecture")
-    | _all("refused", "a skip connection", "affine_connection affine_skip_connection")
+    | _all("refused", "anything but what the tensors say", "affine_connection affine_skip_connection")
     | _all("harmless", "shapes are those of the tensors", "width d_in d_sae d_model")
     | _all("harmless", "what training aimed at", "l0 target_l0 layer seed dtype")
 )
@@ -265,6 +267,15 @@ NANDA = (
     )
 )
 
+CIRCUIT_TRACER = (
+    _all("honoured", "the default of --model", "model_name")
+    | _all("honoured", "what it reads and what it predicts", "feature_input_hook feature_output_hook")
+    | _all("refused", "any but per-layer transcoders", "model_kind")
+    | _all("refused", "anything but what the tensors say; topk", "activation k")
+    | _all("harmless", "where its files lie, and what they are called", "transcoders repo_id revision subfolder")
+    | _all("harmless", "for its own viewer", "scan scan_name")
+)
+
 TABLES: dict[str, dict[str, Statement]] = {
     "SAELens": SAELENS,
     "model_from_pretrained_kwargs": FROM_PRETRAINED,
@@ -275,6 +286,7 @@ TABLES: dict[str, dict[str, Statement]] = {
     "OpenMOSS": OPENMOSS,
     "Qwen Scope": QWEN_SCOPE,
     "1L-Sparse-Autoencoder": NANDA,
+    "circuit-tracer": CIRCUIT_TRACER,
 }
 
 NAMED, LONGEST_NAME = 6, 40
