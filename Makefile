@@ -68,7 +68,7 @@ docs-coverage: setup
 model-names: setup
 	$(BIN)/python docs/model_names.py
 
-# The figures of docs/theory.md, about a minute.
+# The figures of docs/theory.md, about four minutes.
 docs-theory: setup
 	$(BIN)/rsae theory --out docs/figures --overwrite
 
