@@ -96,7 +96,7 @@ def _points(
 
 WINDOW = 0.2
 """Share of L0 on both sides of the first row's that is shown at least: closer up, noise looks like a frontier."""
-LINE = 1 / 17
+LINE = 1 / 14
 """Of the height of a plot, for one line of a label."""
 ROOM = 0.36
 """Of the width of the points of several cells, for the labels right of the last."""
