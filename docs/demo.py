@@ -1,6 +1,6 @@
 """Rebuild docs/demo.md and its figures from three demo runs.
 
-    make docs        # runs the demos that are missing (about eight minutes each on two idle cores), then this
+    make docs        # runs the demos that are missing (about ten minutes each on two idle cores), then this
 
 Reads runs/demo-FAMILY/report.json; writes docs/demo.md and docs/figures/FAMILY-*.png. A family without a run keeps its
 section and pictures, with a note that they are of an earlier version.
@@ -80,11 +80,10 @@ def _differences(report: dict[str, Any]) -> str:
 
 def _facts(report: dict[str, Any]) -> str:
     data, settings = report["data"], report["settings"]
-    seconds = sum(report["timing"].values())
     return (
         f"{settings['steps']} steps of {settings['batch_tokens']} tokens, {data['train_tokens_distinct']:,} distinct "
         f"({data['train_passes']:.1f} passes); {data['test_tokens']:,} test tokens of {data['test_documents']} "
-        f"documents; seed {settings['seed']}; {seconds:.0f} s in all.\n"
+        f"documents; seed {settings['seed']}.\n"
     )
 
 

@@ -75,7 +75,9 @@ def _picture(group: Group) -> bytes:
     labelled = group.marks != "lines"  # points have their rows' names beside them
     chart = (
         alt.concat(*sized, columns=2, background="white", padding=12, spacing=28)
-        .configure_legend(disable=labelled, orient="top", symbolStrokeWidth=2, symbolSize=100, labelLimit=0)
+        .configure_legend(
+            disable=labelled, orient="top", symbolType="stroke", symbolStrokeWidth=2, symbolSize=500, labelLimit=0
+        )
         .configure_view(stroke=None)
         .configure_axis(gridColor="#e4e4e4", titleFontWeight="normal", labelSeparation=8)
     )
