@@ -135,7 +135,13 @@ def decisions(report: Mapping[str, Any]) -> list[Decision]:
 
 def verdict_of(report: Mapping[str, Any]) -> str:
     """The answers as one text."""
-    return " ".join(one.answer for one in decisions(report)) or "Nothing was compared."
+    return " ".join(answers(report)) or "Nothing was compared."
+
+
+def answers(report: Mapping[str, Any]) -> list[str]:
+    """One each; of several SAEs each answer begins with the name of its own."""
+    found = decisions(report)
+    return [one.answer if len(found) == 1 else f"{one.row}: {one.answer}" for one in found]
 
 
 def least_effect(report: Mapping[str, Any]) -> float:
