@@ -9,7 +9,6 @@ from typing import Any
 import altair as alt
 
 from rational_sae.report.charts import INK, Figure, Group, lines_of, rule_at
-from rational_sae.report.numbers import format_value
 from rational_sae.report.panels.panel import Content, Panel
 from rational_sae.report.rows import ROWS, RSAE, TEACHER
 from rational_sae.report.strokes import Stroke
@@ -55,7 +54,7 @@ def gate_group(report: Mapping[str, Any]) -> Group | None:
     departure = lines.encode(y=alt.Y("departure:Q", title="gate − teacher's gate"))
     bars = _histogram(gate.get("histogram"), domain)
     over = alt.layer(*bars, alt.layer(value, *rule)).resolve_scale(y="independent")
-    notes = [f"Dotted line: the threshold, t = {format_value('threshold', threshold)}."] if rule else []
+    notes = [f"Dotted line: the threshold, t = {threshold:.3g}."] if rule else []
     if bars:
         notes.append("Bars: density of the pre-activations, on a logarithmic axis.")
     apart = any(point["departure"] is None for point in points)
