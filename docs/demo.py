@@ -1,6 +1,6 @@
 """Rebuild docs/demo.md and its figures from three demo runs.
 
-    make docs        # runs the demos that are missing (about ten minutes each on two idle cores), then this
+    make docs        # runs the demos that are missing (about eight minutes each on two idle cores), then this
 
 Reads runs/demo-FAMILY/report.json; writes docs/demo.md and docs/figures/FAMILY-*.png. A family without a run keeps its
 section and pictures, with a note that they are of an earlier version.
