@@ -14,6 +14,7 @@ from typing import Any
 
 from rational_sae.demo import FAMILIES
 from rational_sae.report import format_interval, format_value, read_report, relative_difference, save_figures
+from rational_sae.report.decision import verdict_of
 from rational_sae.report.rows import UNTRAINED, row_label, untrained
 
 DOCS = Path(__file__).parent
@@ -45,7 +46,7 @@ def main() -> None:
 def _section(family: str, report: dict[str, Any]) -> list[str]:
     figures = _figures(report, family)
     pictures = [f"![{name} of the {family} upgrade](figures/{family}-{name}.png)\n" for name in figures]
-    answer = f"**{report['verdict']}**\n"
+    answer = f"**{verdict_of(report)}**\n"
     return [f"## {family}\n", answer, _table(report), _differences(report), _facts(report), *pictures]
 
 

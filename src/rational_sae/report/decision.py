@@ -353,7 +353,10 @@ def _name(fact: Fact) -> str:
 def _moved(fact: Fact) -> str:
     if fact.relative is None:
         return f"{_name(fact)} {fact.difference}"
-    return f"{_name(fact)} {abs(fact.relative[0]):.1%} {'higher' if fact.relative[0] > 0 else 'lower'}"
+    moved = f"{abs(fact.relative[0]):.1%}"
+    if moved == "0.0%":
+        return f"{_name(fact)} the same within .05%"
+    return f"{_name(fact)} {moved} {'higher' if fact.relative[0] > 0 else 'lower'}"
 
 
 def _harm(fact: Fact) -> str:
@@ -426,7 +429,8 @@ def _cost(report: Mapping[str, Any], row: str) -> str:
     ours, teacher = (timing.get(ENCODE + name) for name in (row, TEACHER))
     if not ours or not teacher:
         return ""
-    return f"Encoding takes {ours / teacher:.2g} times as long as with {_called(TEACHER)}."
+    times = f"{ours / teacher:.2g}"
+    return f"Encoding takes {'' if times == '1' else f'{times} times '}as long as with {_called(TEACHER)}."
 
 
 def _rule(report: Mapping[str, Any]) -> str:
