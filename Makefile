@@ -20,6 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 # The whole job on embedded inputs; FAMILY is relu, jumprelu or topk.
 demo: setup
 	$(BIN)/rsae demo $(if $(FAMILY),--family $(FAMILY))
+	@echo 'rsae is in $(BIN): "source $(BIN)/activate", then "rsae --help"'
 
 lint: setup
 	$(BIN)/ruff check
