@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup demo lint test test-slow test-floors test-newest bench docs docs-formats docs-coverage docs-theory model-names
+.PHONY: setup demo lint test test-slow test-floors test-newest bench docs site docs-formats docs-coverage docs-theory model-names
 
 setup: $(STAMP)
 
@@ -20,6 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 # The whole job on embedded inputs; FAMILY is relu, jumprelu or topk.
 demo: setup
 	$(BIN)/rsae demo $(if $(FAMILY),--family $(FAMILY))
+	@echo 'rsae is in $(BIN): "source $(BIN)/activate", then "rsae --help"'
 
 lint: setup
 	$(BIN)/ruff check
@@ -52,6 +53,10 @@ docs: setup $(foreach family,relu jumprelu topk,runs/demo-$(family)/report.json)
 	$(BIN)/python docs/demo.py
 	$(BIN)/python docs/results.py
 
+# The documentation as a site: build/site, which any web server shows.
+site: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # The table of docs/formats.md, from the cases of the parity tests, half a minute.
 docs-formats: setup
 	$(BIN)/python docs/formats.py
@@ -64,7 +69,7 @@ docs-coverage: setup
 model-names: setup
 	$(BIN)/python docs/model_names.py
 
-# The figures of docs/theory.md, about a minute.
+# The figures of docs/theory.md, about four minutes.
 docs-theory: setup
 	$(BIN)/rsae theory --out docs/figures --overwrite
 

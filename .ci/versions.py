@@ -54,8 +54,8 @@ CORE = (
 WITH_TORCH = ("torch", "triton")
 """Built for each other."""
 
-TOOLS = ("ruff", "pyright")
-"""They judge the source and run nothing of it."""
+TOOLS = ("ruff", "pyright", "mkdocs-material", "mkdocstrings", "mkdocstrings-python", "nbconvert")
+"""They judge the source or write of it, and run nothing of it."""
 
 REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(?P<extras>\[[\w,-]+\])?>=(?P<floor>[\w.]+)(?P<marker>\s*;.*)?")
 

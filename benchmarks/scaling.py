@@ -1,6 +1,7 @@
 """How a step's time grows with d_sae, batch, degree and L0; docs/performance.md shows the picture.
 
     python benchmarks/scaling.py --out docs/figures        # about five minutes on two idle cores
+    python benchmarks/scaling.py --redraw                  # the picture alone, from scaling.json
 
 Writes scaling.json and scaling.png. Each factor varies alone around (d_in 576, d_sae 4 608, batch 1 024, type (5,4),
 L0 32); every point is the median of interleaved repeats, as in `rsae bench`.
@@ -27,7 +28,15 @@ VARIED: dict[str, tuple[int, ...]] = {
     "poles": (1, 2, 3, 4),
     "l0": (8, 16, 32, 64, 128),
 }
-JOBS = ("encoder_product", "sparse", "dense", "relu", "gate", "saelens_standard")
+FACTORS = {"d_sae": "latents", "batch": "tokens of a step", "poles": "pairs of poles", "l0": "L0"}
+JOBS = {
+    "encoder_product": "encoder product",
+    "sparse": "sparse step",
+    "dense": "dense step",
+    "relu": "step of a ReLU",
+    "gate": "gate alone",
+    "saelens_standard": "step in SAELens",
+}
 REPEATS = 5
 
 
@@ -35,8 +44,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
     parser.add_argument("--repeats", type=int, default=REPEATS, help="of every point; the median counts")
+    parser.add_argument("--redraw", action="store_true", help="the picture alone, from the figures that are there")
     args = parser.parse_args()
     out: Path = args.out
+    if args.redraw:
+        picture(json.loads((out / "scaling.json").read_text())["rows"]).save(out / "scaling.png", scale_factor=2)
+        return
     rows: list[dict[str, Any]] = []
     for factor, values in VARIED.items():
         for value in values:
@@ -53,22 +66,33 @@ def main() -> None:
     picture(rows).save(out / "scaling.png", scale_factor=2)
 
 
-def picture(rows: list[dict[str, Any]]) -> alt.HConcatChart:
-    """One panel a factor, both axes logarithmic."""
-    panels = []
-    for factor in VARIED:
-        data = alt.Data(values=[row for row in rows if row["factor"] == factor])  # type: ignore[call-arg]
-        panels.append(
-            alt.Chart(data, title=factor)
-            .mark_line(point=True)
-            .encode(
-                x=alt.X("value:Q", scale=alt.Scale(type="log"), title=factor),
-                y=alt.Y("ms:Q", scale=alt.Scale(type="log"), title="ms" if factor == "d_sae" else ""),
-                color=alt.Color("job:N", sort=list(JOBS), title=""),
-            )
-            .properties(width=170, height=220)
+def picture(rows: list[dict[str, Any]]) -> alt.ConcatChart:
+    """One panel a factor, both axes logarithmic, with what was measured as ticks; one scale of times for all."""
+    times = [row["ms"] for row in rows]
+    scale = alt.Scale(type="log", domain=[0.8 * min(times), 1.2 * max(times)], nice=False)
+    named = [row | {"job": JOBS[row["job"]]} for row in rows]
+    return (
+        alt.concat(*(_panel(named, factor, scale) for factor in VARIED), columns=2, spacing=30, background="white")
+        .configure_view(stroke=None)
+        .configure_axis(gridColor="#e4e4e4", titleFontWeight="normal")
+        .configure_legend(orient="top", labelLimit=0)
+    )
+
+
+def _panel(rows: list[dict[str, Any]], factor: str, scale: alt.Scale) -> alt.Chart:
+    data = alt.Data(values=[row for row in rows if row["factor"] == factor])  # type: ignore[call-arg]
+    ticks = alt.Axis(values=list(VARIED[factor]), format=",d")
+    seconds = alt.Axis(values=[10, 30, 100, 300, 1000], format="d")
+    return (
+        alt.Chart(data)
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("value:Q", scale=alt.Scale(type="log", nice=False, padding=12), title=FACTORS[factor], axis=ticks),
+            y=alt.Y("ms:Q", scale=scale, title="milliseconds", axis=seconds),
+            color=alt.Color("job:N", sort=list(JOBS.values()), title=None),
         )
-    return alt.hconcat(*panels)
+        .properties(width=330, height=220)
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import t
 
 from rational_sae.report import decision, decisions
-from rational_sae.report.decision import FEWEST_DOCUMENTS, LEAST_EFFECT, verdict_of
+from rational_sae.report.decision import FEWEST_DOCUMENTS, LEAST_EFFECT, answers, verdict_of
 
 BETTER, WORSE, UNCLEAR, SLIGHT, SAME = "better", "worse", "unclear", "slight", "same"
 
@@ -112,6 +112,7 @@ def test_several_saes_are_corrected_for_together() -> None:
         found["rows"][name] = found["rows"]["a"]
         found["differences"][f"{name} - first"] = report(fvu_at_l0=UNCLEAR)["differences"]["rsae - control_native"]
     assert [one.answer[:8] for one in decisions(found)] == ["No clear"] * 3
+    assert [answer.partition(":")[0] for answer in answers(found)] == ["a", "b", "c"]  # each says whose it is
 
 
 @pytest.mark.parametrize(("least", "start"), [(0.0, "Yes"), (LEAST_EFFECT, "No difference"), (0.005, "Yes")])

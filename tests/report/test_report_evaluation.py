@@ -106,6 +106,18 @@ def test_an_occupied_out_is_refused_before_any_work(inputs: list[str], tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
+def test_a_sweeps_page_explains_its_rows_and_says_which_controls_are_one(swept: dict[str, Any]) -> None:
+    from rational_sae.report import render_sweep
+
+    for cell in swept["cells"].values():
+        cell["rows"]["control_jumprelu"] = dict(cell["rows"]["control_native"])
+    swept["cells"]["relu-60"]["rows"]["control_jumprelu"]["fvu"] = 0.5
+    page = render_sweep(swept)
+    assert "In a cell, topk-64, relu-30 control native and control jumprelu have the same figures" in page
+    assert "<dt>control jumprelu</dt>" in page
+    assert "<dt>FVU at L0 <code>fvu_at_l0</code></dt>" in page
+
+
 def test_a_sweeps_page_is_rebuilt_from_its_json(
     swept: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from rational_sae.sweep.pilot import best_rates
 from rational_sae.sweep.summary import ratios
 from rational_sae.sweep.task import Outcome
 from rational_sae.upgrading.job import run as upgrade
+from rational_sae.upgrading.run.status import cells_line, status
 from rational_sae.upgrading.run.summary import report_of
 
 DEFAULTS = {"steps": 6, "train_tokens": 2048, "eval_tokens": 512, "batch_tokens": 512, "controls": ["native"]}
@@ -64,6 +65,23 @@ def test_a_refused_cell_is_named_and_the_others_are_finished(swept: tuple[Path, 
     for name in ("topk", "relu"):
         assert found["cells"][name]["rows"] == read_report(out / "cells" / name)["rows"]
     assert json.loads((out / "sweep.json").read_text())["cells"].keys() == found["cells"].keys()
+
+
+class Stops:
+    """An engine that is interrupted at once."""
+
+    def run(self, _tasks: object, _progress: object) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_its_status_says_how_many_cells_there_are(
+    swept: tuple[Path, Path, dict[str, Any]], inputs: Path, tmp_path: Path
+) -> None:
+    assert cells_line(swept[1]) == "2 of 3 cells finished, 1 failed"
+    with pytest.raises(KeyboardInterrupt):
+        sweep(read_plan(plan_file(tmp_path, inputs)), tmp_path / "out", Silent(), engine=Stops())
+    assert status(tmp_path / "out") == []
+    assert cells_line(tmp_path / "out") == "0 of 3 cells finished, 1 failed"
 
 
 def test_every_row_of_a_pilot_chose_among_the_same_rates(swept: tuple[Path, Path, dict[str, Any]]) -> None:

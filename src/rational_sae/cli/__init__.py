@@ -43,8 +43,8 @@ DEBUG = False
 EPILOG = """\
 Exit codes: 0 done, 1 refused, 2 wrong use, 130 interrupted; a job that was interrupted goes on with --resume.
 
-Environment: RSAE_CACHE (folder of models and text that are fetched), OMP_NUM_THREADS (threads), HF_TOKEN and HF_HOME
-(the hub), NO_COLOR, COLUMNS.
+Environment: RSAE_CACHE (folder of models and text that are fetched), OMP_NUM_THREADS (threads; else fewer are
+taken on a busy machine), HF_TOKEN and HF_HOME (the hub), NO_COLOR, COLUMNS.
 """
 
 

@@ -18,9 +18,13 @@ def status(
 
     Example: rsae status runs/grid
     """
+    from rational_sae.upgrading.run.status import cells_line
     from rational_sae.upgrading.run.status import status as of
 
-    for one in of(folder):
+    found = of(folder)
+    if line := cells_line(folder):
+        terminal.result(line)
+    for one in found:
         terminal.result(one.line())
         for line in one.row_lines():
             terminal.result(line)

@@ -46,13 +46,13 @@ def _plain(line: str, head: str = "", colour: str = "") -> Any:
 
 
 def bars() -> Any:
-    """Progress on stderr, or none where quiet was asked for; first a word where a busy machine will make it slow."""
+    """Progress on stderr, or none where quiet was asked for; first a word where torch takes fewer threads because the
+    machine is busy."""
     from rational_sae.support.bars import shown
-    from rational_sae.support.load import advice
+    from rational_sae.support.load import settle
     from rational_sae.support.progress import Silent
 
-    torch = sys.modules.get("torch")  # a command without it has nothing to slow down
-    if torch is not None and (line := advice(torch.get_num_threads())):
+    if "torch" in sys.modules and (line := settle()):  # a command without it has nothing to slow down
         say(line)
     return contextlib.nullcontext(Silent()) if quiet else shown(console)
 

@@ -136,7 +136,13 @@ def decisions(report: Mapping[str, Any]) -> list[Decision]:
 
 def verdict_of(report: Mapping[str, Any]) -> str:
     """The answers as one text."""
-    return " ".join(one.answer for one in decisions(report)) or "Nothing was compared."
+    return " ".join(answers(report)) or "Nothing was compared."
+
+
+def answers(report: Mapping[str, Any]) -> list[str]:
+    """One each; of several SAEs each answer begins with the name of its own."""
+    found = decisions(report)
+    return [one.answer if len(found) == 1 else f"{one.row}: {one.answer}" for one in found]
 
 
 def least_effect(report: Mapping[str, Any]) -> float:
@@ -349,7 +355,10 @@ def _name(fact: Fact) -> str:
 def _moved(fact: Fact) -> str:
     if fact.relative is None:
         return f"{_name(fact)} {fact.difference}"
-    return f"{_name(fact)} {abs(fact.relative[0]):.1%} {'higher' if fact.relative[0] > 0 else 'lower'}"
+    moved = f"{abs(fact.relative[0]):.1%}"
+    if moved == "0.0%":
+        return f"{_name(fact)} the same within .05%"
+    return f"{_name(fact)} {moved} {'higher' if fact.relative[0] > 0 else 'lower'}"
 
 
 def _harm(fact: Fact) -> str:
@@ -436,7 +445,8 @@ def _cost(report: Mapping[str, Any], row: str) -> str:
     ours, teacher = (timing.get(ENCODE + name) for name in (row, TEACHER))
     if not ours or not teacher:
         return ""
-    return f"Encoding takes {ours / teacher:.2g} times as long as with {_called(TEACHER)}."
+    times = f"{ours / teacher:.2g}"
+    return f"Encoding takes {'' if times == '1' else f'{times} times '}as long as with {_called(TEACHER)}."
 
 
 def _rule(report: Mapping[str, Any], primary: Sequence[Fact]) -> str:

@@ -51,24 +51,33 @@ def _save(groups: Iterable[Group], folder: Path) -> list[Path]:
 
 
 def _picture(group: Group) -> bytes:
-    """The group's figures two abreast on white, under one legend."""
+    """The group's figures two abreast on white, under one legend; their titles stand at one height."""
     import altair as alt
     import vl_convert
 
     from rational_sae.report.charts import VEGA_LITE
 
     width = WIDTH if len(group.figures) > 1 else 2 * WIDTH
+    lines = max(len(figure.notes) for figure in group.figures)
     sized = [
         figure.chart.properties(
             width=width,
             height=HEIGHT,
-            title=alt.TitleParams(figure.title, subtitle=list(figure.notes), anchor="start"),
+            title=alt.TitleParams(
+                figure.title,
+                subtitle=[*figure.notes, *[" "] * (lines - len(figure.notes))],
+                anchor="start",
+                frame="group",
+            ),
         )
         for figure in group.figures
     ]
+    labelled = group.marks != "lines"  # points have their rows' names beside them
     chart = (
         alt.concat(*sized, columns=2, background="white", padding=12, spacing=28)
-        .configure_legend(orient="top", symbolStrokeWidth=2, symbolSize=100, labelLimit=0)
+        .configure_legend(
+            disable=labelled, orient="top", symbolType="stroke", symbolStrokeWidth=2, symbolSize=500, labelLimit=0
+        )
         .configure_view(stroke=None)
         .configure_axis(gridColor="#e4e4e4", titleFontWeight="normal", labelSeparation=8)
     )

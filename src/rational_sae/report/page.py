@@ -17,7 +17,7 @@ from rational_sae.metrics import METRICS, metric
 from rational_sae.report.decision import OUTCOMES, decisions
 from rational_sae.report.rows import ROWS, RSAE, row_label, untrained
 from rational_sae.report.schema import check_report, to_plain
-from rational_sae.report.sweep_table import sweep_answer, sweep_heat, sweep_sheets
+from rational_sae.report.sweep_table import SHOWN, same_controls, sweep_answer, sweep_heat, sweep_rows, sweep_sheets
 from rational_sae.support.safe_text import all_printable
 
 if TYPE_CHECKING:
@@ -75,8 +75,11 @@ def render_sweep(found: Mapping[str, Any]) -> str:
         found=plain,
         answer=sweep_answer(plain),
         heat=sweep_heat(plain),
+        same_controls=same_controls(plain),
         sheets=sweep_sheets(plain),
         groups=groups,
+        rows=[(row_label(name), ROWS[name].words) for name in sweep_rows(plain) if name in ROWS],
+        metrics=[(metric(key).label, key, metric(key).words) for key in SHOWN] if plain["cells"] else [],
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
@@ -49,8 +48,8 @@ def _group(key: tuple[str, str, str], cells: Mapping[str, Mapping[str, Any]], nu
     figures = []
     for quantity in QUALITY:
         points = [point for name, cell in cells.items() for point in _points(cell, rows, quantity, cell=name)]
-        chart = _plot(points, quantity, styles, joined=True)
-        title = f"{metric(quantity).label}: {family}, {model} {hook}"
+        chart = _plot(points, quantity, styles, joined=len(cells) > 1)
+        title = f"{metric(quantity).label}: {family} of {model}, {hook}"
         figures.append(Figure(f"pareto-{number}-{quantity}", title, chart))
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(key))
     return Group(f"pareto-{slug}", figures, styles, "both")
@@ -97,30 +96,55 @@ def _points(
 
 WINDOW = 0.2
 """Share of L0 on both sides of the first row's that is shown at least: closer up, noise looks like a frontier."""
-LINE = 1 / 17
+LINE = 1 / 14
 """Of the height of a plot, for one line of a label."""
+ROOM = 0.36
+"""Of the width of the points of several cells, for the labels right of the last."""
 
 
 def _l0_scale(points: list[dict[str, Any]]) -> alt.Scale:
     """Logarithmic where L0 spreads by more than a factor of 2, and at least WINDOW wide."""
     found, first = [point["l0"] for point in points], points[0]["l0"]
     if max(found) > 2 * min(found) > 0:
-        return alt.Scale(type="log", nice=False, padding=14)
+        spread = max(found) / min(found)
+        return alt.Scale(type="log", nice=False, domain=[min(found) / spread**0.04, max(found) * spread**ROOM])
     return alt.Scale(domain=[min(*found, (1 - WINDOW) * first), max(*found, (1 + WINDOW) * first)], zero=False)
 
 
-def _labels(points: list[dict[str, Any]]) -> alt.Chart:
-    """The rows' names right of their marks, moved apart where they would cover each other."""
+def apart(values: Iterable[float], step: float) -> list[float]:
+    """Sorted values moved as little as it takes for a step between neighbours: those that crowd share their mean.
+
+    >>> apart([0.0, 0.0, 5.0], 1.0)
+    [-0.5, 0.5, 5.0]
+    """
+    crowds: list[list[float]] = []
+    for value in sorted(values):
+        crowds.append([value])
+        while len(crowds) > 1 and _bottom(crowds[-1], step) < _bottom(crowds[-2], step) + step * len(crowds[-2]):
+            last = crowds.pop()
+            crowds[-1] += last
+    return [_bottom(crowd, step) + step * at for crowd in crowds for at in range(len(crowd))]
+
+
+def _bottom(crowd: list[float], step: float) -> float:
+    return sum(crowd) / len(crowd) - step * (len(crowd) - 1) / 2
+
+
+def _labels(points: list[dict[str, Any]], styles: Mapping[str, Stroke]) -> alt.Chart:
+    """The rows' names in their colours, in a column right of the densest mark, none upon another."""
     ends = [end for point in points for end in (point["low"], point["high"])]
     step = LINE * ((max(ends) - min(ends)) or 1.0)
-    at, placed = -math.inf, []
-    for point in sorted(points, key=lambda one: one["value"]):
-        at = max(point["value"], at + step)
-        placed.append({"line": point["line"], "l0": point["l0"], "at": at})
+    last = {point["line"]: point for point in sorted(points, key=lambda one: one["l0"])}
+    shown = sorted(last.values(), key=lambda one: one["value"])
+    placed = [
+        {"line": point["line"], "l0": max(one["l0"] for one in points), "at": at}
+        for point, at in zip(shown, apart((one["value"] for one in shown), step), strict=True)
+    ]
+    colour = alt.Scale(domain=list(styles), range=[stroke.colour for stroke in styles.values()])
     return (
         alt.Chart(alt.Data(values=placed))
-        .mark_text(align="left", dx=9, fontSize=11)
-        .encode(x="l0:Q", y="at:Q", text="line:N")
+        .mark_text(align="left", dx=12, fontSize=11)
+        .encode(x="l0:Q", y="at:Q", text="line:N", color=alt.Color("line:N", scale=colour, title=None))
     )
 
 
@@ -142,4 +166,4 @@ def _plot(points: list[dict[str, Any]], quantity: str, styles: Mapping[str, Stro
     dots = lines.mark_point(filled=True, size=90, opacity=0.9).encode(
         shape=shape_of("line", styles), strokeDash=alt.value([1, 0]), tooltip=tooltip
     )
-    return alt.layer(*([lines] if joined else []), bars, dots, *([] if joined else [_labels(points)]))
+    return alt.layer(*([lines] if joined else []), bars, dots, _labels(points, styles))

@@ -12,6 +12,7 @@ from rational_sae.report.decision import Decision, decisions
 from rational_sae.report.numbers import ABSENT, format_interval, format_share, format_value
 from rational_sae.report.rows import CONTROL, STARTS, TEACHER, UNTRAINED, row_label, shown_in_sweep, untrained
 
+JUMPRELU = "control_jumprelu"
 SHOWN = ("fvu_at_l0", "delta_ce_at_l0", "loss_recovered", "l0", "alive_fraction")
 
 
@@ -102,9 +103,19 @@ def sweep_sheets(found: Mapping[str, Any]) -> list[Sheet]:
     return sheets + ([_metric(found, key) for key in SHOWN] if found["cells"] else [])
 
 
+def sweep_rows(found: Mapping[str, Any]) -> list[str]:
+    """Rows of any cell that a sweep's tables show, in the order of display."""
+    return shown_in_sweep(dict.fromkeys(row for cell in found["cells"].values() for row in cell["rows"]))
+
+
+def same_controls(found: Mapping[str, Any]) -> list[str]:
+    """Cells whose native control is the JumpReLU control, figure by figure: of a JumpReLU they may be one training."""
+    pairs = {name: [cell["rows"].get(row) for row in (CONTROL, JUMPRELU)] for name, cell in found["cells"].items()}
+    return [name for name, (native, jumprelu) in pairs.items() if native is not None and native == jumprelu]
+
+
 def _metric(found: Mapping[str, Any], key: str) -> Sheet:
-    cells = found["cells"]
-    rows = shown_in_sweep(dict.fromkeys(row for cell in cells.values() for row in cell["rows"]))
+    cells, rows = found["cells"], sweep_rows(found)
     lines = []
     for name, cell in cells.items():
         mark = " (development)" if cell["development"] else ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rational_sae.metrics import metric, named
-from rational_sae.report.decision import Decision, Fact, decisions
+from rational_sae.report.decision import Decision, Fact, answers, decisions
 from rational_sae.report.sweep_table import sweep_answer, sweep_sheets
 from rational_sae.report.table import Cell, Line, difference_rows, having, table_rows
 from rational_sae.support.safe_text import name_of, printable
@@ -39,7 +39,8 @@ def print_answer(report: Mapping[str, Any], console: Console) -> None:
     _line(console, report["title"], "italic")
     if not found:
         _line(console, report["verdict"], "bold")
-    for one in found:
+    for one, answer in zip(found, answers(report), strict=True):
+        _line(console, answer, "bold")
         _print_decision(one, console)
     for caution in dict.fromkeys(caution for one in found for caution in one.cautions[:1]):
         _line(console, caution, "dim")
@@ -64,7 +65,6 @@ def print_sweep(found: Mapping[str, Any], console: Console, *, full: bool = True
 
 def _print_decision(one: Decision, console: Console) -> None:
     """The same facts as the page's first block, one a line."""
-    _line(console, one.answer, "bold")
     for fact in (*one.primary, *one.against):
         _line(console, f"  {_written(fact)}", STYLES.get(fact.outcome, ""))
     parts = [part for part in one.parts if part.brief]

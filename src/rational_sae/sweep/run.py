@@ -11,7 +11,7 @@ from typing import Any
 from rational_sae.errors import OutputError, RationalSAEError
 from rational_sae.formats import load
 from rational_sae.report import read_report, write_sweep
-from rational_sae.support.outputs import SWEEP, check_out
+from rational_sae.support.outputs import SWEEP, SWEEP_TABLE, check_out
 from rational_sae.support.progress import Progress
 from rational_sae.sweep.engines import Engine, engine_named
 from rational_sae.sweep.plan import Plan
@@ -31,7 +31,7 @@ def sweep(
     engine: Engine | None = None,
     tell: Callable[[str], None] = lambda _line: None,
 ) -> dict[str, Any]:
-    """Run every cell of a plan into out/cells/NAME, and write out/sweep.json and out/sweep.html after each.
+    """Run every cell of a plan into out/cells/NAME, and write sweep.json and sweep.html first and after each.
 
     interval: between checkpoints of a cell or pilot. engine: who does the tasks; default: this process. tell: hears
     one line a cell. A cell that is refused is noted, and the others go on. Raises OutputError if `out` holds something
@@ -47,6 +47,8 @@ def sweep(
             failed[name] = str(error)
             del resolved[name]
     order = sorted(resolved, key=lambda name: list(map(str, harvest_key(resolved[name]))))
+    if not (out / SWEEP_TABLE).exists():  # so that its status can say how many there are
+        _summarise(plan, order, failed, {}, out)
     engine = engine or engine_named("local")
     pilots = [
         Task(f"pilot {name}", resolved[name], out / "pilots" / name, plan.rates, interval)

@@ -47,7 +47,12 @@ def _decay(points: list[dict[str, Any]], statement: str, title: str) -> Any:
     rows = [{**point, "δ": f"{point['gap']:g}"} for point in points if point["statement"] == statement]
     scale = alt.Scale(domain=sorted({row["δ"] for row in rows}, key=float, reverse=True), range=list(COLOURS))
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("degree:Q", title="degree of the denominator", scale=alt.Scale(zero=False)),
+        x=alt.X(
+            "degree:Q",
+            title="degree of the denominator",
+            scale=alt.Scale(zero=False, nice=False, padding=12),
+            axis=alt.Axis(values=sorted({row["degree"] for row in rows}), format="d"),
+        ),
         color=alt.Color("δ:N", scale=scale, title="gap δ"),
     )
     best = "best error" if statement != "topk" else "largest error"

@@ -9,7 +9,6 @@ from typing import Any
 import altair as alt
 
 from rational_sae.report.charts import INK, Figure, Group, lines_of, rule_at
-from rational_sae.report.numbers import format_value
 from rational_sae.report.panels.panel import Content, Panel
 from rational_sae.report.rows import ROWS, RSAE, TEACHER
 from rational_sae.report.strokes import Stroke
@@ -41,28 +40,30 @@ def gate_group(report: Mapping[str, Any]) -> Group | None:
     if not gate:
         return None
     keys = {"teacher": "teacher", "initial": "initial", "fine-tuned": "final"}
+    threshold = gate.get("threshold")
     points = [
-        {"t": t, "line": line, "value": value, "departure": _minus(value, gate["teacher"][i])}
+        {"t": t, "line": line, "value": value, "departure": _departure(value, gate["teacher"][i], threshold)}
         for line, key in keys.items()
         for i, (t, value) in enumerate(zip(gate["t"], gate[key], strict=True))
         if value is not None
     ]
     domain = alt.Scale(domain=[min(gate["t"], default=-1), max(gate["t"], default=1)], nice=False)
     lines = lines_of(points, "t", "line", GATES).encode(x=alt.X("t:Q", title="t = h / scale", scale=domain))
-    threshold = gate.get("threshold")
     rule = [rule_at(alt.X("at:Q", scale=domain), threshold)] if threshold is not None else []
     value = lines.encode(y=alt.Y("value:Q", title="gate value"))
     departure = lines.encode(y=alt.Y("departure:Q", title="gate − teacher's gate"))
     bars = _histogram(gate.get("histogram"), domain)
     over = alt.layer(*bars, alt.layer(value, *rule)).resolve_scale(y="independent")
-    notes = [f"Dotted line: the threshold, t = {format_value('threshold', threshold)}."] if rule else []
+    notes = [f"Dotted line: the threshold, t = {threshold:.3g}."] if rule else []
     if bars:
         notes.append("Bars: density of the pre-activations, on a logarithmic axis.")
+    apart = any(point["departure"] is None for point in points)
+    left_out = ("Left out where one of the two is 0 and the other is not: the threshold moved there.",) if apart else ()
     return Group(
         "gate",
         [
             Figure("gate-value", "Gate and pre-activations", over, tuple(notes)),
-            Figure("gate-departure", "Departure from the teacher's gate", alt.layer(departure, *rule)),
+            Figure("gate-departure", "Departure from the teacher's gate", alt.layer(departure, *rule), left_out),
         ],
         GATES,
     )
@@ -95,8 +96,11 @@ def _histogram(histogram: Mapping[str, Any] | None, domain: alt.Scale) -> list[a
     ]
 
 
-def _minus(value: float | None, other: float | None) -> float | None:
-    return None if value is None or other is None else value - other
+def _departure(value: float, teacher: float | None, threshold: float | None) -> float | None:
+    """None where a threshold alone makes it: the jump would flatten all the rest."""
+    if teacher is None or (threshold is not None and (value == 0) != (teacher == 0)):
+        return None
+    return value - teacher
 
 
 GATE = Panel("gate", "The gate", TEMPLATE, content)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rational_sae.errors import OutputError
-from rational_sae.report import read_report
-from rational_sae.support.outputs import CHECKPOINT, LOG, REPORT
+from rational_sae.report import read_report, read_sweep
+from rational_sae.support.outputs import CHECKPOINT, LOG, REPORT, SWEEP_TABLE
 from rational_sae.upgrading.run.checkpoint import Checkpoints
 from rational_sae.upgrading.run.owner import is_running
 from rational_sae.upgrading.run.same import stored_settings
@@ -65,9 +65,19 @@ def status(folder: Path) -> list[Status]:
     if _is_job(folder):
         return [_status(folder, folder.name)]
     cells = [path for kind in ("pilots", "cells") for path in sorted((folder / kind).glob("*")) if _is_job(path)]
-    if not cells:
+    if not cells and not (folder / SWEEP_TABLE).exists():
         raise OutputError(f"{folder} holds no upgrade and no sweep", "name the --out folder of one")
     return [_status(path, f"{path.parent.name}/{path.name}") for path in cells]
+
+
+def cells_line(folder: Path) -> str:
+    """How many cells of a sweep are finished; "" for an upgrade's folder."""
+    if not (folder / SWEEP_TABLE).exists():
+        return ""
+    found = read_sweep(folder)
+    done, failed = len(found["cells"]), len(found["failed"])
+    of = done + failed + len(found["missing"])
+    return f"{done} of {of} cells finished{f', {failed} failed' if failed else ''}"
 
 
 def how_to_resume(out: Path, command: Sequence[str]) -> str:

@@ -142,7 +142,7 @@ def _gate(done: Upgrade) -> dict[str, Any]:
         return gate.on_line(t, threshold).tolist()
 
     return {
-        "description": f"{gate.mode} gate; t = h / s_j, thresholds at their median",
+        "description": f"The {gate.mode} gate at the median threshold. t: a pre-activation h over its latent's scale s",
         "threshold": float(cut),
         "t": t.tolist(),
         "teacher": torch.where(t > start_cut, t, 0.0).tolist(),
