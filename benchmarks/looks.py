@@ -108,7 +108,7 @@ def alpha_of_each_latent(prepared: Prepared, _settings: Settings) -> Looks:
     looks = copy.deepcopy(prepared.looks.rational)  # type: ignore[union-attr]
     for look in looks:
         look.alpha = nn.Parameter(look.alpha.detach().expand(prepared.sae.d_sae).clone())
-    return LatentLooks(list(looks), float(looks.floor), looks.unit)
+    return LatentLooks(list(looks), float(looks.floor), looks.unit, looks.least)
 
 
 def closed_form(wanted: str) -> Callable[[Prepared, Settings], Looks]:

@@ -17,7 +17,7 @@ from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.gates.topk import TopKGate
 from rational_sae.gates.transition import rectangle
 from rational_sae.rational import PartialFractions, cached_fit, target
-from rational_sae.sae.candidates import EDGE, candidate_floor, units
+from rational_sae.sae.candidates import EDGE, candidate_floor, least_unit, units
 from rational_sae.sae.looks import Look, Looks
 from rational_sae.sae.match_l0 import solve_shift
 from rational_sae.sae.model import SAE
@@ -69,10 +69,11 @@ class Problem:
         return self._looking_twice(sae) if kind == "two looks" else sae
 
     def _looking_twice(self, sae: SAE) -> SAE:
-        x, unit = self.x[: self.shape.batch], units(sae)
+        x, least = self.x[: self.shape.batch], least_unit(sae)
+        unit = units(sae, least)
         floor = candidate_floor(sae, unit, x, self.shape.l0)
         twice = sae.with_gate(
-            sae.gate, Looks([Look(_shape(EDGE, self.shape.poles), ALPHA, cut=0.75 * EDGE)], floor, unit)
+            sae.gate, Looks([Look(_shape(EDGE, self.shape.poles), ALPHA, cut=0.75 * EDGE)], floor, unit, least)
         )
         twice.gate.shift_(solve_shift(twice, x, self.shape.l0))
         return twice

@@ -59,9 +59,11 @@ class Looks(Float32Module):
     floor: Tensor
     unit: Tensor
 
-    def __init__(self, each: list[Look], floor: float, unit: Tensor) -> None:
-        """floor: in t; entries below it are no candidates. unit: [d_sae], u, positive."""
+    def __init__(self, each: list[Look], floor: float, unit: Tensor, least: float = 0.0) -> None:
+        """floor: in t; entries below it are no candidates. unit: [d_sae], u, positive. least: for training alone, what
+        a threshold counts as at least in u's pattern, of the gate's scale."""
         super().__init__()
+        self.least = least
         self.each = nn.ModuleList(each)
         self.register_buffer("floor", torch.tensor(float(floor)))
         self.register_buffer("unit", unit.detach().float().clone())

@@ -12,9 +12,10 @@ from torch import Tensor
 from rational_sae.formats import load
 from rational_sae.gates.hard import HardGate
 from rational_sae.gates.registry import TRAINED
+from rational_sae.gates.relu import ReLUGate
 from rational_sae.gates.threshold import ThresholdGate
 from rational_sae.publish.distil import fit_lines
-from rational_sae.sae.candidates import CANDIDATES, candidate_floor, units
+from rational_sae.sae.candidates import CANDIDATES, candidate_floor, least_unit, units
 from rational_sae.sae.match_l0 import solve_shift
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.job import run
@@ -51,11 +52,30 @@ def one_look(x: Tensor) -> SAE:
 
 
 def test_there_are_as_many_candidates_as_said(one_look: SAE, x: Tensor) -> None:
-    unit = units(one_look)
+    unit = units(one_look, least_unit(one_look))
     floor = candidate_floor(one_look, unit, x, ACTIVE)
     with torch.no_grad():
         listed = (one_look.preactivations(x) / unit > floor).sum(1).float().mean()
     assert float(listed.detach()) == pytest.approx(CANDIDATES * ACTIVE, rel=1e-3)
+
+
+def test_thresholds_that_begin_near_zero_count_as_half_the_scale_through_all_of_training(x: Tensor) -> None:
+    bias = torch.zeros(D_SAE)
+    teacher = SAE(directions().T, bias, directions(), torch.zeros(D_IN), ReLUGate())
+    with torch.no_grad():  # the bias that a ReLU has of this L0
+        bias.fill_(-float(teacher.preactivations(x).flatten().sort(descending=True).values[ACTIVE * N]))
+    relu = SAE(directions().T, bias, directions(), torch.zeros(D_IN), ReLUGate())
+    start = rational_start(relu, x, (5, 4), TRAINED["hard"])
+    sae = relu.with_gate(start.init)
+    looks = designed_looks(sae, x, 2, ACTIVE, (5, 4)).looks
+    assert torch.allclose(looks.unit, 2 * sae.gate.scales())  # of 4 times what a threshold counts as
+    sae = sae.with_gate(start.init, looks)
+    candidate = Candidate("rsae", sae, Settings(teacher="t", looks=2, hold_l0=False), x, ACTIVE)
+    with torch.no_grad():
+        start.init.shift_(0.6)  # as training raises them, above half of the scale
+    candidate.step(x[:500], 1.0, 1)
+    moved = start.init.threshold.detach()
+    assert torch.allclose(looks.unit / looks.unit.mean(), moved / moved.mean(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("drift", [0.7, 1.3])

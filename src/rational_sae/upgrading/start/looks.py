@@ -18,7 +18,7 @@ from torch import Tensor
 from rational_sae.check.verify import reconstruction
 from rational_sae.gates.rational import LINE, RationalGate
 from rational_sae.rational import cached_fit, target
-from rational_sae.sae.candidates import EDGE, candidate_floor, units
+from rational_sae.sae.candidates import EDGE, LOWEST, candidate_floor, least_unit, units
 from rational_sae.sae.looks import Look, Looks
 from rational_sae.sae.match_l0 import CHUNK, shifted, solve_shift
 from rational_sae.sae.model import SAE
@@ -30,8 +30,9 @@ PLACES, GAPS = (0.8, 1.0), (0.5, 0.8)
 STEPS = (0.2, 0.35, 0.5, 0.7)
 """Values of α that are tried."""
 
-CUTS = (0.7, 0.85, 1.0, 1.15)
-"""Of `identity`'s hard cut, in units of the threshold."""
+CUTS, CUTS_NEAR_ZERO = (0.7, 0.85, 1.0, 1.15), (0.2, 0.35, 0.5, 0.7)
+"""Of `identity`'s hard cut, in units of the threshold, and of what counts as one where thresholds begin near 0: with
+the first it was 3 % worse there."""
 
 TRIED_ON = 4 * CHUNK
 """Calibration tokens on which they are compared, at most."""
@@ -58,7 +59,8 @@ def designed_looks(sae: SAE, x: Tensor, count: int, target_l0: float, degrees: t
 
 def hard_looks(sae: SAE, x: Tensor, count: int, target_l0: float) -> Found:
     """The best looks with r(t) = t behind a hard cut; only their α is trained. As `designed_looks`."""
-    found = best_of(sae, x[:TRIED_ON], count, target_l0, _lines)
+    cuts = CUTS if least_unit(sae) == LOWEST else CUTS_NEAR_ZERO
+    found = best_of(sae, x[:TRIED_ON], count, target_l0, lambda: _lines(cuts))
     for look in found.looks:
         look.shape.requires_grad_(False)
     return found
@@ -72,8 +74,8 @@ def _rational(degrees: tuple[int, int]) -> Iterator[Look]:
         yield Look(fit, 0.0, cut=(1 - gap) * middle)  # below which it is next to nothing
 
 
-def _lines() -> Iterator[Look]:
-    yield from (Look(LINE, 0.0, cut=cut * EDGE) for cut in CUTS)
+def _lines(cuts: tuple[float, ...]) -> Iterator[Look]:
+    yield from (Look(LINE, 0.0, cut=cut * EDGE) for cut in cuts)
 
 
 @torch.no_grad()
@@ -81,7 +83,8 @@ def best_of(sae: SAE, x: Tensor, count: int, target_l0: float, designs: Designs)
     """One look after the other, each the best after those before it."""
     gate = sae.gate
     assert isinstance(gate, RationalGate)
-    unit = units(sae)
+    least = least_unit(sae)
+    unit = units(sae, least)
     floor = candidate_floor(sae, unit, x, target_l0)
     best: Found | None = None
     for _ in range(count - 1):
@@ -91,7 +94,7 @@ def best_of(sae: SAE, x: Tensor, count: int, target_l0: float, designs: Designs)
             for alpha in STEPS:
                 look = copy.deepcopy(design)
                 look.alpha.fill_(alpha)
-                looks = Looks([*copy.deepcopy(before), look], floor, unit).to(x.device)
+                looks = Looks([*copy.deepcopy(before), look], floor, unit, least).to(x.device)
                 tried.append(Found(looks, untrained_fvu(sae.with_gate(copy.deepcopy(gate), looks), x, target_l0)))
         best = min(tried, key=lambda found: found.fvu)
     assert best is not None
