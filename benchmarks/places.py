@@ -25,6 +25,7 @@ from rational_sae.data.text import open_text
 from rational_sae.data.tokens import Tokeniser
 from rational_sae.gates.topk import TopKGate
 from rational_sae.sae.model import SAE, Metadata
+from rational_sae.upgrading.api import Options
 
 INTO, PREDICTED = "blocks.5.mlp.hook_in", "blocks.5.hook_mlp_out"
 D_SAE, K, TOKENS, STEPS, CONTEXT = 1152, 32, 98_304, 800, 128
@@ -39,7 +40,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("teachers", type=Path, help="folder with one folder a place")
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--eval-tokens", type=int, default=8192)
+    parser.add_argument("--train-tokens", type=int, default=65_536, help="distinct ones, read again")
+    parser.add_argument("--eval-tokens", type=int, default=4096)
     parser.add_argument("--only", nargs="+", help="names of teachers; the others are left out")
     args = parser.parse_args()
     wants = not args.only or "transcoder" in args.only
@@ -48,12 +50,16 @@ def main() -> None:
     found = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
     wanted = [path for path in args.teachers.iterdir() if (path / "cfg.json").exists()]
     for teacher in sorted(path for path in wanted if not args.only or path.name in args.only):
-        done = rational_sae.upgrade(teacher, steps=args.steps, eval_tokens=args.eval_tokens)
+        asked: Options = {"steps": args.steps, "train_tokens": args.train_tokens, "eval_tokens": args.eval_tokens}
+        done = rational_sae.upgrade(teacher, **asked)
         compared = {base: done.compare(base) for base in ROWS if base not in ("rsae", "init")}
         found[teacher.name] = {
             "hook": done.settings.hook,
-            "steps": args.steps,
-            "eval_tokens": args.eval_tokens,
+            **asked,
+            "test_documents": len(done.sums.tokens),
+            "verdict": done.report()["verdict"],
+            "untrained": sorted(done.untrained),
+            "warnings": done.warnings,
             "rows": {row: {key: done.rows[row].get(key) for key in KEYS} for row in ROWS},
             "differences": {
                 base: {key: [one[key].value, one[key].low, one[key].high] for key in KEYS if key in one}

@@ -32,8 +32,16 @@ def test_the_stages_on_tensors_run(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_guide_on_tensors_runs_and_training_helps(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = blocks(README.parent / "docs" / "tensors.md")
-    exec(compile(code, "docs/tensors.md", "exec"), {})
+    whole, stages = blocks(README.parent / "docs" / "tensors.md")
+    given: dict[str, object] = {}
+    exec(compile(whole, "docs/tensors.md", "exec"), given)
+    answer, difference, *rows = capsys.readouterr().out.splitlines()
+    assert answer.startswith("Upgrade of an SAE in memory. Yes: FVU")
+    assert "ΔCE was not measured" in answer
+    assert float(difference.split()[0]) < 0
+    before, control, rational = (float(line.split()[1]) for line in rows)
+    assert rational < control < 0.9 * before
+    exec(compile(stages, "docs/tensors.md", "exec"), given)
     found = [float(line.partition("fvu=")[2].partition(",")[0]) for line in capsys.readouterr().out.splitlines()]
     before, control, rational = found
     assert max(control, rational) < 0.9 * before

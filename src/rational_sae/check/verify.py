@@ -23,6 +23,7 @@ REFUSED_DENSITY = 0.5
 
 
 CHECK = "check --model, --hook and --bos against how it was trained"
+CHECK_VECTORS = "give vectors of the layer that it was trained on, scaled as they were then"
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,16 @@ class Verification:
     """The formula that explains the activations clearly better than the stored one, if any of the usual ones does."""
 
 
-def verify(sae: SAE, x: Tensor, *, accept_implausible: bool = False) -> Verification:
+def verify(sae: SAE, x: Tensor, *, accept_implausible: bool = False, remedy: str = CHECK) -> Verification:
     """FVU, L0 and share out of range on x: [n, d_in], with warnings; names the likely formula if the stored one looks
-    wrong. Raises ImplausibleSAEError on nonsense unless `accept_implausible`."""
+    wrong. Raises ImplausibleSAEError on nonsense unless `accept_implausible`; remedy: what to do then."""
     fvu, l0 = reconstruction(sae, x)
     problem = _problem(sae, fvu, l0)
     likely = None if sae.transcodes else likely_formula(sae, x)
     if problem and not accept_implausible:
         raise ImplausibleSAEError(
             f"this SAE does not explain the activations it is given: {problem}",
-            f"the formula may be wrong; likely: {likely}" if likely else CHECK,
+            f"the formula may be wrong; likely: {likely}" if likely else remedy,
         )
     warnings = [problem] if problem else []
     if likely:

@@ -23,7 +23,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 RUNNING = "Running"
 
 PANELS: dict[str, tuple[str, ...]] = {
-    "Input": ("text", "model", "hook", "context", "bos", "trust_remote_code"),
+    "Input": ("text", "vectors", "model", "hook", "context", "bos", "trust_remote_code"),
     "Gate and training": (
         *("recipe", "gate", "type", "looks", "calibrate", "revive", "refit_decoder", "controls", "target_l0"),
         *("objective", "kl_share", "adapter_rank", "pilot"),

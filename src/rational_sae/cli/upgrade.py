@@ -60,6 +60,8 @@ def upgrade(
 
     The same job again: rsae upgrade --settings runs/topk/settings.yaml --out runs/again
 
+    An SAE of another network, on vectors alone: rsae upgrade mine --vectors x.npy --out runs/mine
+
     As the paper does it: rsae upgrade demo:topk --text news --recipe paper --steps 400 --out runs/paper
     """
     from rational_sae.upgrading.run.schedule import Interval
@@ -87,7 +89,8 @@ def _settings(given: dict[str, Any], stored_at: Path | None) -> Any:
     if stored_at is not None:
         others = RECIPE_OPTIONS if "recipe" in given else ()
         values = {name: value for name, value in read_settings(stored_at).items() if name not in others} | given
-    for name in ("teacher", "text"):
-        if name not in values:
-            raise typer.BadParameter(f"give {'TEACHER' if name == 'teacher' else '--text'}, or --settings FILE")
+    if "teacher" not in values:
+        raise typer.BadParameter("give TEACHER, or --settings FILE")
+    if "text" not in values and "vectors" not in values:
+        raise typer.BadParameter("give --text, --vectors or --settings FILE")
     return checked(Settings, **values)

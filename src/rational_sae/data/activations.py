@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from rational_sae.data.cache import ActivationCache
 from rational_sae.data.language_model import Hook, Host
 from rational_sae.data.text import Split, Text
 from rational_sae.data.tokens import EVAL_TOKENS_PER_DOCUMENT, Sequences, Tokeniser, require_tokens
+from rational_sae.data.vectors import GivenVectors
 from rational_sae.errors import HostError
 from rational_sae.support import distributed
 
@@ -132,9 +133,17 @@ class Reader:
         """
         parts = [self.at(batch) for batch in self.held_out(split, tokens)]
         x = torch.cat(parts) if parts else torch.empty(0, self.width)
-        require_tokens(len(x), needed if needed is not None else max(1, tokens // 4), split, self.text, self.tokeniser)
+        self.require(len(x), needed if needed is not None else max(1, tokens // 4), split)
         self.require_finite(x, split)
         return x
+
+    def unrecorded(self) -> Self:
+        """The same, which notes elsewhere what is read."""
+        return replace(self, digests={})
+
+    def require(self, found: int, needed: int, split: Split) -> None:
+        """Raise TextError if a split yielded fewer vectors than a job needs."""
+        require_tokens(found, needed, split, self.text, self.tokeniser)
 
     def require_finite(self, x: Tensor, what: str) -> None:
         """Raise HostError if any of x: [n, d_in] is NaN or infinite. what: which vectors these are."""
@@ -180,7 +189,7 @@ class TrainingBatches:
     If all tokens asked for fit in one window they are harvested once; every further pass is a new permutation.
     """
 
-    reader: Reader
+    reader: Reader | GivenVectors
     train_tokens: int
     """Distinct tokens asked for; the text may have fewer."""
     batch_tokens: int
@@ -239,7 +248,7 @@ class TrainingBatches:
         if self._whole is not None:
             x = self._whole[:tokens]
         else:
-            again = replace(self.reader, digests={})
+            again = self.reader.unrecorded()
             x = torch.cat(list(again.vectors("train", min(tokens, self.train_tokens), seed=self.seed)))
         return x[x.isfinite().all(-1)]
 
@@ -279,7 +288,7 @@ class TrainingBatches:
                     filled = 0
             number += 1
         if first and fresh:
-            require_tokens(harvested, self.batch_tokens, "train", self.reader.text, self.reader.tokeniser)
+            self.reader.require(harvested, self.batch_tokens, "train")
         whole = fresh and harvested == filled
         if not whole:
             filled = self._completed(buffer, filled)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rational_sae.data.activations import Reader
-from rational_sae.data.tokens import Sequences, require_tokens
+from rational_sae.data.tokens import Sequences
 
 WINDOW = 1024
 """Sequences among which the order is drawn: neighbours are of one document, and a batch should not be."""
@@ -93,7 +93,7 @@ class SequenceBatches:
             rows = self._pass(again=passes > 0)
             first = next(rows, None)
             if first is None and passes:
-                require_tokens(0, 1, "train", self.reader.text, self.reader.tokeniser)
+                self.reader.require(0, 1, "train")
             rows = itertools.chain([] if first is None else [first], rows)
             while window := list(itertools.islice(rows, WINDOW)):
                 yield window

@@ -2,7 +2,7 @@
 
 from rational_sae.evaluation.comparison import Comparison, comparison
 from rational_sae.evaluation.features import features
-from rational_sae.evaluation.measure import Measurements, mean_l0, measure
+from rational_sae.evaluation.measure import Measurements, mean_l0, measure, measure_vectors
 from rational_sae.evaluation.metrics import Results, Way, results
 from rational_sae.evaluation.probing import Protocol, probe
 from rational_sae.evaluation.pursuit import PursuedSAE, as_many_as, pursue, same_for_all
@@ -23,6 +23,7 @@ __all__ = [
     "features",
     "mean_l0",
     "measure",
+    "measure_vectors",
     "open_probes",
     "probe",
     "pursue",

@@ -1,4 +1,5 @@
-"""One pass over held-out text: what every SAE, the clean model and the ablations do to each document.
+"""One pass over held-out text: what every SAE, the clean model and the ablations do to each document; or over held-out
+vectors, where there is no model.
 
 All rows see the same tokens and share one clean forward. Sums are kept per document, in float64, so that every metric
 and every difference can be bootstrapped over documents afterwards.
@@ -14,10 +15,10 @@ from torch import Tensor
 
 from rational_sae.data.activations import Reader
 from rational_sae.data.text import Split
-from rational_sae.data.tokens import Sequences, require_tokens
+from rational_sae.data.tokens import Sequences
 from rational_sae.evaluation.behaviour import Predictions, cross_entropy
 from rational_sae.metrics import Tokens, prediction_columns, token_columns
-from rational_sae.sae.match_l0 import can_match, shifted, solve_shift
+from rational_sae.sae.match_l0 import CHUNK, can_match, shifted, solve_shift
 from rational_sae.sae.model import SAE
 
 SEQUENCES_PER_FORWARD = 4
@@ -40,9 +41,12 @@ class RowSums:
     """[d_sae] int64: tokens on which each latent was active."""
 
     @classmethod
-    def zeros(cls, documents: int, d_sae: int) -> RowSums:
-        columns = {name: _column(documents) for name in (*token_columns(), *prediction_columns())}
-        return cls(columns, _column(documents), torch.zeros(d_sae, dtype=torch.int64))
+    def zeros(cls, documents: int, d_sae: int, *, predictions: bool = True) -> RowSums:
+        """predictions: whether there is a language model, which gives some."""
+        names = (*token_columns(), *(prediction_columns() if predictions else ()))
+        return cls(
+            {name: _column(documents) for name in names}, _column(documents), torch.zeros(d_sae, dtype=torch.int64)
+        )
 
     def of(self, documents: Tensor) -> RowSums:
         """The sums of some documents. documents: [documents] bool, or [m] int64."""
@@ -69,7 +73,7 @@ class Measurements:
     x_mean_squared: Tensor
     """[documents] sums of ‖x‖² along the direction of ones: d_in times the squared mean over d_in."""
     ce: dict[str, Tensor]
-    """[documents] sums of next-token cross-entropy of `clean`, `zero` and `mean`."""
+    """[documents] sums of next-token cross-entropy of `clean`, `zero` and `mean`; empty without a language model."""
     everywhere: dict[str, Tensor]
     """[documents]: `predictions`, all positions that have a next token, the first and sinks among them; their
     cross-entropy `clean`, and `zero` with zeros written at every position of the sequence."""
@@ -121,11 +125,14 @@ def measure(
     """
     batches = list(reader.held_out(split, tokens))
     found = sum(int(batch.keep.sum()) for batch in batches)
-    require_tokens(found, needed or max(1, tokens // 4), split, reader.text, reader.tokeniser)
+    reader.require(found, needed or max(1, tokens // 4), split)
     small = [part for batch in batches for part in _split(batch)]
     # The stream is read once, and every forward starts at the hook. [tokens, d_in]: small beside the logits.
     streams = [reader.stream(part.input_ids) for part in small]
-    shifts = _shifts_to(reference, reader, saes, small, streams)
+    pairs = zip(small, streams, strict=True)
+    shifts = _shifts_to(
+        reference, saes, lambda: torch.cat([stream[reader.kept(stream, batch)].float() for batch, stream in pairs])
+    )
     documents, width = 1 + max(int(batch.document.max()) for batch in batches), len(reader.target(mean))
     written = frozenset(saes if everywhere is None else everywhere)
     sums = replace(_empty(saes, shifts, documents, width, reference), written_everywhere=written)
@@ -135,15 +142,43 @@ def measure(
     return sums.of(sums.tokens > 0)  # the bootstrap resamples documents that have a kept position
 
 
-def _shifts_to(
-    reference: str, reader: Reader, saes: dict[str, SAE], batches: list[Sequences], streams: list[Tensor]
-) -> dict[str, float]:
-    """For each row whose L0 can move and is not the reference's already: the move to it on these very tokens."""
+@torch.no_grad()
+def measure_vectors(
+    saes: dict[str, SAE],
+    rows: Tensor,
+    groups: Tensor,
+    *,
+    reference: str = "teacher",
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Measurements:
+    """The same of held-out vectors, without a language model: what every SAE makes of each.
+
+    rows: [n, d_in], or [n, d_in + d_out] of transcoders. groups: [n] int64 from 0, which stand for documents. progress
+    is told (parts done, parts in all).
+    """
+    shifts = _shifts_to(reference, saes, lambda: rows)
+    width = saes[reference].target(rows).shape[1]
+    sums = _empty(saes, shifts, 1 + int(groups.max()), width, reference, predictions=False)
+    parts = list(zip(rows.split(CHUNK), groups.split(CHUNK), strict=True))
+    for done, (read, owner) in enumerate(parts):
+        target = saes[reference].target(read)
+        _add_vectors(sums, target, owner)
+        for name, sae in saes.items():
+            _add_codes(sums.rows[name], sae, read, target, owner)
+            if name in shifts:
+                with shifted(sae, shifts[name]):
+                    _add_codes(sums.at_l0[name], sae, read, target, owner)
+        progress(done + 1, len(parts))
+    return sums.of(sums.tokens > 0)
+
+
+def _shifts_to(reference: str, saes: dict[str, SAE], vectors: Callable[[], Tensor]) -> dict[str, float]:
+    """For each row whose L0 can move and is not the reference's already: the move to it on these very vectors, which
+    are [n, d_in]."""
     movable = [name for name, sae in saes.items() if name != reference and can_match(sae)]
     if reference not in saes or not movable:
         return {}
-    pairs = zip(batches, streams, strict=True)
-    x = torch.cat([stream[reader.kept(stream, batch)].float() for batch, stream in pairs])
+    x = vectors()
     target = mean_l0(saes[reference], x)
     apart = [name for name in movable if abs(mean_l0(saes[name], x) / target - 1) > EQUAL_L0]
     return {name: solve_shift(saes[name], x, target) for name in apart}
@@ -155,17 +190,28 @@ def mean_l0(sae: SAE, x: Tensor) -> float:
     return sum(int((sae.encode(part) != 0).sum()) for part in x.split(2048)) / len(x)
 
 
-def _empty(saes: dict[str, SAE], shifts: dict[str, float], documents: int, d_in: int, reference: str) -> Measurements:
+def _empty(
+    saes: dict[str, SAE],
+    shifts: dict[str, float],
+    documents: int,
+    d_in: int,
+    reference: str,
+    *,
+    predictions: bool = True,
+) -> Measurements:
+    def row(sae: SAE) -> RowSums:
+        return RowSums.zeros(documents, sae.d_sae, predictions=predictions)
+
     return Measurements(
         tokens=_column(documents),
         predictions=_column(documents),
         x=torch.zeros(documents, d_in, dtype=torch.float64),
         x_squared=_column(documents),
         x_mean_squared=_column(documents),
-        ce={name: _column(documents) for name in ("clean", "zero", "mean")},
+        ce={name: _column(documents) for name in ("clean", "zero", "mean") if predictions},
         everywhere={name: _column(documents) for name in ("predictions", "clean", "zero")},
-        rows={name: RowSums.zeros(documents, sae.d_sae) for name, sae in saes.items()},
-        at_l0={name: RowSums.zeros(documents, saes[name].d_sae) for name in shifts},
+        rows={name: row(sae) for name, sae in saes.items()},
+        at_l0={name: row(saes[name]) for name in shifts},
         reference=reference,
         centred=frozenset(name for name, sae in saes.items() if sae.centred),
     )
@@ -217,11 +263,8 @@ def _measure_batch(
         labels = batch.input_ids.to(stream.device).roll(-1, 1).flatten()[positions]
         _add(column, owner[everywhere.cpu()], cross_entropy(found, positions, labels))
 
-    _add(sums.tokens, document, torch.ones(len(x)))
+    _add_vectors(sums, x, document)
     _add(sums.predictions, predicted, torch.ones(len(labels)))
-    _add(sums.x_squared, document, x.double().pow(2).sum(-1))
-    _add(sums.x_mean_squared, document, x.double().mean(-1).pow(2) * x.shape[1])
-    sums.x.index_add_(0, document, x.double().cpu())
     untouched, left_out = logits(x), stream[~keep].float()
     clean = Predictions.of(untouched, where.flatten().nonzero()[:, 0], labels)
     _add(sums.ce["clean"], predicted, clean.cross_entropy())
@@ -233,12 +276,7 @@ def _measure_batch(
         _add(sums.ce[name], predicted, cross_entropy(logits(ablated), clean.positions, labels))
 
     def run(sae: SAE, row: RowSums) -> Tensor:
-        x_hat, z, _ = sae.outputs(read)
-        active = z != 0
-        row.fired.add_(active.sum(0).cpu())
-        seen = Tokens(x, x_hat, z, active, _above_epsilon(sae, z))
-        for name, column in token_columns().items():
-            _add(row.columns[name], document, column.of(seen))
+        x_hat = _add_codes(row, sae, read, x, document)
         for name, values in clean.compared(logits(x_hat), prediction_columns()).items():
             _add(row.columns[name], predicted, values)
         return x_hat
@@ -250,6 +288,25 @@ def _measure_batch(
         if name in shifts:
             with shifted(sae, shifts[name]):
                 run(sae, sums.at_l0[name])
+
+
+def _add_vectors(sums: Measurements, x: Tensor, document: Tensor) -> None:
+    """What is to be given back: x: [n, d_in]; document: [n]."""
+    _add(sums.tokens, document, torch.ones(len(x)))
+    _add(sums.x_squared, document, x.double().pow(2).sum(-1))
+    _add(sums.x_mean_squared, document, x.double().mean(-1).pow(2) * x.shape[1])
+    sums.x.index_add_(0, document, x.double().cpu())
+
+
+def _add_codes(row: RowSums, sae: SAE, read: Tensor, x: Tensor, document: Tensor) -> Tensor:
+    """What an SAE makes of what it reads, to be compared with x: x̂ [n, d_in]."""
+    x_hat, z, _ = sae.outputs(read)
+    active = z != 0
+    row.fired.add_(active.sum(0).cpu())
+    seen = Tokens(x, x_hat, z, active, _above_epsilon(sae, z))
+    for name, column in token_columns().items():
+        _add(row.columns[name], document, column.of(seen))
+    return x_hat
 
 
 def _real_next(reader: Reader, batch: Sequences) -> Tensor:

@@ -96,7 +96,9 @@ def results(sums: Measurements, compare: list[tuple[str, str]], *, ways: Sequenc
 def _figures(sums: Measurements, name: str, weights: NDArray[np.float64]) -> Figures:
     """Every metric that a row has: [1 + RESAMPLES] each, or one number."""
     of_row = _sums(sums, name, weights)
-    found = ((key, one.of(of_row)) for key, one in METRICS.items() if one.of)
+    known = of_row.columns.keys()
+    had = {key: one for key, one in METRICS.items() if all(column.name in known for column in one.sums)}
+    found = ((key, one.of(of_row)) for key, one in had.items() if one.of)
     return {key: np.asarray(values) for key, values in found if values is not None}
 
 

@@ -193,7 +193,7 @@ FURTHER = (
         "CE clean",
         "Next-token cross-entropy with x untouched, in nats.",
         unit="nats",
-        of=lambda sums: sums.ce["clean"],
+        of=lambda sums: sums.ce.get("clean"),
     ),
     Metric(
         "ce_sae",
@@ -209,14 +209,14 @@ FURTHER = (
         "CE zero",
         "Next-token cross-entropy with x replaced by 0, in nats.",
         unit="nats",
-        of=lambda sums: sums.ce["zero"],
+        of=lambda sums: sums.ce.get("zero"),
     ),
     Metric(
         "ce_mean",
         "CE mean",
         "Next-token cross-entropy with x replaced by its training mean, in nats.",
         unit="nats",
-        of=lambda sums: sums.ce["mean"],
+        of=lambda sums: sums.ce.get("mean"),
     ),
     Metric(
         "loss_recovered_mean",

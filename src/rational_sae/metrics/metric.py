@@ -80,7 +80,8 @@ class Sums:
     variance: Array
     """Σ‖x − x̄‖²"""
     ce: Mapping[str, Array]
-    """Mean next-token cross-entropy, `clean`, `zero` and `mean`: with x untouched, 0 in its place, its mean."""
+    """Mean next-token cross-entropy, `clean`, `zero` and `mean`: with x untouched, 0 in its place, its mean;
+    empty without a language model."""
     everywhere: Mapping[str, Array]
     """Sums of cross-entropy over every position with a next token: `clean`, `zero` and `sae`, written at every
     position; empty where that was not measured."""
@@ -110,7 +111,7 @@ class Metric:
     decimals: int | None = 4
     """Digits after the point; None shows four significant digits."""
     sums: tuple[Column, ...] = ()
-    """What `of` needs of `Sums.columns`; metrics may share a column."""
+    """What `of` needs of `Sums.columns`; metrics may share a column. A row without one has no such metric."""
     of: Callable[[Sums], Array | None] | None = None
     """→ [1 + resamples]; or one number, which gets no interval; or None where a row has none. Without it the metric is
     not measured by `evaluation.results` but put beside its figures."""

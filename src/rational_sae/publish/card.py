@@ -13,6 +13,7 @@ from rational_sae.check.words import FAMILIES
 from rational_sae.data.embedded import MODELS
 from rational_sae.report import difference_rows, table_rows
 from rational_sae.report.rows import NOT_BETTER, UNTRAINED, untrained
+from rational_sae.report.schema import nouns
 from rational_sae.sae.model import SAE
 from rational_sae.support.safe_text import name_of, printable
 
@@ -118,10 +119,11 @@ def _facts(sae: SAE, report: Mapping[str, Any] | None) -> list[str]:
         facts["Looks"] = f"{len(sae.looks)}: the encoder sees again what an estimate of the codes leaves (α {steps})"
     if report:
         teacher, data, settings = report["teacher"], report["data"], report["settings"]
+        read = data.get("text") or data.get("vectors")
         facts |= {
             "Teacher": f"{_name(_plain_name(settings['teacher']))}, {_name(teacher['family'])}",
-            "Fine-tuned": f"{settings['steps']} steps of {settings['batch_tokens']} tokens "
-            f"({data['train_tokens_distinct']} distinct) of {_name(_plain_name(data['text']))}, "
+            "Fine-tuned": f"{settings['steps']} steps of {settings['batch_tokens']} {nouns(report)[0]} "
+            f"({data['train_tokens_distinct']} distinct) of {_name(_plain_name(read))}, "
             f"seed {settings['seed']}",
             "Made with": f"rational-sae {report['environment']['rational-sae']}",
         }
@@ -141,11 +143,13 @@ def _distilled(sae: SAE) -> str:
 
 
 def _figures(report: Mapping[str, Any]) -> Iterator[str]:
-    data = report["data"]
+    data, (of, owners) = report["data"], nouns(report)
+    left_out = data.get("excluded_positions")
     yield from ("## Figures", "")
     yield (
-        f"On {data['test_tokens']} held-out tokens of {data['test_documents']} documents, the same for every row; "
-        f"brackets are 95 % bootstrap intervals over documents. Left out: {_sentence(data['excluded_positions'])}. "
+        f"On {data['test_tokens']} held-out {of} of {data['test_documents']} {owners}, the same for every row; "
+        f"brackets are 95 % bootstrap intervals over {owners}. "
+        f"{f'Left out: {_sentence(left_out)}. ' if left_out else ''}"
         "`rsae` is this SAE; `control_*` and `identity` are the teacher trained as long with other gates."
     )
     kept = untrained(report)
@@ -155,18 +159,21 @@ def _figures(report: Mapping[str, Any]) -> Iterator[str]:
 
     if kept:
         yield from ("", f"{UNTRAINED.capitalize()}: {NOT_BETTER}.")
-    yield from ("", "| row | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|")
-    for row in table_rows(report):
-        cells = (row.cells[key] for key in COLUMNS)
+    rows, differences = table_rows(report), difference_rows(report)
+    columns = [key for key in COLUMNS if any(key in row.cells for row in rows)]
+    yield from ("", "| row | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|")
+    for row in rows:
+        cells = (row.cells[key] for key in columns)
         yield (
             f"| {_code(row.name)}{said(row.name)} | "
             + " | ".join(f"{one.text} {one.interval}".strip() for one in cells)
             + " |"
         )
     yield from ("", "Paired differences:", "")
-    yield from ("| | " + " | ".join(DIFFERENCES) + " |", "|---" * (len(DIFFERENCES) + 1) + "|")
-    for row in difference_rows(report):
-        cells = (row.cells[key] for key in DIFFERENCES)
+    compared = [key for key in DIFFERENCES if any(key in row.cells for row in differences)]
+    yield from ("| | " + " | ".join(compared) + " |", "|---" * (len(compared) + 1) + "|")
+    for row in differences:
+        cells = (row.cells[key] for key in compared)
         yield f"| {_sentence(row.label)} | " + " | ".join(f"{one.text} {one.interval}".strip() for one in cells) + " |"
     for warning in report.get("warnings") or ():
         yield from ("", f"Warning: {_sentence(warning)}")

@@ -26,7 +26,7 @@ from rational_sae.report.rows import (
     row_label,
     untrained,
 )
-from rational_sae.report.schema import ENCODE
+from rational_sae.report.schema import COUNTED, ENCODE, nouns
 from rational_sae.report.table import Line, difference_rows
 
 QUALITY = ("fvu", "delta_ce")
@@ -57,15 +57,16 @@ OUTCOMES: dict[str, str] = {
 """In words."""
 
 RULE = (
-    "Two figures decide: FVU and ΔCE at equal L0. A difference counts if it is clear and at least {least} of the base. "
+    "{deciding} A difference counts if it is clear and at least {least} of the base. "
     "Clear: the chance of it between equal SAEs is under 5 %, over both figures and all SAEs that are asked about "
     "(Holm's correction; Student's t over {documents}). "
     "Yes: one of the two is better, and nothing is worse. With reservations: something is worse as well. Worse may be "
     "loss recovered, KL, top-1 agreement or a probe, where L0 is equal, and {least} fewer latents alive. "
     "No: FVU or ΔCE is worse, and neither better. No difference that matters: both intervals lie within {least} of the "
-    "base, or what is clear is smaller than that. Too little text: fewer than {fewest} test documents."
+    "base, or what is clear is smaller than that. Too little text: fewer than {fewest} test {of}."
 )
-"""{least}, {documents} and {fewest} are filled in."""
+"""What is in braces is filled in."""
+BOTH, ONE = "Two figures decide: FVU and ΔCE at equal L0.", "FVU at equal L0 decides alone: ΔCE was not measured."
 
 
 @dataclass(frozen=True)
@@ -188,13 +189,13 @@ def _decide(report: Mapping[str, Any], rows: Mapping[str, Line], row: str, base:
         row_label(row),
         row_label(base),
         f"Is {_called(row)} better than {told}, at the same sparsity?",
-        _answer(report, told, primary, against, apart) + _untrained(report, row, base),
+        _answer(report, told, primary, against, apart) + _untrained(report, row, base) + _unmeasured(report, primary),
         primary,
         against,
         [fact for fact in rest if fact not in against],
         _parts(report, rows, row, base),
-        list(_cautions(report, row, base, like=like, matched=matched)),
-        _rule(report),
+        list(_cautions(report, row, base, primary, like=like, matched=matched)),
+        _rule(report, primary),
     )
 
 
@@ -313,7 +314,8 @@ def _answer(report: Mapping[str, Any], base: str, primary: list[Fact], against: 
     documents = _documents(report)
     if documents is not None and documents < FEWEST_DOCUMENTS:
         return (
-            f"Too little text to say: {documents} test documents, and {FEWEST_DOCUMENTS} are needed (eval_tokens). "
+            f"Too little {'text' if nouns(report)[1] == 'documents' else 'data'} to say: {documents} test "
+            f"{nouns(report)[1]}, and {FEWEST_DOCUMENTS} are needed (eval_tokens). "
             f"So far, beside {base}: {_listed([_moved(fact) for fact in primary])}."
         )
     better, worse = ([fact for fact in primary if fact.outcome == kind] for kind in ("better", "worse"))
@@ -367,6 +369,12 @@ def _untrained(report: Mapping[str, Any], row: str, base: str) -> str:
     return said
 
 
+def _unmeasured(report: Mapping[str, Any], primary: Sequence[Fact]) -> str:
+    """Of an SAE without a language model, so that the answer does not stand for more than it is of."""
+    without = COUNTED in (report.get("data") or {}) and not _has_delta_ce(primary)
+    return " ΔCE was not measured." if without else ""
+
+
 def _apart(ours: float, theirs: float, primary: list[Fact]) -> str:
     """Figures at unequal L0 say nothing when the denser SAE has the better ones: density alone gives that."""
     denser = ours > theirs
@@ -392,11 +400,13 @@ def _parts(report: Mapping[str, Any], rows: Mapping[str, Line], row: str, asked:
     return found
 
 
-def _cautions(report: Mapping[str, Any], row: str, base: str, *, like: bool, matched: bool) -> Iterator[str]:
+def _cautions(
+    report: Mapping[str, Any], row: str, base: str, primary: Sequence[Fact], *, like: bool, matched: bool
+) -> Iterator[str]:
     """What a reader must know before believing the answer."""
-    data = report.get("data") or {}
+    data, (of, owners) = report.get("data") or {}, nouns(report)
     tokens, documents = data.get("test_tokens"), _documents(report)
-    measured = f"Measured on {tokens:,} test tokens of {documents:,} documents." if tokens and documents else ""
+    measured = f"Measured on {tokens:,} test {of} of {documents:,} {owners}." if tokens and documents else ""
     if line := " ".join(filter(None, (measured, _cost(report, row)))):
         yield line
     ours, theirs = (report["rows"][name].get("l0") for name in (row, base))
@@ -409,6 +419,12 @@ def _cautions(report: Mapping[str, Any], row: str, base: str, *, like: bool, mat
     compared = (name for name in (row, *(other.name for other in against(row))) if name in untrained(report))
     for name in compared:
         yield f"{row_label(name, untrained(report))}: {NOT_BETTER}."
+    if COUNTED in data and not _has_delta_ce(primary):
+        yield (
+            "There was no language model, so ΔCE, KL and probes were not measured: what x̂ in place of x does to the "
+            "network's own predictions is open."
+        )
+        return
     found = (report.get("differences") or {}).get(f"{row} - {base}") or {}
     if not any(key in found for key in named("probing")):
         yield "Sparse probing was not measured: whether latents mean as much as before is open."
@@ -423,13 +439,19 @@ def _cost(report: Mapping[str, Any], row: str) -> str:
     return f"Encoding takes {ours / teacher:.2g} times as long as with {_called(TEACHER)}."
 
 
-def _rule(report: Mapping[str, Any]) -> str:
-    documents = _documents(report)
+def _rule(report: Mapping[str, Any], primary: Sequence[Fact]) -> str:
+    documents, owners = _documents(report), nouns(report)[1]
     return RULE.format(
+        deciding=BOTH if _has_delta_ce(primary) else ONE,
         least=_percent(report),
-        documents=f"{documents:,} documents" if documents else "documents",
+        documents=f"{documents:,} {owners}" if documents else owners,
         fewest=FEWEST_DOCUMENTS,
+        of=owners,
     )
+
+
+def _has_delta_ce(primary: Sequence[Fact]) -> bool:
+    return any(fact.key.startswith(QUALITY[1]) for fact in primary)
 
 
 def _percent(report: Mapping[str, Any]) -> str:

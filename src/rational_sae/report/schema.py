@@ -20,6 +20,9 @@ SCHEMA = 1
 ENCODE = "encode 1,000 tokens, "
 """Followed by a row: its key in `timing`."""
 
+COUNTED = "counted"
+"""Key in `data`: what stands for tokens and documents, where an SAE was measured on vectors alone."""
+
 Number = float | None
 Interval = tuple[Number, Number]
 
@@ -188,6 +191,18 @@ class Sweep(TypedDict):
     rates: dict[str, Any]
     failed: dict[str, str]
     missing: list[str]
+
+
+def nouns(report: Mapping[str, Any]) -> tuple[str, str]:
+    """What was counted, and what that is of.
+
+    >>> nouns({}), nouns({"data": {"counted": ["vectors", "groups"]}})
+    (('tokens', 'documents'), ('vectors', 'groups'))
+    """
+    found = (report.get("data") or {}).get(COUNTED)
+    return (
+        (str(found[0]), str(found[1])) if isinstance(found, Sequence) and len(found) == 2 else ("tokens", "documents")
+    )
 
 
 def to_plain(value: Any) -> Any:

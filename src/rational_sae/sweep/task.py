@@ -29,7 +29,7 @@ from rational_sae.upgrading.run.schedule import Interval
 from rational_sae.upgrading.run.write import write
 from rational_sae.upgrading.settings import Settings, completed
 
-SHARED = (*Reading.model_fields, "eval_tokens", "batch_tokens", "seed")
+SHARED = (*Reading.model_fields, "vectors", "eval_tokens", "batch_tokens", "seed")
 """Settings that decide a harvest, beside its number of training tokens."""
 
 Get = Callable[[Settings, SAE], Harvest]

@@ -6,8 +6,10 @@ import contextlib
 from pathlib import Path
 from typing import Literal
 
+from torch import Tensor
 from typing_extensions import Unpack
 
+from rational_sae.data.vectors import Given
 from rational_sae.errors import OutputError, SettingsError
 from rational_sae.evaluation.api import ReadingOptions, own_copy
 from rational_sae.sae.model import SAE
@@ -22,10 +24,14 @@ from rational_sae.upgrading.settings import Control, Form, Kind, Recipe, Setting
 IN_MEMORY = "an SAE in memory"
 """What settings.yaml calls a teacher that came from nowhere."""
 
+TENSORS = "tensors in memory"
+"""What it calls vectors that did."""
+
 
 class Options(ReadingOptions, total=False):
     """The fields of `Settings` but `teacher` and `text`, for type checkers; what each means stands there."""
 
+    vectors: str | None
     recipe: Recipe
     gate: str
     looks: int
@@ -65,6 +71,9 @@ def upgrade(
     text: str | Path = "news",
     *,
     out: str | Path | None = None,
+    x: Tensor | None = None,
+    y: Tensor | None = None,
+    groups: Tensor | None = None,
     resume: bool = False,
     overwrite: bool = False,
     accept_implausible: bool = False,
@@ -81,6 +90,11 @@ def upgrade(
     teacher: a path, `hub:OWNER/REPO[/PATH]`, `saelens:RELEASE/ID`, or an SAE in memory (W_enc [d_in, d_sae], any
     dtype), which stays as it is: a float32 copy of it is upgraded, and its metadata says model and hook. text: .txt,
     .jsonl[.gz], a folder of them, hf:NAME[/CONFIG][:SPLIT], or news.
+    x: [n, d_in], vectors of any network that are read in place of a language model and text: an eighth of them, at most
+    eval_tokens, are the test split, and half as many each are for calibration and validation, in a seeded order. y: [n,
+    d_out], what a transcoder predicts. groups: [n] integers, the image, sequence or document that each is from: it is
+    whole in one split, and stands for documents in intervals; default: runs of neighbours. Metrics of predictions (ΔCE,
+    KL), probes and features are then absent. docs/tensors.md.
     out: a folder that gets what `rsae upgrade --out` writes, checkpoints while it runs among it; resume: go on with the
     job there, to the same bits; overwrite: replace a result or job there, and leave other files alone.
     accept_implausible: go on with a teacher that does not explain its activations. progress: who is told of the stages;
@@ -93,11 +107,14 @@ def upgrade(
         raise SettingsError(f"{'resume' if resume else 'overwrite'} is for a job in a folder", "give out")
     if resume and overwrite:
         raise SettingsError("resume goes on and overwrite starts again", "give one of them")
+    given = _given(x, y, groups, options)
     in_memory = own_copy(teacher) if isinstance(teacher, SAE) else None
     name = str(teacher) if in_memory is None else in_memory.metadata.source or IN_MEMORY
     if in_memory is not None:
         in_memory.metadata.source = name
-    settings = checked(Settings, teacher=name, text=str(text), **options)
+        in_memory.metadata.family = in_memory.metadata.family or in_memory.gate.family
+    where = {"text": str(text)} if given is None or text != "news" else {}
+    settings = checked(Settings, teacher=name, **where, **options)
     with contextlib.ExitStack() as stack:
         folder = None if out is None else _folder(Path(out), resume=resume, overwrite=overwrite)
         keeper = None if folder is None else stack.enter_context(folder)
@@ -108,6 +125,7 @@ def upgrade(
         done = job.run(
             settings,
             teacher=in_memory,
+            given=given,
             accept_implausible=accept_implausible,
             progress=progress,
             keeper=keeper,
@@ -116,6 +134,18 @@ def upgrade(
             write(done, folder.out, overwrite=True)
             folder.finish()
     return done
+
+
+def _given(x: Tensor | None, y: Tensor | None, groups: Tensor | None, options: Options) -> Given | None:
+    """Vectors in memory, which the options then name. Raises SettingsError if x is missing, or is a second source."""
+    if x is None:
+        if y is not None or groups is not None:
+            raise SettingsError(f"{'groups' if y is None else 'y'} was given without x", "give x: [n, d_in] too")
+        return None
+    if options.get("vectors") is not None:
+        raise SettingsError("vectors names a file, and x was given", "give one of them")
+    options["vectors"] = TENSORS
+    return Given(x, y, groups)
 
 
 def _folder(out: Path, *, resume: bool, overwrite: bool) -> JobFolder:

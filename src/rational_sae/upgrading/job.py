@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from rational_sae.data.vectors import Given
 from rational_sae.errors import SettingsError
 from rational_sae.evaluation import Protocol, open_probes
 from rational_sae.formats import load
@@ -45,6 +46,7 @@ def run(
     *,
     teacher: SAE | None = None,
     shared: Harvest | None = None,
+    given: Given | None = None,
     accept_implausible: bool = False,
     progress: Progress | None = None,
     keeper: Keeper | None = None,
@@ -54,15 +56,16 @@ def run(
     With several processes (see `distributed`) all train and the first measures; the others leave by LeaderGoesOn.
 
     teacher: already loaded, for which `settings.teacher` is then a name alone; it is changed, so give a copy. shared: a
-    harvest with the same reading options, token counts and seed, from another upgrade at this hook.
+    harvest with the same reading options, token counts and seed, from another upgrade at this hook. given: vectors in
+    memory, for which `settings.vectors` is then a name alone.
     Raises RationalSAEError with a one-line reason if an input cannot be used.
     """
     clock, keeper = Clock(progress or Silent()), keeper or Keeper()
     torch.manual_seed(settings.seed)
     probes = open_probes(settings.probes, Protocol(settings.probe_train))
 
-    clock.stage("load teacher and model")
-    inputs = _open(settings, teacher, shared, keeper)
+    clock.stage("load teacher" if settings.vectors else "load teacher and model")
+    inputs = _open(settings, teacher, shared, given, keeper)
     settings, shared = inputs.settings, inputs.shared
 
     clock.stage("calibrate")
@@ -105,7 +108,9 @@ def run(
     )
 
 
-def _open(settings: Settings, teacher: SAE | None, shared: Harvest | None, keeper: Keeper) -> Opened:
+def _open(
+    settings: Settings, teacher: SAE | None, shared: Harvest | None, given: Given | None, keeper: Keeper
+) -> Opened:
     """The teacher, settings with every default filled from it, and the harvest; the keeper hears before any work."""
     teacher = load(settings.teacher) if teacher is None else teacher
     settings = settings.resolved(teacher)
@@ -120,6 +125,6 @@ def _open(settings: Settings, teacher: SAE | None, shared: Harvest | None, keepe
             "raise --batch-tokens, or give --objective mse",
         )
     keeper.check(settings.to_store())
-    shared = shared or harvest(settings, teacher)
+    shared = shared or harvest(settings, teacher, given)
     teacher.to(shared.calibration_x.device)
     return Opened(settings, teacher, shared)

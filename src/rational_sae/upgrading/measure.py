@@ -9,7 +9,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rational_sae.evaluation import Measurements, Probes, Results, features, measure, results, with_probes
+from rational_sae.data.vectors import GivenVectors
+from rational_sae.evaluation import (
+    Measurements,
+    Probes,
+    Results,
+    features,
+    measure,
+    measure_vectors,
+    results,
+    with_probes,
+)
 from rational_sae.report.schema import ENCODE
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.clock import Clock
@@ -23,7 +33,7 @@ class Measured:
 
     sums: Measurements
     results: Results
-    """With `features`, and what was probed."""
+    """With `features`, and what was probed, where there are tokens."""
     encoding: dict[str, float]
     """Seconds that 1,000 tokens take to encode, of the teacher and of the rational SAE, as `timing` has them."""
 
@@ -49,10 +59,17 @@ def measure_rows(
     def advance(_done: int, total: int) -> None:
         clock.advance(total=total)
 
-    sums = measure(
-        reader, saes, settings.eval_tokens, shared.batches.mean, everywhere={"teacher", *trained}, progress=advance
-    )
+    if isinstance(reader, GivenVectors):
+        x = reader.sample("test", settings.eval_tokens)
+        sums = measure_vectors(saes, x, reader.owners("test")[: len(x)], progress=advance)
+    else:
+        sums = measure(
+            reader, saes, settings.eval_tokens, shared.batches.mean, everywhere={"teacher", *trained}, progress=advance
+        )
     found = results(sums, [("rsae", base) for base in saes if base != "rsae"], seed=settings.seed)
+    encoding = encoding_seconds({name: saes[name] for name in ("teacher", "rsae")}, shared.validation_x)
+    if isinstance(reader, GivenVectors):
+        return Measured(sums, found, encoding)
     clock.stage("features")
     labelled = features(
         reader,
@@ -64,9 +81,7 @@ def measure_rows(
     found = replace(found, further=found.further | {"features": labelled})
     probed = {name: sae for name, sae in saes.items() if name == "teacher" or name in trained}
     found = with_probes(found, reader, probed, probes, seed=settings.seed, progress=clock)
-    return Measured(
-        sums, found, encoding_seconds({name: saes[name] for name in ("teacher", "rsae")}, shared.validation_x)
-    )
+    return Measured(sums, found, encoding)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rational_sae.check.verify import Verification, reconstruction, verify
+from rational_sae.check.verify import CHECK, CHECK_VECTORS, Verification, reconstruction, verify
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.harvest import Harvest
 from rational_sae.upgrading.settings import Settings
@@ -47,7 +47,12 @@ def prepare(settings: Settings, teacher: SAE, shared: Harvest, *, accept_implaus
 
     Raises ImplausibleSAEError if the teacher does not explain the calibration activations.
     """
-    verification = verify(teacher, shared.calibration_x, accept_implausible=accept_implausible)
+    verification = verify(
+        teacher,
+        shared.calibration_x,
+        accept_implausible=accept_implausible,
+        remedy=CHECK if settings.vectors is None else CHECK_VECTORS,
+    )
     seen, validation = teacher.seen(shared.calibration_x), teacher.seen(shared.validation_x)
     sae, units = canonical(teacher, seen)
     x, validation = units.of(seen), units.of(validation)

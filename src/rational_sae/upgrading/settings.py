@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from rational_sae.data.reading import FEWEST_EVAL_TOKENS, MOST_EVAL_TOKENS, MOST_TOKENS, Named, Reading, refuse_trust
+from rational_sae.data.reading import (
+    FEWEST_EVAL_TOKENS,
+    MOST_EVAL_TOKENS,
+    MOST_TOKENS,
+    Named,
+    Reading,
+    refuse_trust,
+    usable_device,
+)
 from rational_sae.errors import SettingsError
 from rational_sae.evaluation.probing import FEWEST_PROBE_TEXTS, MOST_PROBE_TEXTS
 from rational_sae.gates.registry import TRAINED
@@ -74,6 +82,13 @@ def without_removed(given: Any, where: str = "settings") -> Any:
     return {name: value for name, value in given.items() if name not in REMOVED}
 
 
+NO_TEXT = "none"
+"""What stands for the text where vectors are given."""
+
+OF_A_MODEL = ("context", "bos", "sink", "positions", "precision", "trust_remote_code", "cache", "probes", "objective")
+"""Options that mean nothing without a language model."""
+
+
 class Settings(Reading):
     """Everything that decides the result of an upgrade.
 
@@ -82,6 +97,10 @@ class Settings(Reading):
 
     teacher: Named
     """File, folder, hub:OWNER/REPO[/PATH], saelens:RELEASE/ID or demo:topk."""
+    vectors: Named | None = None
+    """Vectors in place of a model and text: .npy of [n, d_in], or .safetensors with x, a transcoder's y, groups.
+
+    See docs/tensors.md. Model and hook are then names alone, and the text is NO_TEXT."""
     recipe: Recipe = "default"
     """Whose defaults options have that are not given. paper: smooth safe-Padé gate, 3,2 for a ReLU, ‖z‖₁ of fixed
     weight, one learning rate, 22000 steps.
@@ -210,7 +229,7 @@ class Settings(Reading):
 
     def resolved(self, sae: SAE) -> Self:
         """These options with every default filled, from the SAE's config and its gate."""
-        options = super().resolved(sae)
+        options = super().resolved(sae) if self.vectors is None else self._named_after(sae)
         chosen: dict[str, Any] = {}
         if options.target_l0 is not None and options.target_l0 > sae.d_sae:
             raise SettingsError(
@@ -235,6 +254,12 @@ class Settings(Reading):
             paper = PAPER_RELU_TYPE if sae.gate.family == "relu" else PAPER_JUMP_TYPE
             chosen["type"] = paper if options.recipe == "paper" else DEFAULT_TYPE
         return options.model_copy(update=chosen)
+
+    def _named_after(self, sae: SAE) -> Self:
+        """With what the SAE's config calls its model and hook, which nothing opens."""
+        meta = sae.metadata
+        names = {"model": self.model or meta.model_name, "hook": self.hook or meta.hook_name}
+        return self.model_copy(update={**names, "device": usable_device(self.device)})
 
     @model_validator(mode="before")
     @classmethod
@@ -263,6 +288,22 @@ class Settings(Reading):
         if further and "controls" not in given:
             return given | {"controls": (*cls.model_fields["controls"].default, *further)}
         return given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_text(cls, given: Any) -> Any:
+        return {"text": NO_TEXT} | given if isinstance(given, dict) and given.get("vectors") else given
+
+    @model_validator(mode="after")
+    def _without_a_model(self) -> Self:
+        if self.vectors is None:
+            return self
+        if self.text != NO_TEXT:
+            raise ValueError(f"text is {self.text}, and vectors are given in its place: give one of the two")
+        for name in OF_A_MODEL:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is of a language model, and vectors are given without one: leave it out")
+        return self
 
     @model_validator(mode="after")
     def _of_this_gate(self) -> Self:
@@ -312,6 +353,7 @@ def completed(stored: dict[str, Any]) -> dict[str, Any]:
     """Stored settings with options that are newer than they are, each at its default, which is what was done then; and
     without options that are gone, where they were at theirs."""
     names = (
+        "vectors",
         "recipe",
         "form",
         "refit_decoder",

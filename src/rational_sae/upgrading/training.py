@@ -39,8 +39,8 @@ def train(
     Raises SettingsError or HostError if the objective needs predictions and the model cannot give them here.
     """
     batches, keeper = shared.batches, keeper or Keeper()
-    predictions = None if settings.objective == "mse" else Predictions(shared.reader, prepared.units.input)
-    sequences = None if predictions is None else sequences_of(shared.reader, settings)
+    predictions = None if settings.objective == "mse" else Predictions(shared.language, prepared.units.input)
+    sequences = None if predictions is None else sequences_of(shared.language, settings)
     batches.cursor = batches.beginning()
     done = keeper.begin(Training(candidates, batches, clock.timing, inputs_of(candidates, prepared, shared)))
     done = agree(Training(candidates, batches, clock.timing, {}), done)

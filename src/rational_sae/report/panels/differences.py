@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from rational_sae.report.panels.panel import Content, Panel, tables
+from rational_sae.report.schema import nouns
 from rational_sae.report.table import difference_rows
 
 TEMPLATE = """\
 {% if "main" in tables %}
-{{ show.differences(tables.main, "Paired bootstrap over documents, 95 % intervals") }}
+{{ show.differences(tables.main, "Paired bootstrap over " ~ owners ~ ", 95 % intervals") }}
 <p class="aside"><em>better</em>, <em>worse</em> and <em>differs</em>: the interval excludes 0 (<em>differs</em> \
 where neither direction is an improvement). <em>unclear</em>: it does not.</p>
 {% endif %}
@@ -25,7 +26,8 @@ where neither direction is an improvement). <em>unclear</em>: it does not.</p>
 def content(report: Mapping[str, Any]) -> Content | None:
     lines = difference_rows(report)
     found = tables(lines)
-    return Content({"tables": found}, lines=lines) if found.keys() & {"main", "further"} else None
+    values = {"tables": found, "owners": nouns(report)[1]}
+    return Content(values, lines=lines) if found.keys() & {"main", "further"} else None
 
 
 DIFFERENCES = Panel("differences", "Differences", TEMPLATE, content)

@@ -11,6 +11,7 @@ from rational_sae.report.charts import Figure, Group, lines_of
 from rational_sae.report.numbers import format_value
 from rational_sae.report.panels.panel import Content, Panel
 from rational_sae.report.rows import in_order, row_label, strokes, untrained
+from rational_sae.report.schema import nouns
 
 TEMPLATE = """\
 {% if group %}
@@ -45,7 +46,7 @@ def firing_group(report: Mapping[str, Any]) -> Group | None:
     chart = lines_of(points, "frequency", "line", labels, interpolate="step-after").encode(
         x=alt.X(
             "frequency:Q",
-            title="share of tokens on which a latent is active",
+            title=f"share of {nouns(report)[0]} on which a latent is active",
             scale=alt.Scale(type="log", nice=False),
             axis=alt.Axis(format="~g", tickCount=6),
         ),

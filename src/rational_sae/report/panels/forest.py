@@ -13,6 +13,7 @@ import altair as alt
 from rational_sae.report.charts import INK, Figure, Group, Layers
 from rational_sae.report.decision import OUTCOMES, Decision, Fact, decisions, least_effect
 from rational_sae.report.panels.panel import Content, Panel
+from rational_sae.report.schema import nouns
 from rational_sae.report.strokes import Stroke
 
 COLOURS = {"better": "#2e9b5b", "worse": "#d0493f", "same": INK, "slight": INK, "unclear": INK}
@@ -21,14 +22,14 @@ LONGEST = 34
 
 TEMPLATE = """\
 {{ show.charts(group, legend=false) }}
-<p class="aside">Left of the line is better; bars are paired 95 % intervals over documents. Green: better, red: worse, \
-grey: not clear or too small to matter. The band is the least effect that matters.</p>
+<p class="aside">Left of the line is better; bars are paired 95 % intervals over {{ owners }}. Green: better, red: \
+worse, grey: not clear or too small to matter. The band is the least effect that matters.</p>
 """
 
 
 def content(report: Mapping[str, Any]) -> Content | None:
     group = forest_group(report)
-    return Content({"group": group}, (group,)) if group else None
+    return Content({"group": group, "owners": nouns(report)[1]}, (group,)) if group else None
 
 
 def forest_group(report: Mapping[str, Any]) -> Group | None:

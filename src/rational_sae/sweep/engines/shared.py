@@ -9,7 +9,7 @@ from torch import Tensor
 from rational_sae.data.activations import TrainingBatches
 from rational_sae.data.text import Split
 from rational_sae.sae.model import SAE
-from rational_sae.upgrading.harvest import Harvest
+from rational_sae.upgrading.harvest import Harvest, opened
 from rational_sae.upgrading.settings import Settings
 
 
@@ -45,10 +45,9 @@ def activations_of(harvest: Harvest) -> Activations:
 
 def harvest_from(found: Activations, settings: Settings, teacher: SAE) -> Harvest:
     """The same harvest in this process. settings: resolved."""
-    reader = settings.open(teacher)
+    reader = opened(settings, teacher)
     batches = TrainingBatches(reader, settings.tokens_to_harvest, settings.batch_tokens, settings.seed)
     if found.train is not None:
         batches.give(found.train, found.mean, found.distinct_tokens)
     reader.digests.update(found.digests)
-    device = reader.host.device
-    return Harvest(reader, found.calibration.to(device), found.validation.to(device), batches)
+    return Harvest(reader, found.calibration.to(teacher.device), found.validation.to(teacher.device), batches)

@@ -10,6 +10,7 @@ import torch
 
 from rational_sae.gates.rational import RationalGate
 from rational_sae.report.rows import UNTRAINED
+from rational_sae.report.schema import COUNTED
 from rational_sae.sae.match_l0 import CHUNK
 from rational_sae.support.digests import digest
 from rational_sae.support.safe_text import redact, redacted
@@ -17,6 +18,7 @@ from rational_sae.upgrading.run.title import title_of
 
 if TYPE_CHECKING:
     from rational_sae.upgrading.result import Upgrade
+    from rational_sae.upgrading.settings import Settings
 
 GATE_POINTS = 401
 HISTOGRAM_BINS = 100
@@ -27,9 +29,6 @@ def report_of(done: Upgrade) -> dict[str, Any]:
     from rational_sae.report import SCHEMA, environment
 
     settings = done.settings
-    kl_tokens, further = (done.sequences.used_tokens, done.sequences.distinct_tokens) if done.sequences else (0, 0)
-    distinct = done.distinct_tokens + further
-    used = settings.mse_steps * settings.batch_tokens + kl_tokens
     teacher = done.saes["teacher"]
     return {
         "schema": SCHEMA,
@@ -60,25 +59,39 @@ def report_of(done: Upgrade) -> dict[str, Any]:
             "fvu_calibration": done.prepared.verification.fvu,
             "l0_calibration": done.prepared.verification.l0,
         },
-        "data": {
-            "text": redact(settings.text),
-            "train_tokens_distinct": distinct,
-            "train_tokens_used": used,
-            "train_passes": used / max(1, distinct),
-            **({"kl_tokens": kl_tokens} if kl_tokens else {}),
-            "test_tokens": int(done.sums.tokens.sum()),
-            "test_documents": len(done.sums.tokens),
-            "target_l0": done.prepared.target_l0,
-            "excluded_positions": "special tokens"
-            + (" and the first of each sequence" if settings.sink == "exclude" else ""),
-            "bos": settings.bos,
-            "skipped_steps": {name: candidate.skipped for name, candidate in done.candidates.items()},
-            "sha256": _hashes(done),
-        },
+        "data": _data(done),
         "settings": settings.to_store(),
         "environment": environment(),
         "timing": done.timing,
     }
+
+
+def _data(done: Upgrade) -> dict[str, Any]:
+    """What was read, and how much of it."""
+    settings = done.settings
+    kl_tokens, further = (done.sequences.used_tokens, done.sequences.distinct_tokens) if done.sequences else (0, 0)
+    distinct = done.distinct_tokens + further
+    used = settings.mse_steps * settings.batch_tokens + kl_tokens
+    return {
+        **({"text": redact(settings.text)} if settings.vectors is None else {"vectors": redact(settings.vectors)}),
+        **({} if settings.vectors is None else {COUNTED: ["vectors", "groups"]}),
+        "train_tokens_distinct": distinct,
+        "train_tokens_used": used,
+        "train_passes": used / max(1, distinct),
+        **({"kl_tokens": kl_tokens} if kl_tokens else {}),
+        "test_tokens": int(done.sums.tokens.sum()),
+        "test_documents": len(done.sums.tokens),
+        "target_l0": done.prepared.target_l0,
+        **({} if settings.vectors is not None else _positions(settings)),
+        "skipped_steps": {name: candidate.skipped for name, candidate in done.candidates.items()},
+        "sha256": _hashes(done),
+    }
+
+
+def _positions(settings: Settings) -> dict[str, Any]:
+    """Which of a sequence counted."""
+    firsts = " and the first of each sequence" if settings.sink == "exclude" else ""
+    return {"excluded_positions": f"special tokens{firsts}", "bos": settings.bos}
 
 
 def _hashes(done: Upgrade) -> dict[str, str]:
@@ -87,7 +100,7 @@ def _hashes(done: Upgrade) -> dict[str, str]:
     found = {"teacher": digest(done.saes["teacher"].state_dict())}
     for (split, seed), value in done.digests.items():
         if seed == seeds.get(split):
-            found[f"{split} tokens"] = value
+            found[f"{split} {'tokens' if done.settings.vectors is None else 'vectors'}"] = value
     if done.sequences is not None:
         found["train sequences of KL steps"] = done.sequences.digest
     return found
@@ -101,7 +114,7 @@ def verdict(done: Upgrade) -> str:
         {
             "rows": done.results.rows,
             "differences": done.results.differences,
-            "data": {"test_documents": len(done.sums.tokens)},
+            "data": _data(done),
             UNTRAINED: sorted(done.untrained),
             "settings": {"least_effect": done.settings.least_effect},
         }
