@@ -3,9 +3,11 @@
     python demo/train_teachers.py configs/teachers-places.yaml --out runs/teachers-places
     python benchmarks/places.py runs/teachers-places      # both together about half an hour on two free cores
 
+The model computes in bfloat16, three times as quick here; what that changes stands in docs/performance.md.
+
 A transcoder of the same block's MLP is trained here, because SAELens trains none: a TopK from random directions, by
 `rational_sae.finetune`. Writes docs/data/places.json and prints its table: of each place the teacher, the row `init`,
-the native control, `identity` and the rational SAE, FVU and ΔCE at the teacher's L0 on held-out documents, and the
+the native control and the rational SAE, FVU and ΔCE at the teacher's L0 on held-out documents, and the
 differences with their intervals.
 """
 
@@ -28,11 +30,11 @@ from rational_sae.sae.model import SAE, Metadata
 from rational_sae.upgrading.api import Options
 
 INTO, PREDICTED = "blocks.5.mlp.hook_in", "blocks.5.hook_mlp_out"
-D_SAE, K, TOKENS, STEPS, CONTEXT = 1152, 32, 98_304, 800, 128
-"""Of the transcoder; as configs/teachers-places.yaml has them, but for the steps."""
+D_SAE, K, TOKENS, STEPS, CONTEXT = 1152, 32, 65_536, 600, 128
+"""Of the transcoder; width, k and context are those of configs/teachers-places.yaml."""
 
 OUT = Path(__file__).parents[1] / "docs" / "data" / "places.json"
-ROWS = ("teacher", "init", "control_native", "identity", "rsae")
+ROWS = ("teacher", "init", "control_native", "rsae")
 KEYS = ("l0", "fvu", "fvu_at_l0", "delta_ce", "delta_ce_at_l0", "kl")
 
 
@@ -50,7 +52,13 @@ def main() -> None:
     found = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
     wanted = [path for path in args.teachers.iterdir() if (path / "cfg.json").exists()]
     for teacher in sorted(path for path in wanted if not args.only or path.name in args.only):
-        asked: Options = {"steps": args.steps, "train_tokens": args.train_tokens, "eval_tokens": args.eval_tokens}
+        asked: Options = {
+            "steps": args.steps,
+            "train_tokens": args.train_tokens,
+            "eval_tokens": args.eval_tokens,
+            "controls": ("native",),
+            "precision": "bfloat16",
+        }
         done = rational_sae.upgrade(teacher, **asked)
         compared = {base: done.compare(base) for base in ROWS if base not in ("rsae", "init")}
         found[teacher.name] = {
@@ -72,7 +80,7 @@ def main() -> None:
 
 def transcoder() -> SAE:
     """A TopK transcoder of one MLP."""
-    host = load_host("smollm2")
+    host = load_host("smollm2", dtype=torch.bfloat16)
     tokeniser = Tokeniser(host.tokenizer, CONTEXT)
     reader = Reader(host, host.pair(INTO, PREDICTED), open_text("news"), tokeniser)
     rows = torch.cat(list(reader.vectors("train", TOKENS, seed=0)))
