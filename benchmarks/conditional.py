@@ -60,7 +60,7 @@ def main() -> None:
     for move in MOVES:
         saes[f"rsae {move}"] = copy.deepcopy(finished)
         saes[f"rsae {move}"].gate.shift_(solve_shift(finished, test, move * target))
-    sums = measure(shared.reader, saes, args.tokens, test.mean(0), reference="none")
+    sums = measure(shared.language, saes, args.tokens, test.mean(0), reference="none")
     facts = {"teacher": args.teacher, "steps": args.steps, "documents": len(sums.tokens), "l0": target}
     found = facts | {"tokens": int(sums.tokens.sum())} | compared(sums)
     args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
