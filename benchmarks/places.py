@@ -6,8 +6,8 @@
 The model computes in bfloat16, three times as quick here; what that changes stands in docs/performance.md.
 
 A transcoder of the same block's MLP is trained here, because SAELens trains none: a TopK from random directions, by
-`rational_sae.finetune`. Writes docs/data/places.json and prints its table: of each place the teacher, the row `init`,
-the native control and the rational SAE, FVU and ΔCE at the teacher's L0 on held-out documents, and the
+`rational_sae.finetune`. Writes docs/data/places.json, and its table into docs/places.md: of each place the teacher, the
+row `init`, the native control and the rational SAE, FVU and ΔCE at the teacher's L0 on held-out documents, and the
 differences with their intervals.
 """
 
@@ -34,6 +34,9 @@ D_SAE, K, TOKENS, STEPS, CONTEXT = 1152, 32, 65_536, 600, 128
 """Of the transcoder; width, k and context are those of configs/teachers-places.yaml."""
 
 OUT = Path(__file__).parents[1] / "docs" / "data" / "places.json"
+PAGE = OUT.parents[1] / "places.md"
+BEGIN, END = "<!-- upgrades: written by benchmarks/places.py -->", "<!-- end of upgrades -->"
+WORDS = {"teacher": "teacher", "init": "start", "control_native": "native control", "rsae": "rational"}
 ROWS = ("teacher", "init", "control_native", "rsae")
 KEYS = ("l0", "fvu", "fvu_at_l0", "delta_ce", "delta_ce_at_l0", "kl")
 
@@ -45,6 +48,7 @@ def main() -> None:
     parser.add_argument("--train-tokens", type=int, default=65_536, help="distinct ones, read again")
     parser.add_argument("--eval-tokens", type=int, default=4096)
     parser.add_argument("--only", nargs="+", help="names of teachers; the others are left out")
+    parser.add_argument("--keep", type=Path, help="folder for whole results, which can be measured again")
     args = parser.parse_args()
     wants = not args.only or "transcoder" in args.only
     if wants and not (args.teachers / "transcoder" / "cfg.json").exists():
@@ -60,6 +64,8 @@ def main() -> None:
             "precision": "bfloat16",
         }
         done = rational_sae.upgrade(teacher, **asked)
+        if args.keep:
+            done.save(args.keep / teacher.name, overwrite=True)
         compared = {base: done.compare(base) for base in ROWS if base not in ("rsae", "init")}
         found[teacher.name] = {
             "hook": done.settings.hook,
@@ -75,7 +81,8 @@ def main() -> None:
             },
         }
         OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        print(table(found))
+    print(table(found))
+    write_page(found)
 
 
 def transcoder() -> SAE:
@@ -102,15 +109,26 @@ def transcoder() -> SAE:
 
 
 def table(found: dict) -> str:
-    """FVU and ΔCE of each row at the teacher's L0; a row that stands at its own L0 has those."""
-    lines = ["| place | L0 | " + " | ".join(ROWS) + " |", "|---" * (len(ROWS) + 2) + "|"]
-    for place, one in found.items():
-        cells = []
-        for row in ROWS:
-            fvu, delta = (one["rows"][row].get(f"{key}_at_l0") or one["rows"][row][key] for key in ("fvu", "delta_ce"))
-            cells.append(f"{fvu:.4f}, {delta:.4f}")
-        lines.append(f"| `{place}` | {one['rows']['teacher']['l0']:.1f} | " + " | ".join(cells) + " |")
+    """FVU and ΔCE of each row at the teacher's L0, and what the rational SAE differs by from two of them."""
+    lines = ["| place | L0 | | " + " | ".join(WORDS[row] for row in ROWS) + " | − teacher | − native control |"]
+    lines.append("|---" * (len(ROWS) + 5) + "|")
+    for place, one in sorted(found.items()):
+        rows, differences = one["rows"], one["differences"]
+        for key, words in (("fvu", "FVU"), ("delta_ce", "ΔCE")):
+            best = [rows[row].get(f"{key}_at_l0") or rows[row][key] for row in ROWS]
+            apart = [differences[base].get(f"{key}_at_l0") or differences[base][key] for base in differences]
+            cells = [f"{value:.4f}" for value in best]
+            cells += ["{:+.4f} [{:+.4f}, {:+.4f}]".format(*three) for three in apart]
+            first = [f"`{place}`", f"{rows['teacher']['l0']:.0f}"] if key == "fvu" else ["", ""]
+            lines.append(f"| {' | '.join([*first, words, *cells])} |")
     return "\n".join(lines)
+
+
+def write_page(found: dict) -> None:
+    """Put the table into its page."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    PAGE.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
