@@ -109,12 +109,12 @@ def transcoder() -> SAE:
 
 
 def table(found: dict) -> str:
-    """FVU and ΔCE of each row at the teacher's L0, and what the rational SAE differs by from two of them."""
+    """FVU and ΔCE of each row at the teacher's L0, KL at its own; what the rational SAE differs by from two of them."""
     lines = ["| place | L0 | | " + " | ".join(WORDS[row] for row in ROWS) + " | − teacher | − native control |"]
     lines.append("|---" * (len(ROWS) + 5) + "|")
     for place, one in sorted(found.items()):
         rows, differences = one["rows"], one["differences"]
-        for key, words in (("fvu", "FVU"), ("delta_ce", "ΔCE")):
+        for key, words in (("fvu", "FVU"), ("delta_ce", "ΔCE"), ("kl", "KL")):
             best = [rows[row].get(f"{key}_at_l0") or rows[row][key] for row in ROWS]
             apart = [differences[base].get(f"{key}_at_l0") or differences[base][key] for base in differences]
             cells = [f"{value:.4f}" for value in best]
