@@ -410,7 +410,7 @@ def _cautions(report: Mapping[str, Any], row: str, base: str, *, like: bool, mat
     for name in compared:
         yield f"{row_label(name, untrained(report))}: {NOT_BETTER}."
     found = (report.get("differences") or {}).get(f"{row} - {base}") or {}
-    if not any(key in found for key in named("probing")):
+    if not any(key in found for key in named("probing", "suite")):
         yield "Sparse probing was not measured: whether latents mean as much as before is open."
 
 
