@@ -123,6 +123,7 @@ PROBE_VALUES = {
     "identity": (0.717, 0.747, 0.806, 0.860, 0.902),
     "activations": (0.643, 0.668, 0.731, 0.822, 0.914),
 }
+SUITE_KEYS = ("auc_k1", "auc_k2", "auc_k5", "auc_k16")
 PROBE_KEYS = ("probe_k1", "probe_k2", "probe_k5", "probe_k20", "probe_dense")
 
 
@@ -175,6 +176,53 @@ def _around(value: float, width: float) -> dict[str, Any]:
     return {"value": value, "interval": [value - width, value + width]}
 
 
+def _suite() -> dict[str, Any]:
+    """Twelve tasks, three rows and random weights, as `evaluation.suite` reports them."""
+    noise = random.Random(1)
+    means = {"teacher": (0.66, 0.69, 0.73, 0.77), "rsae": (0.67, 0.70, 0.74, 0.77), "random": (0.55, 0.57, 0.61, 0.66)}
+    tasks: dict[str, Any] = {
+        f"{number}_task": {
+            "train_texts": 200,
+            "test_texts": 99,
+            "copies": 7,
+            "test": {
+                **{
+                    row: {
+                        key: {"auc": value + noise.gauss(0, 0.04), "accuracy": value - 0.05}
+                        for key, value in zip(SUITE_KEYS, values, strict=True)
+                    }
+                    for row, values in means.items()
+                },
+                "activations": {"auc_all": {"auc": 0.86, "accuracy": 0.8}},
+            },
+        }
+        for number in range(12)
+    }
+    pairs = ("rsae - teacher", "rsae - random")
+    mean = {row: dict(zip(SUITE_KEYS, values, strict=True)) for row, values in means.items()}
+    summary = {
+        "tasks": 12,
+        "mean": {
+            **{row: {key: _around(value, 0.03) for key, value in keys.items()} for row, keys in mean.items()},
+            "activations": {"auc_all": _around(0.86, 0.02)},
+        },
+        "differences": {
+            pair: {
+                key: _around(mean[row][key] - mean[base][key], 0.02) | {"wins": 8, "losses": 4} for key in SUITE_KEYS
+            }
+            for pair in pairs
+            for row, base in [pair.split(" - ")]
+        },
+    }
+    return {
+        "protocol": {"method": "sae-probes 0.4.2", "seed": 42},
+        "tasks": tasks,
+        "left_out": {"131_temp_cat": "too few texts"},
+        "test": summary,
+        "elsewhere": {"tasks": 1, "mean": {"rsae": {"auc_k1": {"value": 0.6}}}, "differences": {}},
+    }
+
+
 def add_everything(report: dict[str, Any], latents: int) -> dict[str, Any]:
     """Probes, features and absorption on top of a report."""
     for row, values in PROBE_VALUES.items():
@@ -199,9 +247,10 @@ def add_everything(report: dict[str, Any], latents: int) -> dict[str, Any]:
             for task, classes, shift in (("news topics", 4, 0.03), ("sentiment", 2, -0.03))
         },
     }
+    report["suite"] = _suite()
     report["features"] = _features(latents)
     report["absorption"] = {
-        row: {"absorption_fraction": _around(value, 0.01), "letters": 26}
+        row: {"absorption_fraction": _around(value, 0.01), "letters": 26, "smoke_test": "a smoke test: 2,304 latents"}
         for row, value in (("teacher", 0.114), ("rsae", 0.097))
     }
     return report

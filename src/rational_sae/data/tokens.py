@@ -8,8 +8,8 @@ default `sink="exclude"`, is the first of its sequence: that position carries a 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -93,6 +93,34 @@ class Tokeniser:
         for start in range(0, len(rows), self.sequences_per_batch):
             part = rows[start : start + self.sequences_per_batch]
             yield self._limited(part, sum(len(ids) for ids, _ in part))
+
+    def ends(self, texts: Sequence[str]) -> list[list[int]]:
+        """The last tokens of each text, as many as the context takes; empty where its last position never counts."""
+        prefix = [self.tokenizer.bos_token_id] if self.bos else []
+        found = [prefix + ids[len(prefix) - self.context :] if ids else [] for ids in self._encoded(texts)]
+        special = set(self.tokenizer.all_special_ids)
+        return [ids if ids and ids[-1] not in special and self._may_count(len(ids) - 1) else [] for ids in found]
+
+    def at_ends(self, rows: Sequence[list[int]]) -> Iterator[Sequences]:
+        """Sequences of which only the last position counts; `document` is the place in the list.
+
+        rows: token ids, none empty, best in the order of their lengths. A batch has about as many tokens as others.
+        """
+        most = self.sequences_per_batch * self.context
+        start = 0
+        while start < len(rows):
+            end, longest = start, 0
+            while end < len(rows) and (end == start or (end + 1 - start) * max(longest, len(rows[end])) <= most):
+                longest = max(longest, len(rows[end]))
+                end += 1
+            batch = self._limited([(rows[place], place) for place in range(start, end)], most)
+            last = torch.tensor([len(ids) - 1 for ids in rows[start:end]])
+            yield replace(batch, keep=batch.keep & (torch.arange(longest) == last[:, None]))
+            start = end
+
+    def _may_count(self, place: int) -> bool:
+        """Whether a position counts, whatever its token."""
+        return (place > 0 or self.sink == "keep") and (self.positions is None or place in self.positions)
 
     def only_specials(self, documents: Iterable[str]) -> tuple[int, str] | None:
         """If a few documents hold nothing but special tokens: how many tokens, and the first of them; else None."""

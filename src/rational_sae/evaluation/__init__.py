@@ -7,6 +7,7 @@ from rational_sae.evaluation.metrics import Results, Way, results
 from rational_sae.evaluation.probing import Protocol, probe
 from rational_sae.evaluation.pursuit import PursuedSAE, as_many_as, pursue, same_for_all
 from rational_sae.evaluation.run import Probes, evaluate, evaluate_loaded, open_probes, require_same_place, with_probes
+from rational_sae.evaluation.suite.tasks import Size
 
 __all__ = [
     "Comparison",
@@ -15,6 +16,7 @@ __all__ = [
     "Protocol",
     "PursuedSAE",
     "Results",
+    "Size",
     "Way",
     "as_many_as",
     "comparison",

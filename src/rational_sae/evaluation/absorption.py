@@ -37,6 +37,9 @@ LEAST_COSINE_FULL = 0.025
 
 RESAMPLES = 2000
 
+LEAST_PARAMETERS, LEAST_LATENTS = 10**9, 1 << 14
+"""Of model and SAE, from which on SAEBench's authors advise the task; below it is a test that something runs."""
+
 
 @dataclass(frozen=True)
 class Letter:
@@ -70,6 +73,20 @@ def absorption(
         found[name] = _of_sae(sae, words, letters, seed)
         progress.advance()
     return found
+
+
+def smoke_test(parameters: int, d_sae: int) -> str:
+    """Why figures of this model and SAE are a smoke test alone, "" if they are not.
+
+    >>> smoke_test(2 * 10**9, 1 << 14)
+    ''
+    """
+    if parameters >= LEAST_PARAMETERS and d_sae >= LEAST_LATENTS:
+        return ""
+    return (
+        f"a smoke test: the model has {parameters / 1e6:,.0f}M parameters and the SAE {d_sae:,} latents, where the "
+        "task's authors advise 1B and 16k or more"
+    )
 
 
 def _letters(words: Words) -> list[Letter]:

@@ -17,6 +17,7 @@ from rational_sae.errors import SettingsError
 from rational_sae.evaluation import run
 from rational_sae.evaluation.probing import Protocol
 from rational_sae.evaluation.result import Evaluation
+from rational_sae.evaluation.suite.tasks import Size
 from rational_sae.formats import load
 from rational_sae.sae.model import SAE
 from rational_sae.support.progress import Progress
@@ -47,6 +48,9 @@ def evaluate(
     eval_tokens: int = run.EVAL_TOKENS,
     probes: Sequence[str] = (),
     probe_train: int = Protocol().train,
+    probe_tasks: int | None = None,
+    probe_texts: int = Size().texts,
+    random: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
     **options: Unpack[ReadingOptions],
@@ -60,9 +64,14 @@ def evaluate(
     saes: by name, or a list of paths; each is a path, `hub:OWNER/REPO[/PATH]`, `saelens:RELEASE/ID`, or an SAE in
     memory (W_enc [d_in, d_sae], any dtype), which stays as it is: a float32 copy of it is measured. The first is what
     the others are compared with, at its L0 too. text: .txt, .jsonl[.gz], a folder of them, hf:NAME[/CONFIG][:SPLIT], or
-    news. eval_tokens: test tokens. probes: tasks, or `first-letter` for feature absorption; probe_train: most training
-    texts of one. seed: of the bootstrap. progress: who is told of the stages; default: bars in a terminal and in a
-    notebook, nothing in a log. The other options are those of `Reading`, by default from the first SAE's config.
+    news. eval_tokens: test tokens. seed: of the bootstrap.
+
+    probes: tasks, `sae-probes[:TASK]`, or `first-letter` for feature absorption. probe_train: most training texts of a
+    task; probe_tasks, probe_texts: how many tasks of sae-probes (default: all), and most texts of a class in them.
+    random: probe an SAE of random weights too.
+
+    progress: who is told of the stages; default: bars in a terminal and in a notebook, nothing in a log. The other
+    options are those of `Reading`, by default from the first SAE's config.
 
     Raises RationalSAEError with a one-line reason if an input cannot be used.
     """
@@ -82,6 +91,8 @@ def evaluate(
             eval_tokens=eval_tokens,
             probes=probes,
             protocol=Protocol(probe_train),
+            size=Size(probe_tasks, probe_texts),
+            random=random,
             seed=seed,
             progress=progress,
         )

@@ -8,13 +8,18 @@ from dataclasses import dataclass, replace
 
 from rational_sae.data.activations import Reader
 from rational_sae.data.reading import Reading, check_eval_tokens, settle
-from rational_sae.errors import SourceError
-from rational_sae.evaluation.absorption import absorption
+from rational_sae.errors import SettingsError, SourceError
+from rational_sae.evaluation.absorption import absorption, smoke_test
+from rational_sae.evaluation.comparison import JOIN
 from rational_sae.evaluation.measure import measure
 from rational_sae.evaluation.metrics import Results, Way, results
 from rational_sae.evaluation.probing import Protocol, probe, require_texts
+from rational_sae.evaluation.random_sae import random_sae
+from rational_sae.evaluation.suite.run import probe_suite
+from rational_sae.evaluation.suite.tasks import SUITE, Size, SuiteTask, open_suite
 from rational_sae.evaluation.tasks import Task, open_task
 from rational_sae.formats import load
+from rational_sae.report.rows import RANDOM
 from rational_sae.sae.model import SAE
 from rational_sae.support.progress import Progress, Silent
 
@@ -32,6 +37,8 @@ def evaluate(
     eval_tokens: int = EVAL_TOKENS,
     probes: Sequence[str] = (),
     protocol: Protocol | None = None,
+    size: Size | None = None,
+    random: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Results:
@@ -39,12 +46,13 @@ def evaluate(
     brought to how it is read; the first is what the others are compared with, at its L0 too.
 
     reading: the model, hook and text; by default what the first SAE's config says, on the embedded text. probes: tasks
-    (see `open_task`), or `first-letter` for feature absorption. The rows of the result are keyed by the names given.
+    (see `open_task`), `sae-probes[:TASK]` (how much of it, size says), or `first-letter` for feature absorption.
+    random: whether an SAE of random weights is probed too. The rows of the result are keyed by the names given.
     Raises RationalSAEError with a one-line reason if an input cannot be used.
     """
     check_eval_tokens(eval_tokens)
     progress = progress or Silent()
-    opened = open_probes(probes, protocol)
+    opened = open_probes(probes, protocol, size, random=random)
     progress.stage("load SAEs and model")
     loaded = dict(saes) if isinstance(saes, Mapping) else {name: load(name) for name in saes}
     first = next(iter(loaded.values()))
@@ -119,31 +127,57 @@ class Probes:
     """What is asked of single latents, read and checked before any model is."""
 
     tasks: list[Task]
+    suite: list[SuiteTask]
     first_letter: bool
     protocol: Protocol
+    size: Size
+    """How much of the suite is read."""
+    random: bool
+    """Whether an SAE of random weights is probed beside the others."""
 
 
-def open_probes(names: Sequence[str], protocol: Protocol | None = None) -> Probes:
-    """Probes by name: tasks (see `open_task`), or `first-letter` for feature absorption.
+def open_probes(
+    names: Sequence[str], protocol: Protocol | None = None, size: Size | None = None, *, random: bool = False
+) -> Probes:
+    """Probes by name: tasks (see `open_task`), `sae-probes[:TASK]`, or `first-letter` for feature absorption.
 
-    Raises TextError if a task cannot be read or has too few texts.
+    Raises TextError if a task cannot be read or has too few texts, SettingsError if random weights have no probe.
     """
-    tasks = [open_task(name) for name in names if name != FIRST_LETTER]
+    if random and not names:
+        raise SettingsError("random weights are a baseline of probes, and none was asked for", "give --probe TASK too")
+    size = size or Size()
+    in_suite = [name for name in names if name.partition(":")[0] == SUITE]
+    tasks = [open_task(name) for name in names if name != FIRST_LETTER and name not in in_suite]
     for task in tasks:
         require_texts(task)
-    return Probes(tasks, FIRST_LETTER in names, protocol or Protocol())
+    suite = open_suite(in_suite, size) if in_suite else []
+    return Probes(tasks, suite, FIRST_LETTER in names, protocol or Protocol(), size, random)
 
 
 def with_probes(
     found: Results, reader: Reader, saes: dict[str, SAE], probes: Probes, *, seed: int = 0, progress: Progress
 ) -> Results:
     """The results with what the probes give beside them."""
+    pairs = [(row, base) for row, _, base in (name.rpartition(JOIN) for name in found.differences)]
+    if probes.random:
+        first = next(iter(saes))
+        saes = saes | {RANDOM: random_sae(reader, saes[first], found.rows[first]["l0_eps"], seed=seed)}
+        pairs += [(row, RANDOM) for row in saes if row != RANDOM]
+    if probes.tasks or probes.suite:
+        found = copy.deepcopy(found)
     if probes.tasks:
-        found, probing = copy.deepcopy(found), probe(reader, saes, probes.tasks, probes.protocol, progress=progress)
+        probing = probe(reader, saes, probes.tasks, probes.protocol, progress=progress)
         probing.add_to(found.rows, found.intervals, found.differences)
         found = replace(found, further=found.further | {"probing": probing.report()})
+    if probes.suite:
+        suite = probe_suite(reader, saes, probes.suite, probes.size, progress=progress)
+        suite.add_to(found.rows, found.intervals, found.differences)
+        found = replace(found, further=found.further | {"suite": suite.report(pairs)})
     if probes.first_letter:
         letters = absorption(reader, saes, seed=seed, progress=progress)
+        parameters = sum(one.numel() for one in reader.host.model.parameters())
+        for name, row in letters.items():
+            row["smoke_test"] = smoke_test(parameters, saes[name].d_sae)
         found = replace(found, further=found.further | {"absorption": letters})
     return found
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-Table = Literal["headline", "further", "floor", "probing", "latent", "absorption"]
-"""Where a metric is shown: in the main table, under "More metrics", by `rsae headroom`, with the probes, of a latent,
-of absorption."""
+Table = Literal["headline", "further", "floor", "probing", "suite", "latent", "absorption"]
+"""Where a metric is shown: in the main table, under "More metrics", by `rsae headroom`, with the probes, with the suite
+of probing tasks, of a latent, of absorption."""
 
 
 @dataclass(frozen=True)

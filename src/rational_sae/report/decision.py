@@ -435,7 +435,7 @@ def _cautions(
         )
         return
     found = (report.get("differences") or {}).get(f"{row} - {base}") or {}
-    if not any(key in found for key in named("probing")):
+    if not any(key in found for key in named("probing", "suite")):
         yield "Sparse probing was not measured: whether latents mean as much as before is open."
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from rational_sae.report.strokes import DIAMOND, DOWN, SQUARE, UP, Stroke
 
-TEACHER, RSAE, ACTIVATIONS, CONTROL = "teacher", "rsae", "activations", "control_native"
+TEACHER, RSAE, ACTIVATIONS, CONTROL, RANDOM = "teacher", "rsae", "activations", "control_native", "random"
 """Names of the rows that views single out."""
 
 FINE_TUNING = "Fine-tuning, over the untrained start"
@@ -141,6 +141,12 @@ _ALL = (
         ACTIVATIONS,
         "The residual vectors themselves, without any SAE: a reference for probing.",
         Stroke("#6b7fd7", (2, 2), DOWN),
+    ),
+    Row(
+        RANDOM,
+        "An SAE of random directions, as wide and as sparse as the first: what probes reach with nothing learned.",
+        Stroke("#7a8b2a", (2, 2), UP),
+        in_sweep=False,
     ),
 )
 

@@ -98,6 +98,44 @@ class Probing(TypedDict):
     tasks: dict[str, Task]
 
 
+class SuiteDifference(TypedDict):
+    value: Number
+    interval: NotRequired[Interval | None]
+    wins: int
+    losses: int
+
+
+class SuiteSummary(TypedDict):
+    tasks: int
+    mean: dict[str, dict[str, Measured]]
+    differences: dict[str, dict[str, SuiteDifference]]
+
+
+class SuiteScore(TypedDict):
+    auc: float
+    accuracy: float
+
+
+class SuiteTask(TypedDict):
+    """One task of sae-probes: row → key → its scores, on the task's own texts and on those of another source."""
+
+    train_texts: NotRequired[int]
+    test_texts: NotRequired[int]
+    copies: NotRequired[int]
+    test: dict[str, dict[str, SuiteScore]]
+    elsewhere: NotRequired[dict[str, dict[str, SuiteScore]]]
+
+
+class Suite(TypedDict):
+    """The tasks of sae-probes."""
+
+    protocol: NotRequired[dict[str, Any] | None]
+    tasks: dict[str, SuiteTask]
+    left_out: NotRequired[dict[str, str]]
+    test: SuiteSummary
+    elsewhere: NotRequired[SuiteSummary]
+
+
 class Example(TypedDict):
     """A latent's values on consecutive tokens."""
 
@@ -145,6 +183,7 @@ class Report(TypedDict):
     """Control that kept its start → what other learning rates gave."""
     firing: NotRequired[Firing | None]
     probing: NotRequired[Probing | None]
+    suite: NotRequired[Suite | None]
     features: NotRequired[Features | None]
     absorption: NotRequired[dict[str, dict[str, Any]] | None]
     """Row → what the first-letter task measured."""
@@ -230,7 +269,8 @@ def check_report(report: Any, name: str = "report") -> dict[str, Any]:
             f"{name} has schema {plain['schema']!r}, this version reads schema {SCHEMA}",
             "rebuild it with the version of rational-sae that wrote it",
         )
-    fault = _type_fault(plain, Report) or next(_length_faults(plain), "") or next(_example_faults(plain), "")
+    faults = (_length_faults, _example_faults, _suite_faults)
+    fault = _type_fault(plain, Report) or next((fault for find in faults for fault in find(plain)), "")
     if fault:
         raise OutputError(f"{name} is malformed: {fault}", "rerun the job that wrote it")
     return plain
@@ -289,3 +329,17 @@ def _example_faults(plain: dict[str, Any]) -> Iterator[str]:
                     yield f"{place} has {len(example['values'])} values for {tokens} tokens"
                 if not 0 <= example["peak"] < tokens:
                     yield f"{place} has its peak at {example['peak']} of {tokens} tokens"
+
+
+def _suite_faults(plain: dict[str, Any]) -> Iterator[str]:
+    """Tasks that lack a figure of which others, or the differences, tell."""
+    suite = plain.get("suite") or {}
+    tasks: dict[str, Any] = suite.get("tasks") or {}
+    if suite and not tasks:
+        yield "suite has no task"
+    wanted = {(row, key) for task in tasks.values() for row, keys in task["test"].items() for key in keys}
+    for name, keys in ((suite.get("test") or {}).get("differences") or {}).items():
+        wanted |= {(row, key) for row in name.rsplit(" - ", 1) for key in keys}
+    for name, task in tasks.items():
+        if absent := next((f"{row}.{key}" for row, key in wanted if key not in task["test"].get(row, {})), ""):
+            yield f"suite: task {name} has no {absent}"

@@ -77,6 +77,11 @@ def probing_rows(report: Mapping[str, Any]) -> dict[str, list[Line]]:
     return {name: _measured_rows(task["rows"], untrained(report)) for name, task in tasks.items()}
 
 
+def suite_rows(report: Mapping[str, Any], which: str) -> list[Line]:
+    """One row an SAE: its means over the tasks of sae-probes. which: on what they were tested."""
+    return _measured_rows(report["suite"][which]["mean"], untrained(report))
+
+
 def absorption_rows(report: Mapping[str, Any]) -> list[Line]:
     """One row an SAE with the numbers of the first-letter task; what is no number is left to report.json."""
     rows: Mapping[str, Mapping[str, Any]] = report.get("absorption") or {}

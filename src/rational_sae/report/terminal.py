@@ -116,7 +116,7 @@ def _print(rows: list[Line], console: Console, title: str, *, intervals: bool) -
 
 def _keys() -> list[str]:
     """Metrics that a terminal has room for."""
-    return named("headline", "floor", "probing")
+    return named("headline", "floor", "probing", "suite")
 
 
 def _label_width() -> int:

@@ -11,7 +11,7 @@ import torch
 
 from rational_sae.data.vectors import Given
 from rational_sae.errors import SettingsError
-from rational_sae.evaluation import Protocol, open_probes
+from rational_sae.evaluation import Protocol, Size, open_probes
 from rational_sae.formats import load
 from rational_sae.sae.model import SAE
 from rational_sae.support import distributed
@@ -62,7 +62,8 @@ def run(
     """
     clock, keeper = Clock(progress or Silent()), keeper or Keeper()
     torch.manual_seed(settings.seed)
-    probes = open_probes(settings.probes, Protocol(settings.probe_train))
+    size = Size(settings.probe_tasks, settings.probe_texts)
+    probes = open_probes(settings.probes, Protocol(settings.probe_train), size, random=settings.random)
 
     clock.stage("load teacher" if settings.vectors else "load teacher and model")
     inputs = _open(settings, teacher, shared, given, keeper)

@@ -18,6 +18,7 @@ from rational_sae.data.reading import (
 )
 from rational_sae.errors import SettingsError
 from rational_sae.evaluation.probing import FEWEST_PROBE_TEXTS, MOST_PROBE_TEXTS
+from rational_sae.evaluation.suite.tasks import FEWEST_TEXTS, MOST_TEXTS, Size
 from rational_sae.gates.registry import TRAINED
 from rational_sae.rational.minimax import LARGEST_DEGREE
 from rational_sae.report.decision import LEAST_EFFECT
@@ -171,11 +172,17 @@ class Settings(Reading):
     The teacher's is that on validation, less one standard error (job.py: TOKEN_SPREAD)."""
     probes: tuple[Named, ...] = ()
     """Task to probe on, any number: a .jsonl[.gz] with text and label, hf:NAME[/CONFIG][:SPLIT], question-type,
-    movie-sentiment, sms-spam, language, or first-letter (absorption)."""
+    movie-sentiment, sms-spam, language, sae-probes[:TASK] (113 tasks), or first-letter (absorption)."""
     probe_train: int = Field(default=4000, ge=FEWEST_PROBE_TEXTS, le=MOST_PROBE_TEXTS)
     """Most training texts of a probe; fewer are quicker.
 
     The test part is a quarter of it."""
+    probe_tasks: int | None = Field(default=None, ge=1)
+    """Tasks of sae-probes, by a fixed draw. [default: all 113]"""
+    probe_texts: int = Field(default=Size().texts, ge=FEWEST_TEXTS, le=MOST_TEXTS)
+    """Most texts of a class in a task of sae-probes; fewer are quicker."""
+    random: bool = False
+    """Probe an SAE of random weights too, as a baseline."""
     least_effect: float = Field(default=LEAST_EFFECT, ge=0, lt=1)
     """Least difference that matters in the answer, as a share of what is compared with."""
     lr: float = Field(default=6e-4, gt=0, le=HIGHEST_RATE)
@@ -363,6 +370,9 @@ def completed(stored: dict[str, Any]) -> dict[str, Any]:
         "kl_share",
         "adapter_rank",
         "least_effect",
+        "probe_tasks",
+        "probe_texts",
+        "random",
     )
     newer = {name: Settings.model_fields[name].default for name in names}
     newer |= {"jumprelu_revive": False, "jumprelu_input": False, "jumprelu_penalty": None, "pilot": False}

@@ -16,6 +16,7 @@ from rational_sae.report.panels.panel import Content, Panel
 from rational_sae.report.panels.probing import PROBING
 from rational_sae.report.panels.results import RESULTS
 from rational_sae.report.panels.sparsity import SPARSITY
+from rational_sae.report.panels.suite import SUITE
 from rational_sae.report.panels.training import TRAINING
 
 PANELS: list[Panel] = [
@@ -24,6 +25,7 @@ PANELS: list[Panel] = [
     DIFFERENCES,
     SPARSITY,
     PROBING,
+    SUITE,
     GATE,
     TRAINING,
     FIRING,

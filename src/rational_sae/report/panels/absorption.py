@@ -9,13 +9,19 @@ from rational_sae.report.panels.panel import Content, Panel
 from rational_sae.report.table import absorption_rows
 
 TEMPLATE = """\
+{% for note in notes %}
+<p><strong>Not evidence.</strong> This is {{ note }}.</p>
+{% endfor %}
 {{ show.results(table, "First-letter task") }}
 """
 
 
 def content(report: Mapping[str, Any]) -> Content | None:
     lines = absorption_rows(report)
-    return Content({"table": (list(lines[0].cells), lines)}, lines=lines) if lines else None
+    if not lines:
+        return None
+    notes = dict.fromkeys(str(row.get("smoke_test") or "") for row in report["absorption"].values())
+    return Content({"table": (list(lines[0].cells), lines), "notes": [one for one in notes if one]}, lines=lines)
 
 
 ABSORPTION = Panel("absorption", "Feature absorption", TEMPLATE, content)

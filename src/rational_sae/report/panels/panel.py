@@ -54,7 +54,7 @@ def tables(rows: Sequence[Line]) -> dict[str, Table]:
     split = {
         "main": [key for key in named("headline") if key in present],
         "probing": [key for key in named("probing") if key in present],
-        "further": [key for key in present if key not in named("headline", "probing")],
+        "further": [key for key in present if key not in named("headline", "probing", "suite")],
     }
     return {which: (keys, found) for which, keys in split.items() if (found := having(rows, keys))}
 
