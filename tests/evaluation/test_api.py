@@ -59,7 +59,7 @@ def test_one_path_is_one_sae_and_none_is_refused(inputs: dict[str, Path]) -> Non
     assert list(rational_sae.evaluate(inputs["topk"], inputs["text"], eval_tokens=64).rows) == [str(inputs["topk"])]
     with pytest.raises(SettingsError, match="no SAE was given"):
         rational_sae.evaluate([])
-    with pytest.raises(SettingsError, match="hooks is no option; there are: text, model, hook"):
+    with pytest.raises(SettingsError, match="hooks is no option; there are: text, chat, chat_tokens"):
         rational_sae.evaluate(inputs["topk"], hooks="model.layers.1")  # type: ignore[call-arg]
 
 

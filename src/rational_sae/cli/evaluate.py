@@ -36,7 +36,7 @@ def evaluate(
 
     if out is not None:
         check_out(out, EVALUATION, overwrite=overwrite)
-    asked = {name: options.pop(name) for name in PANELS["Evaluation"]}
+    asked = {name: options.pop(name) for name in PANELS["Evaluation"] if name not in Reading.model_fields}
     checked(Settings, teacher="any", **{name: asked[name] for name in ("least_effect", "probe_tasks", "probe_texts")})
     reading = checked(Reading, **options)
     with terminal.bars() as bars:

@@ -23,13 +23,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 RUNNING = "Running"
 
 PANELS: dict[str, tuple[str, ...]] = {
-    "Input": ("text", "vectors", "model", "hook", "context", "bos", "trust_remote_code"),
+    "Input": ("text", "chat", "chat_tokens", "vectors", "model", "hook", "context", "bos", "trust_remote_code"),
     "Gate and training": (
         *("recipe", "gate", "type", "looks", "calibrate", "revive", "refit_decoder", "controls", "target_l0"),
         *("objective", "kl_share", "adapter_rank", "pilot"),
         *("steps", "batch_tokens", "train_tokens"),
     ),
-    "Evaluation": ("eval_tokens", "probes", "probe_train", "probe_tasks", "probe_texts", "random", "least_effect"),
+    "Evaluation": (
+        *("eval_tokens", "probes", "probe_train", "probe_tasks", "probe_texts", "random", "least_effect"),
+        "also",
+    ),
     RUNNING: ("seed", "device", "cache", "cache_gb", "checkpoint_steps", "checkpoint_seconds"),
 }
 """The fields of the settings that are options, in the order and under the headings of `--help`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from rational_sae.data.activations import Reader
 from rational_sae.data.cache import MAX_GB, ActivationCache
+from rational_sae.data.chat import Counted, require_template
 from rational_sae.data.hook_names import parse, refuse_elsewhere
 from rational_sae.data.language_model import Hook, Host, load_host, require_positions, stated_positions, wants_bos
-from rational_sae.data.text import open_text
+from rational_sae.data.text import Text, open_text
 from rational_sae.data.tokens import Sink, Tokeniser
 from rational_sae.errors import HostError, SettingsError, SourceError
 from rational_sae.sae.cfg import KWARGS
@@ -49,6 +51,14 @@ class Reading(BaseModel):
 
     text: Named = "news"
     """.txt, .jsonl[.gz], a folder of them, hf:NAME[/CONFIG][:SPLIT], or news."""
+    chat: bool = False
+    """Rows are dialogues: "messages", rendered by the chat template."""
+    chat_tokens: Counted = "assistant"
+    """Tokens of dialogues that count: the assistant's, or all."""
+    also: Named | None = None
+    """Second text, on which every row is measured too.
+
+    Nothing is trained on it. With `chat` its rows are dialogues as well; `news` and a `.txt` stay what they are."""
     model: Named | None = None
     """Hub id, folder, .gguf, smollm2 or gemma3-270m. [default: the SAE's]"""
     hook: Named | None = None
@@ -130,7 +140,8 @@ class Reading(BaseModel):
         """
         options = self.resolved(sae)
         assert options.context is not None
-        text = open_text(options.text)
+        text = open_text(options.text, chat=options.chat)
+        second = options.second_text()
         host, hook = options.place(sae)
         require_positions(host, options.context)
         bos = wants_bos(host, options.bos)
@@ -140,7 +151,16 @@ class Reading(BaseModel):
                 f"{asked} starts sequences with BOS, the tokenizer of {host.name} has none", "give --bos no"
             )
         positions = range(*options.positions) if options.positions else None
-        tokeniser = Tokeniser(host.tokenizer, options.context, bos=bos, sink=options.sink, positions=positions)
+        if text.chat or (second is not None and second.chat):
+            require_template(host.tokenizer, host.name)
+        tokeniser = Tokeniser(
+            host.tokenizer,
+            options.context,
+            bos=bos,
+            sink=options.sink,
+            positions=positions,
+            chat_tokens=options.chat_tokens,
+        )
         cache = None if options.cache is None else ActivationCache(options.cache, host, hook, options.cache_gb)
         return Reader(host, hook, text, tokeniser, cache=cache)
 
@@ -164,6 +184,21 @@ class Reading(BaseModel):
         sae.to(host.device)
         settle(sae, host, hook)
         return host, hook
+
+    def second_text(self) -> Text | None:
+        """What `also` names. Raises SettingsError if it is the first text, or if there are no dialogues for `chat`;
+        TextError as `open_text` does."""
+        if self.also == self.text:
+            raise SettingsError(f"the second text is the first, {self.text}", "give another --also")
+        second = None if self.also is None else open_text(self.also, chat=self.chat)
+        if self.chat and not (second is not None and second.chat) and not open_text(self.text, chat=True).chat:
+            raise SettingsError("chat is set, but no text has rows of messages", "give a .jsonl[.gz], or no --chat")
+        return second
+
+    def elsewhere(self, reader: Reader) -> Reader | None:
+        """The same reader of the second text; None without one."""
+        second = self.second_text()
+        return None if second is None else replace(reader, text=second, digests={})
 
 
 def _with_output(sae: SAE, host: Host, hook: Hook) -> Hook:

@@ -18,11 +18,12 @@ import random
 import re
 import zipfile
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
+from rational_sae.data.chat import dialogue_of
 from rational_sae.data.copies import REMEMBERED, Remembered, sketch
 from rational_sae.data.embedded import TEXTS, embedded_path
 from rational_sae.data.hub_rows import numbered_rows, open_hub
@@ -70,6 +71,8 @@ class Text:
     """Start a new pass over the raw documents, the same ones in the same order; empty ones are passed over."""
     note: str = ""
     """What a reader of results should know of how it is split."""
+    chat: bool = False
+    """Whether documents are dialogues (see `chat.py`)."""
     _known: Known = field(default_factory=lambda: Known(), init=False, repr=False, compare=False)
 
     def documents(self, split: Split, *, seed: int | None = None) -> Iterator[str]:
@@ -96,8 +99,9 @@ class Text:
             document = raw.strip()
             if self._known.fate(place, document, self.name) != wanted:
                 continue
-            for start in range(0, len(document), MAX_DOCUMENT_CHARACTERS):
-                yield number, document[start : start + MAX_DOCUMENT_CHARACTERS]
+            step = max(1, len(document)) if self.chat else MAX_DOCUMENT_CHARACTERS  # half a dialogue is no JSON
+            for start in range(0, len(document), step):
+                yield number, document[start : start + step]
             number += 1
 
 
@@ -154,17 +158,21 @@ class Known:
         return found
 
 
-def open_text(name: str) -> Text:
+def open_text(name: str, *, chat: bool = False) -> Text:
     """TEXT of the command line: `.txt`, `.jsonl[.gz]`, a folder of them, `hf:NAME[/CONFIG][:SPLIT]`, an embedded name.
 
     A row of a `.jsonl` or a data set is a document; so is a `.txt` in a folder. A `.txt` by itself is read in blocks of
     neighbouring paragraphs. Files are read first, as far as that is cheap. Raises TextError if there is no such text,
     its kind is unknown or it is damaged.
+
+    chat: rows are read by their field `messages`, and are dialogues; blocks of a `.txt` and embedded texts stay as they
+    are.
     """
+    read_row = dialogue_of if chat else text_of
     if name in TEXTS:
         return Text(name, lambda: _read_news(embedded_path(name, TEXTS)))
     if name.startswith("hf:"):
-        return Text(name, lambda: _read_hub(name))
+        return Text(name, lambda: _read_hub(name, read_row), chat=chat)
     path = Path(name)
     if not _is_there(path):
         raise TextError(
@@ -175,7 +183,7 @@ def open_text(name: str) -> Text:
         files = _text_files(path)
     except OSError as error:
         raise TextError(f"{path} cannot be read ({error.strerror})", "check the path") from error
-    check(files)
+    check(files, read_row)
     if _kind(path) == ".txt" and path.is_file():
         size = block_size(path.stat().st_size)
         note = (
@@ -183,7 +191,9 @@ def open_text(name: str) -> Text:
             "A block next to another may be in another split, and intervals take blocks for independent"
         )
         return Text(name, lambda: blocks(read_characters(path), size), note)
-    return Text(name, lambda: (document for file in files for document in _read_file(file)))
+    if chat and any(_kind(file) == ".txt" for file in files):
+        raise TextError(f"{name} holds .txt files, which have no messages", "give a .jsonl[.gz] of messages alone")
+    return Text(name, lambda: (document for file in files for document in _read_file(file, read_row)), chat=chat)
 
 
 def _is_there(path: Path) -> bool:
@@ -212,13 +222,13 @@ def _kind(path: Path) -> str:
     return next((end for end in (".txt", ".jsonl", ".jsonl.gz") if name.endswith(end)), "")
 
 
-def _read_file(path: Path) -> Iterator[str]:
+def _read_file(path: Path, read_row: Callable[[Mapping[str, Any], str], str]) -> Iterator[str]:
     if _kind(path) == ".txt":
         yield "".join(read_characters(path))
         return
     for number, line in open_lines(path):
         where = f"{path} line {number}"
-        yield text_of(json_row(line, where), where)
+        yield read_row(json_row(line, where), where)
 
 
 def block_size(size: int) -> int:
@@ -258,10 +268,10 @@ def _read_news(path: Path) -> Iterator[str]:
             yield row["text"] or ""
 
 
-def _read_hub(name: str) -> Iterator[str]:
+def _read_hub(name: str, read_row: Callable[[Mapping[str, Any], str], str]) -> Iterator[str]:
     """Rows of `hf:NAME[/CONFIG][:SPLIT]`, streamed."""
     for where, row in numbered_rows(*open_hub(name)):
-        yield text_of(row, where)
+        yield read_row(row, where)
 
 
 def _shuffled(items: Iterator[Item], rng: random.Random) -> Iterator[Item]:

@@ -10,7 +10,7 @@ import codecs
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -126,7 +126,8 @@ def json_row(line: str, where: str) -> Mapping[str, Any]:
 def text_of(row: Mapping[str, Any], where: str) -> str:
     """The field `text` of a row, empty where it is null. Raises TextError if there is none, or it is not a string."""
     if "text" not in row:
-        raise TextError(f'{where} has no field "text"', f"its fields are: {field_names(row)}")
+        chat = "; --chat reads messages" if "messages" in row else ""
+        raise TextError(f'{where} has no field "text"', f"its fields are: {field_names(row)}{chat}")
     text = row["text"]
     if text is not None and not isinstance(text, str):
         inner = f" with the fields {field_names(text)}" if isinstance(text, Mapping) else ""
@@ -158,23 +159,23 @@ def field_names(row: Mapping[str, Any]) -> str:
     return ", ".join(names)[:300] or "none"
 
 
-def check(paths: Sequence[Path]) -> None:
+def check(paths: Sequence[Path], document: Callable[[Mapping[str, Any], str], str] = text_of) -> None:
     """Read files as far as CHECK_BYTES in all, and the last line of longer ones, so that damage is named before a job
-    starts. Raises TextError, with file and line."""
+    starts. document: what a row is read by. Raises TextError, with file and line."""
     left = CHECK_BYTES
     for path in paths:
         lines = ".jsonl" in path.name.lower()
         for number, part in open_lines(path) if lines else enumerate(read_characters(path)):
             if lines:
                 where = f"{path} line {number}"
-                text_of(json_row(part, where), where)
+                document(json_row(part, where), where)
             left -= len(part)
             if left < 0:
-                _check_last_line(path)
+                _check_last_line(path, document)
                 break
 
 
-def _check_last_line(path: Path) -> None:
+def _check_last_line(path: Path, document: Callable[[Mapping[str, Any], str], str]) -> None:
     """A writer that was killed leaves half a line."""
     if not path.name.lower().endswith(".jsonl") or not encoding_of(path).startswith("utf-8"):
         return
@@ -183,4 +184,4 @@ def _check_last_line(path: Path) -> None:
         _, whole, last = content.read().rstrip().rpartition(b"\n")
     if whole:  # a line longer than that is left to the pass that reaches it
         where = f"{path}, its last line"
-        text_of(json_row(last.decode("utf-8", "replace"), where), where)
+        document(json_row(last.decode("utf-8", "replace"), where), where)

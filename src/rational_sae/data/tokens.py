@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from rational_sae.data.chat import Counted, rendered
 from rational_sae.data.text import Split, Text
 from rational_sae.errors import TextError
 
@@ -53,6 +54,8 @@ class Tokeniser:
     sequences_per_batch: int = 8
     positions: range | None = None
     """Positions of a sequence that may count; default: all."""
+    chat_tokens: Counted = "assistant"
+    """Tokens of a dialogue that count."""
 
     def batches(
         self,
@@ -70,7 +73,7 @@ class Tokeniser:
         """
         kept = 0
         rows: list[tuple[list[int], int]] = []
-        for index, ids in self._limited_documents(text.pieces(split, seed=seed), per_document):
+        for index, ids in self._limited_documents(text.pieces(split, seed=seed), per_document, chat=text.chat):
             for chunk in self._chunks(ids):
                 rows.append((chunk, index))
                 if len(rows) == self.sequences_per_batch:
@@ -130,7 +133,7 @@ class Tokeniser:
         return len(ids), self.tokenizer.convert_ids_to_tokens(ids[0])
 
     def _limited_documents(
-        self, pieces: Iterator[tuple[int, str]], per_document: int | None
+        self, pieces: Iterator[tuple[int, str]], per_document: int | None, *, chat: bool
     ) -> Iterator[tuple[int, list[int]]]:
         """Token ids of pieces, each with the number of its document; of one document's at most per_document in all."""
         latest, taken = -1, 0
@@ -138,10 +141,17 @@ class Tokeniser:
             taken = taken if number == latest else 0
             latest = number
             if per_document is None or taken < per_document:
-                (ids,) = self._encoded([piece])
+                ids = self._dialogue(piece) if chat else next(self._encoded([piece]))
                 ids = ids if per_document is None else ids[: per_document - taken]
                 taken += len(ids)
                 yield number, ids
+
+    def _dialogue(self, document: str) -> list[int]:
+        """A token that does not count is ~token, which is negative, until `_limited` makes a batch of it."""
+        ids, counted = rendered(self.tokenizer, document, self.chat_tokens)
+        if self.bos and ids[:1] == [self.tokenizer.bos_token_id]:  # of the template; `_chunks` puts one before each
+            ids, counted = ids[1:], counted[1:]
+        return [token if counts else ~token for token, counts in zip(ids, counted, strict=True)]
 
     def _encoded(self, documents: Iterable[str]) -> Iterator[list[int]]:
         for document in documents:
@@ -161,8 +171,8 @@ class Tokeniser:
         keep = torch.zeros(len(rows), longest, dtype=torch.bool)
         special = set(self.tokenizer.all_special_ids)
         for i, (ids, _) in enumerate(rows):
-            input_ids[i, : len(ids)] = torch.tensor(ids)
-            keep[i, : len(ids)] = torch.tensor([token not in special for token in ids])
+            input_ids[i, : len(ids)] = torch.tensor([max(token, ~token) for token in ids])
+            keep[i, : len(ids)] = torch.tensor([token >= 0 and token not in special for token in ids])
         if self.positions is not None:
             keep &= torch.tensor([place in self.positions for place in range(longest)])
         if self.sink == "exclude":

@@ -27,6 +27,9 @@ from rational_sae.support.signatures import checked, takes_fields_of
 class ReadingOptions(TypedDict, total=False):
     """The fields of `Reading` but `text`, for type checkers; what each means stands there."""
 
+    chat: bool
+    chat_tokens: Literal["assistant", "all"]
+    also: str | None
     model: str | None
     hook: str | None
     context: int | None

@@ -22,6 +22,7 @@ from rational_sae.formats import load
 from rational_sae.report.rows import RANDOM
 from rational_sae.sae.model import SAE
 from rational_sae.support.progress import Progress, Silent
+from rational_sae.support.safe_text import redact
 
 EVAL_TOKENS = 16384
 """Test tokens, where nobody says otherwise."""
@@ -67,6 +68,16 @@ def evaluate(
     found = evaluate_loaded(
         reader, loaded, compare, eval_tokens=eval_tokens, reference=names[0], seed=seed, progress=progress
     )
+    found = with_second_text(
+        found,
+        reading.elsewhere(reader),
+        loaded,
+        compare,
+        eval_tokens=eval_tokens,
+        reference=names[0],
+        seed=seed,
+        progress=progress,
+    )
     found = with_probes(found, reader, loaded, opened, seed=seed, progress=progress)
     noted = _read_otherwise(loaded, reader, bos_given=reading.bos != "auto")
     return replace(found, further=found.further | {"warnings": [*found.further["warnings"], *noted]})
@@ -102,6 +113,46 @@ def evaluate_loaded(
     found = results(sums, compare, ways=ways, seed=seed)
     stated = (one for sae in saes.values() for one in sae.metadata.warnings)
     return replace(found, further=found.further | {"warnings": [*dict.fromkeys(stated), *reader.warnings()]})
+
+
+def with_second_text(
+    found: Results,
+    elsewhere: Reader | None,
+    saes: dict[str, SAE],
+    compare: list[tuple[str, str]],
+    *,
+    eval_tokens: int,
+    reference: str = "teacher",
+    seed: int,
+    progress: Progress,
+) -> Results:
+    """The results with what the same SAEs do on the test split of a second text, under `also`; without one, as they
+    are. elsewhere: a reader of it. L0 is held at the reference's on that text.
+
+    Raises TextError if it has too few tokens.
+    """
+    if elsewhere is None:
+        return found
+    there = evaluate_loaded(
+        elsewhere,
+        saes,
+        compare,
+        eval_tokens=eval_tokens,
+        reference=reference,
+        seed=seed,
+        progress=progress,
+        stage="measure on the second text",
+        everywhere=(),
+    )
+    also = {
+        "text": redact(elsewhere.text.name),
+        "rows": there.rows,
+        "intervals": there.intervals,
+        "differences": there.differences,
+        "data": there.further["data"],
+        "warnings": elsewhere.warnings(),
+    }
+    return replace(found, further=found.further | {"also": also})
 
 
 def _read_otherwise(saes: dict[str, SAE], reader: Reader, *, bos_given: bool) -> list[str]:

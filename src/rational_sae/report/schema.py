@@ -206,6 +206,17 @@ class Features(TypedDict):
     latents: list[Latent]
 
 
+class Also(TypedDict):
+    """The same rows on a second text."""
+
+    text: str
+    rows: dict[str, dict[str, Number]]
+    intervals: dict[str, dict[str, Interval | None]]
+    differences: dict[str, dict[str, Difference]]
+    data: dict[str, Any]
+    warnings: list[str]
+
+
 class Report(TypedDict):
     """The contents of report.json."""
 
@@ -224,6 +235,7 @@ class Report(TypedDict):
     probing: NotRequired[Probing | None]
     suite: NotRequired[Suite | None]
     features: NotRequired[Features | None]
+    also: NotRequired[Also | None]
     absorption: NotRequired[dict[str, dict[str, Any]] | None]
     """Row → what the first-letter task measured."""
     fit: NotRequired[dict[str, Any] | None]

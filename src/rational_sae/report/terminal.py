@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rational_sae.metrics import metric, named
 from rational_sae.report.decision import Decision, Fact, answers, decisions
+from rational_sae.report.second_text import second_text_line
 from rational_sae.report.sweep_table import sweep_answer, sweep_sheets
 from rational_sae.report.table import Cell, Line, difference_rows, having, table_rows
 from rational_sae.support.safe_text import name_of, printable
@@ -42,6 +43,8 @@ def print_answer(report: Mapping[str, Any], console: Console) -> None:
     for one, answer in zip(found, answers(report), strict=True):
         _line(console, answer, "bold")
         _print_decision(one, console)
+    if line := second_text_line(report):
+        _line(console, line)
     for caution in dict.fromkeys(caution for one in found for caution in one.cautions[:1]):
         _line(console, caution, "dim")
 

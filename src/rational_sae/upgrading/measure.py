@@ -20,6 +20,7 @@ from rational_sae.evaluation import (
     results,
     with_probes,
 )
+from rational_sae.evaluation.run import with_second_text
 from rational_sae.report.schema import ENCODE
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.clock import Clock
@@ -70,6 +71,15 @@ def measure_rows(
     encoding = encoding_seconds({name: saes[name] for name in ("teacher", "rsae")}, shared.validation_x)
     if isinstance(reader, GivenVectors):
         return Measured(sums, found, encoding)
+    found = with_second_text(
+        found,
+        settings.elsewhere(reader),
+        saes,
+        [("rsae", base) for base in saes if base != "rsae"],
+        eval_tokens=settings.eval_tokens,
+        seed=settings.seed,
+        progress=clock,
+    )
     clock.stage("features")
     labelled = features(
         reader,

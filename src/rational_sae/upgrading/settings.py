@@ -373,6 +373,9 @@ def completed(stored: dict[str, Any]) -> dict[str, Any]:
         "probe_tasks",
         "probe_texts",
         "random",
+        "chat",
+        "chat_tokens",
+        "also",
     )
     newer = {name: Settings.model_fields[name].default for name in names}
     newer |= {"jumprelu_revive": False, "jumprelu_input": False, "jumprelu_penalty": None, "pilot": False}

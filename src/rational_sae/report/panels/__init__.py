@@ -5,6 +5,7 @@ when it is drawn.
 """
 
 from rational_sae.report.panels.absorption import ABSORPTION
+from rational_sae.report.panels.also import ALSO
 from rational_sae.report.panels.differences import DIFFERENCES
 from rational_sae.report.panels.features import FEATURES
 from rational_sae.report.panels.firing import FIRING
@@ -23,6 +24,7 @@ PANELS: list[Panel] = [
     FOREST,
     RESULTS,
     DIFFERENCES,
+    ALSO,
     SPARSITY,
     PROBING,
     SUITE,
