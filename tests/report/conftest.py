@@ -249,6 +249,11 @@ def add_everything(report: dict[str, Any], latents: int) -> dict[str, Any]:
     }
     report["suite"] = _suite()
     report["features"] = _features(latents)
+    report["also"] = {key: report[key] for key in ("rows", "intervals", "differences")} | {
+        "text": "chat.jsonl",
+        "data": {"test_tokens": 4000, "test_documents": 61},
+        "warnings": [],
+    }
     report["absorption"] = {
         row: {"absorption_fraction": _around(value, 0.01), "letters": 26, "smoke_test": "a smoke test: 2,304 latents"}
         for row, value in (("teacher", 0.114), ("rsae", 0.097))
