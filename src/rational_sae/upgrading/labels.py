@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from rational_sae.data.activations import Reader
+from rational_sae.data.vectors import GivenVectors
 from rational_sae.errors import HostError
 from rational_sae.evaluation.logits import Effects, effects
 from rational_sae.sae.model import SAE
@@ -55,9 +56,11 @@ def label_flags(sae: SAE, teacher: SAE, kept: Tensor | None = None) -> dict[str,
     }
 
 
-def promoted(reader: Reader, sae: SAE) -> Effects | None:
-    """Which tokens each latent promotes; None where what is at the hook has no direct effect on logits, or where
-    finding them would take more than MOST_PRODUCTS."""
+def promoted(reader: Reader | GivenVectors, sae: SAE) -> Effects | None:
+    """Which tokens each latent promotes; None where what is at the hook has no direct effect on logits, where vectors
+    alone are given, and where finding them would take more than MOST_PRODUCTS."""
+    if isinstance(reader, GivenVectors):
+        return None
     products = sae.W_dec.numel() * reader.host.model.get_input_embeddings().weight.shape[0]
     try:
         return effects(reader.host, reader.hook, sae.W_dec) if products <= MOST_PRODUCTS else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 from rational_sae.data.activations import Reader
+from rational_sae.data.vectors import GivenVectors
 from rational_sae.evaluation.logits import kept_tokens
 from rational_sae.sae.model import SAE
 from rational_sae.upgrading.labels import label_flags, promoted
@@ -22,7 +23,9 @@ def as_candidates(saes: dict[str, SAE], prepared: Prepared, settings: Settings) 
     }
 
 
-def finished_rows(prepared: Prepared, candidates: dict[str, Candidate], reader: Reader) -> dict[str, SAE]:
+def finished_rows(
+    prepared: Prepared, candidates: dict[str, Candidate], reader: Reader | GivenVectors
+) -> dict[str, SAE]:
     """Every row of the report as an SAE in the teacher's units; trained ones with what became of their labels."""
     teacher, sae, units = prepared.teacher, prepared.sae, prepared.units
     rows = {"teacher": teacher, "teacher_rescaled": rescaled(teacher, units.back(prepared.x))}
