@@ -84,6 +84,10 @@ COMMANDS: dict[str, tuple[list[str], dict[str, list[str]]]] = {
         },
     ),
     "inspect": (["inspect", "TEACHER", "--text", "TEXT"], READ),
+    "latent": (
+        ["latent", "TEACHER", "3", "--text", "TEXT"],
+        READ | {"--eval-tokens": UPGRADE["--eval-tokens"], "--teacher": ["", LONG, CONTROL, "FOLDER", "LOOP"]},
+    ),
     "export": (
         ["export", "TEACHER", "--as", "jumprelu", "--text", "TEXT", "--out", "OUT"],
         READ | {"--as": WORDS, "--out": UPGRADE["--out"], "--eval-tokens": UPGRADE["--eval-tokens"]},

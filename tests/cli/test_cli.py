@@ -236,7 +236,20 @@ def test_export_writes_each_form_and_replaces_only_its_own(tmp_path: Path, form:
         assert "--text" in needs_text.output
 
 
-COMMANDS = ["demo", "upgrade", "evaluate", "headroom", "fit", "inspect", "export", "push", "report", "sweep", "status"]
+COMMANDS = [
+    "demo",
+    "upgrade",
+    "evaluate",
+    "headroom",
+    "fit",
+    "inspect",
+    "latent",
+    "export",
+    "push",
+    "report",
+    "sweep",
+    "status",
+]
 COMMANDS += ["theory", "bench"]
 
 

@@ -144,7 +144,7 @@ def test_an_example_is_coloured_by_its_values_and_a_link_leads_to_a_latent(
         f"[...document.querySelectorAll('#latent-{latent['latent']} .tokens span')]"
         ".map(one => [one.textContent, one.className, one.style.getPropertyValue('--share'), one.title])"
     )
-    assert spans == [["a", "", "", ""], ["b⏎", "peak active", "1.000", "4.000"], ["c", "negative", "0.250", "-1.000"]]
+    assert spans == [["a", "", "", ""], ["b⏎", "peak active", "1.000", "4"], ["c", "negative", "0.250", "-1"]]
     assert "never active" in browser.run(f"document.querySelector('#latent-{latent['latent']}').textContent")
 
 

@@ -243,12 +243,86 @@ def test_the_browser_gets_every_number_as_text(everything: dict[str, Any]) -> No
     data = Page(render(everything)).embedded("features")
     assert len(data["latents"]) == 500
     for given, shown in zip(everything["features"]["latents"], data["latents"], strict=True):
-        assert dict(shown["facts"])["Change"] == format_value("change", given["change"])
-        assert dict(shown["facts"])["Correlation"] == format_value("correlation", given["correlation"])
-        assert shown["density"] == [format_value("density", given["density"][row]) for row in ("teacher", "rsae")]
+        facts = dict(zip(data["facts"], shown["facts"], strict=True))
+        assert facts["Change"] == format_value("change", given["change"])
+        assert facts["Correlation"] == format_value("correlation", given["correlation"])
+        density = [format_value("density", given["density"][row]) for row in ("teacher", "rsae")]
+        assert shown["active"] == [f"{share} of tokens" for share in density]
         assert shown["sort"]["change"] == given["change"]
         for row, examples in zip(("teacher", "rsae"), shown["examples"], strict=True):
-            assert [tokens for tokens, _, _ in examples] == [one["tokens"] for one in given["examples"][row]]
+            assert [tokens_of(data, one) for one in examples] == [one["tokens"] for one in given["examples"][row]]
+
+
+def tokens_of(data: dict[str, Any], example: str) -> list[str]:
+    number, start, size = map(int, example.split(" ")[:3])
+    places = data["text"]["sequences"][number].split(" ")[start : start + size]
+    return [data["text"]["tokens"][int(place)] for place in places]
+
+
+def compact() -> dict[str, Any]:
+    """Features as they are written now: one latent, one sequence."""
+    return {
+        "rows": ["teacher", "rsae"],
+        "summary": {"tokens": 6142},
+        "text": {"tokens": [" a", "b", "</script>"], "sequences": ["0 1 2 1"]},
+        "public_page": "https://www.neuronpedia.org/gpt2-small/8-res-jb/",
+        "latents": [
+            {
+                "latent": 7,
+                "status": "kept",
+                "tokens_kept": 0.4,
+                "fired": {"teacher": 9, "rsae": 1234},
+                "largest": {"teacher": 2.5, "rsae": 3.0},
+                "histogram": {"teacher": "8 1", "rsae": "1 0"},
+                "logits": {row: {"promoted": "0:1.5 2:1", "suppressed": "1:-2e-05"} for row in ("teacher", "rsae")},
+                "examples": {"teacher": ["0 1 3 1 1:2.5"], "rsae": ["0 0 4 0 0:3 2:0.5"]},
+                "weaker": {"teacher": ["0 0 2 1"], "rsae": []},
+            }
+        ],
+    }
+
+
+def test_counts_are_ones_that_one_can_picture(minimal: dict[str, Any]) -> None:
+    data = Page(render({**minimal, "features": compact()})).embedded("features")
+    (latent,) = data["latents"]
+    assert latent["active"] == ["9 of 6\u2009142 tokens", "1\u2009234 of 6\u2009142 tokens"]
+    assert tokens_of(data, latent["examples"][0][0]) == ["b", "</script>", "b"]
+    assert latent["logits"][0] == ["0:1.5 2:1", "1:-2e-05"]
+    assert latent["weaker"] == [["0 0 2 1"], []]
+    assert dict(zip(data["facts"], latent["facts"], strict=True)) == {"Tokens kept": format_value("tokens_kept", 0.4)}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        ("examples", {"rsae": ["1 0 1 0"]}, "example of no tokens"),
+        ("examples", {"rsae": ["0 2 3 0"]}, "example of no tokens"),
+        ("examples", {"rsae": ["0 0 2 2"]}, "example of no tokens"),
+        ("examples", {"rsae": ["0 0 2 1 3:1"]}, "example of no tokens"),
+        ("examples", {"rsae": ["0 0 2 1 1:x"]}, "example of no tokens"),
+        ("examples", {"rsae": [""]}, "example of no tokens"),
+        ("weaker", {"rsae": ["-1 0 2 1"]}, "example of no tokens"),
+        ("logits", {"rsae": {"promoted": "3:1", "suppressed": ""}}, "logits of no token"),
+        ("histogram", {"rsae": "1 -2"}, "histogram of no counts"),
+    ],
+)
+def test_what_does_not_lie_within_the_text_is_refused(
+    minimal: dict[str, Any], place: str, value: Any, words: str
+) -> None:
+    features = compact()
+    features["latents"][0] |= {"examples": {"teacher": [], "rsae": []}, "weaker": {}} | {place: value}
+    if place == "weaker":
+        features["latents"][0]["examples"] = {"rsae": []}
+    with pytest.raises(OutputError, match=words):
+        render({**minimal, "features": features})
+
+
+@pytest.mark.parametrize(
+    "page", ["javascript:alert(1)//", "https://elsewhere.org/a/b/", "https://www.neuronpedia.org.x/"]
+)
+def test_the_page_links_nowhere_but_to_neuronpedia(minimal: dict[str, Any], page: str) -> None:
+    with pytest.raises(OutputError, match="no page of Neuronpedia"):
+        render({**minimal, "features": compact() | {"public_page": page}})
 
 
 @pytest.mark.parametrize("section", ["probing", "features", "absorption"])

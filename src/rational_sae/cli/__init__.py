@@ -16,6 +16,7 @@ from rational_sae.cli.export import export
 from rational_sae.cli.fit import fit
 from rational_sae.cli.headroom import headroom
 from rational_sae.cli.inspect import inspect
+from rational_sae.cli.latent import latent
 from rational_sae.cli.push import push
 from rational_sae.cli.report import report
 from rational_sae.cli.status import status
@@ -32,7 +33,22 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_show_locals=False,  # they could hold access tokens
 )
-for _command in (demo, upgrade, evaluate, headroom, fit, inspect, export, push, report, sweep, status, theory, bench):
+for _command in (
+    demo,
+    upgrade,
+    evaluate,
+    headroom,
+    fit,
+    inspect,
+    latent,
+    export,
+    push,
+    report,
+    sweep,
+    status,
+    theory,
+    bench,
+):
     add(app, _command)
 
 

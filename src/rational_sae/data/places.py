@@ -183,6 +183,18 @@ def value_biases(block: nn.Module, config: Any) -> Tensor | None:
     return biases.view(own, -1).repeat_interleave(heads // own, 0).flatten()
 
 
+def after_mixing(block: nn.Module, config: Any, kind: Kind, name: str) -> list[nn.Module]:
+    """Modules between a place within attention or the MLP and the stream: the product that mixes the heads, and a norm
+    behind. name: of the place, for the error."""
+    layout = _layout(block, config, name)
+    paths = {
+        "hook_z": (layout.mix, layout.attn_norm),
+        "attn_raw": (layout.attn_norm,),
+        "mlp_raw": (layout.mlp_norm,),
+    }
+    return [block.get_submodule(path) for path in paths.get(kind, ()) if path is not None]
+
+
 @contextlib.contextmanager
 def edited_at(block: nn.Module, where: Spot, edit: Edit) -> Iterator[None]:
     """While open, every forward of a block (of the model, where `in_model` is set) goes on with edit(x) at a spot."""

@@ -129,26 +129,10 @@ class Reading(BaseModel):
         and the tokenizer has none.
         """
         options = self.resolved(sae)
-        assert options.model is not None
-        assert options.hook is not None
         assert options.context is not None
         text = open_text(options.text)
-        host = load_host(
-            options.model,
-            device=options.device,
-            dtype=getattr(torch, options.precision),
-            trust_remote_code=options.trust_remote_code,
-        )
-        place = parse(options.hook)
-        if place is not None and place.kind.startswith("resid"):  # a model of another depth may not have the hook
-            _require_width(sae.d_in, host.d_model, host)
-        hook = host.hook(options.hook)
-        _require_width(sae.d_in, host.width(hook), host, f" at {hook.name}")
-        if sae.transcodes:
-            hook = _with_output(sae, host, hook)
-        sae.to(host.device)
+        host, hook = options.place(sae)
         require_positions(host, options.context)
-        settle(sae, host, hook)
         bos = wants_bos(host, options.bos)
         if bos and host.tokenizer.bos_token_id is None:
             asked = "--bos yes" if self.bos == "yes" else "the SAE's config (prepend_bos)"
@@ -159,6 +143,27 @@ class Reading(BaseModel):
         tokeniser = Tokeniser(host.tokenizer, options.context, bos=bos, sink=options.sink, positions=positions)
         cache = None if options.cache is None else ActivationCache(options.cache, host, hook, options.cache_gb)
         return Reader(host, hook, text, tokeniser, cache=cache)
+
+    def place(self, sae: SAE) -> tuple[Host, Hook]:
+        """The model and the hook alone, with the SAE moved beside the model. Of resolved options. Raises HostError."""
+        assert self.model is not None
+        assert self.hook is not None
+        host = load_host(
+            self.model,
+            device=self.device,
+            dtype=getattr(torch, self.precision),
+            trust_remote_code=self.trust_remote_code,
+        )
+        place = parse(self.hook)
+        if place is not None and place.kind.startswith("resid"):  # a model of another depth may not have the hook
+            _require_width(sae.d_in, host.d_model, host)
+        hook = host.hook(self.hook)
+        _require_width(sae.d_in, host.width(hook), host, f" at {hook.name}")
+        if sae.transcodes:
+            hook = _with_output(sae, host, hook)
+        sae.to(host.device)
+        settle(sae, host, hook)
+        return host, hook
 
 
 def _with_output(sae: SAE, host: Host, hook: Hook) -> Hook:

@@ -35,6 +35,13 @@ LATENTS = (
         "Of the tokens on which the latent or its teacher's fires, the share on which both do (Jaccard index).",
         table="latent",
     ),
+    Metric(
+        "tokens_kept",
+        "Tokens kept",
+        "Of the ten tokens that the teacher's latent promotes most (its decoder row through the last norm and the "
+        "unembedding), the share that this one does, too.",
+        table="latent",
+    ),
     Metric("density", "Density", "Share of tokens on which the latent is active.", table="latent", decimals=None),
     Metric("activation", "Activation", "The latent's value on a token.", table="latent", decimals=None),
 )

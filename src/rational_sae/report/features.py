@@ -10,7 +10,7 @@ from rational_sae.report.numbers import format_value
 from rational_sae.report.rows import row_label, untrained
 from rational_sae.report.statuses import STATUSES
 
-SHOWN = ("change", "cos_decoder", "cos_encoder", "correlation", "overlap")
+SHOWN = ("change", "cos_decoder", "cos_encoder", "correlation", "overlap", "tokens_kept")
 """Of each latent, in this order."""
 ORDERS = {
     "change-down": "Most changed",
@@ -19,24 +19,56 @@ ORDERS = {
     "density-up": "Least active",
     "correlation-up": "Least correlated",
     "correlation-down": "Most correlated",
+    "tokens_kept-up": "Fewest tokens kept",
     "latent-up": "Latent number",
 }
 """Key and direction → what the list is sorted by; the first is the page's own order."""
 
 
 def browser_data(report: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the page embeds as JSON: rows, and for each latent its number, status, facts, sort keys and examples.
+    """What the page embeds as JSON: rows, the text of examples, and for each latent its number, status, facts, sort
+    keys, histogram, logits and examples.
 
-    An example is [tokens, values, peak]; values are text, 0 where the latent is silent.
+    An example is written as in report.json: places and values in one text, which the page takes apart when it is shown.
     """
     features = report.get("features")
     if not features or not features["latents"]:
         return None
-    rows = features["rows"]
+    rows, latents = features["rows"], features["latents"]
+    text = _Text(features.get("text"))
+    facts = [key for key in SHOWN if any(key in latent for latent in latents)]
+    tokens = (features.get("summary") or {}).get("tokens")
     return {
         "rows": [row_label(row, untrained(report)) for row in rows],
-        "latents": [_latent(latent, rows) for latent in features["latents"]],
+        "facts": [metric(key).label for key in facts],
+        "statuses": {key: status.words for key, status in STATUSES.items()},
+        "page": features.get("public_page"),
+        "latents": [_latent(latent, rows, facts, tokens, text) for latent in latents],
+        "text": text.table,
     }
+
+
+class _Text:
+    """Tokens and sequences that examples are of; examples of an earlier version bring theirs along."""
+
+    def __init__(self, table: Mapping[str, Any] | None) -> None:
+        self.table = {name: list(one) for name, one in (table or {"tokens": [], "sequences": []}).items()}
+        self._places: dict[str, int] = {}
+
+    def written(self, example: Mapping[str, Any] | str) -> str:
+        """An example in one text."""
+        if isinstance(example, str):
+            return example
+        size, sequences = len(example["tokens"]), self.table["sequences"]
+        sequences.append(" ".join(str(self._place(token)) for token in example["tokens"]))
+        active = (f"{i}:{value:.4g}" for i, value in enumerate(example["values"]) if value)
+        return " ".join(map(str, (len(sequences) - 1, 0, size, example["peak"], *active)))
+
+    def _place(self, token: str) -> int:
+        if token not in self._places:
+            self._places[token] = len(self.table["tokens"])
+            self.table["tokens"].append(token)
+        return self._places[token]
 
 
 def summary_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -59,27 +91,49 @@ def filters(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(status, f"{words} ({count})") for status, words, count in named if count]
 
 
-def _latent(latent: Mapping[str, Any], rows: list[str]) -> dict[str, Any]:
-    density = latent.get("density") or {}
+def _latent(
+    latent: Mapping[str, Any], rows: list[str], facts: list[str], tokens: int | None, text: _Text
+) -> dict[str, Any]:
+    density, logits = latent.get("density") or {}, latent.get("logits") or {}
     return {
         "latent": latent["latent"],
         "status": latent["status"],
-        "words": STATUSES[latent["status"]].words,
-        "facts": [[metric(key).label, format_value(key, latent[key])] for key in SHOWN if key in latent],
-        "density": [format_value("density", density.get(row)) for row in rows],
+        "facts": [format_value(key, latent.get(key)) for key in facts],
+        "active": [_active(latent, row, tokens) for row in rows],
+        "largest": [format_value("activation", (latent.get("largest") or {}).get(row)) for row in rows],
+        "histogram": [(latent.get("histogram") or {}).get(row, "") for row in rows],
+        "logits": [[logits[row][end] for end in ("promoted", "suppressed")] if row in logits else [] for row in rows],
         "sort": {
-            "latent": latent["latent"],
             "change": latent.get("change"),
             "correlation": latent.get("correlation"),
+            "tokens_kept": latent.get("tokens_kept"),
             "density": max((share for row in rows if (share := density.get(row)) is not None), default=None),
         },
-        "examples": [[_example(one) for one in latent["examples"].get(row) or []] for row in rows],
+        "examples": [[text.written(one) for one in latent["examples"].get(row) or []] for row in rows],
+        "weaker": [(latent.get("weaker") or {}).get(row) or [] for row in rows],
     }
 
 
-def _example(example: Mapping[str, Any]) -> list[Any]:
-    values = [format_value("activation", value) if value else 0 for value in example["values"]]
-    return [example["tokens"], values, example["peak"]]
+def _active(latent: Mapping[str, Any], row: str, tokens: int | None) -> str:
+    """On how many tokens it is active, in numbers that one can picture."""
+    fired = (latent.get("fired") or {}).get(row)
+    if fired is None or not tokens:
+        return f"{format_value('density', (latent.get('density') or {}).get(row))} of tokens"
+    return active_on(fired, tokens)
+
+
+def active_on(fired: int, tokens: int) -> str:
+    """On how many tokens of all, in words.
+
+    >>> active_on(9, 6142)
+    '9 of 6\u2009142 tokens'
+    """
+    return f"{_spaced(fired)} of {_spaced(tokens)} tokens"
+
+
+def _spaced(number: int) -> str:
+    """With a thin space between thousands."""
+    return f"{number:,}".replace(",", "\u2009")
 
 
 def _written(name: str, value: Any) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Literal, NotRequired
@@ -19,6 +20,12 @@ SCHEMA = 1
 
 ENCODE = "encode 1,000 tokens, "
 """Followed by a row: its key in `timing`."""
+
+PUBLIC = "https://www.neuronpedia.org/"
+PUBLIC_PAGE = re.compile(re.escape(PUBLIC) + r"([\w.-]+/[\w.-]+/)?")
+"""The only addresses that a page links to."""
+
+NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]\d+)?")
 
 Number = float | None
 Interval = tuple[Number, Number]
@@ -96,7 +103,7 @@ class Probing(TypedDict):
 
 
 class Example(TypedDict):
-    """A latent's values on consecutive tokens."""
+    """A latent's values on consecutive tokens, as versions before 0.1 wrote them."""
 
     tokens: list[str]
     values: list[Number]
@@ -114,15 +121,46 @@ class Latent(TypedDict):
     correlation: NotRequired[Number]
     overlap: NotRequired[Number]
     """Jaccard index of the tokens on which the latent and its teacher's fire."""
+    tokens_kept: NotRequired[Number]
+    """Share of the tokens that the teacher's latent promotes most which this one does, too."""
     density: NotRequired[dict[str, Number]]
     """Row → share of tokens on which the latent is active."""
-    examples: dict[str, list[Example]]
+    fired: NotRequired[dict[str, int]]
+    """Row → tokens on which the latent is active, of the summary's."""
+    largest: NotRequired[dict[str, Number]]
+    """Row → its largest value."""
+    histogram: NotRequired[dict[str, str]]
+    """Row → how many values fall in each of equal parts of 0 to the largest, zeros left out."""
+    logits: NotRequired[dict[str, Logits]]
+    examples: dict[str, list[Example | str]]
+    """The strongest. A text is "sequence start size peak offset:value …", of `Features.text`."""
+    weaker: NotRequired[dict[str, list[str]]]
+    """Drawn from tokens on which the latent is weaker, one each of three bands."""
+
+
+class Logits(TypedDict):
+    """Direct effects on logits, above their mean: "token:value …", tokens by their place in `Features.text`."""
+
+    promoted: str
+    suppressed: str
+
+
+class FeatureText(TypedDict):
+    """What examples and logits are of."""
+
+    tokens: list[str]
+    """As people read them."""
+    sequences: list[str]
+    """Places in `tokens`, a space between."""
 
 
 class Features(TypedDict):
     rows: list[str]
     """The teacher first."""
     summary: NotRequired[dict[str, Any] | None]
+    text: NotRequired[FeatureText]
+    public_page: NotRequired[str]
+    """Address of the teacher's latents, without the number of the latent."""
     latents: list[Latent]
 
 
@@ -266,11 +304,46 @@ def _length_faults(plain: dict[str, Any]) -> Iterator[str]:
 
 def _example_faults(plain: dict[str, Any]) -> Iterator[str]:
     """Examples whose values do not belong to their tokens."""
-    for latent in (plain.get("features") or {}).get("latents") or []:
-        for row, examples in latent["examples"].items():
-            for example in examples:
-                place, tokens = f"features: latent {latent['latent']}, {row}", len(example["tokens"])
+    features = plain.get("features") or {}
+    text = features.get("text") or {"tokens": [], "sequences": []}
+    lengths, known = [len(line.split()) for line in text["sequences"]], len(text["tokens"])
+    for number, line in enumerate(text["sequences"]):
+        if not all(token.isdecimal() and int(token) < known for token in line.split()):
+            yield f"features: sequence {number} has a token that is not in the table"
+    if not PUBLIC_PAGE.fullmatch(features.get("public_page") or PUBLIC):
+        yield f"features: {features['public_page']!r:.80} is no page of Neuronpedia"
+    for latent in features.get("latents") or []:
+        for row, ends in (latent.get("logits") or {}).items():
+            if not all(_is_entry(entry, known) for end in ends.values() for entry in end.split()):
+                yield f"features: latent {latent['latent']}, {row} has logits of no token"
+        for row, counts in (latent.get("histogram") or {}).items():
+            if not all(count.isdecimal() for count in counts.split()):
+                yield f"features: latent {latent['latent']}, {row} has a histogram of no counts"
+        for row in latent["examples"]:
+            place = f"features: latent {latent['latent']}, {row}"
+            for example in [*latent["examples"][row], *(latent.get("weaker") or {}).get(row, [])]:
+                if isinstance(example, str):
+                    if not _is_example(example, lengths):
+                        yield f"{place} has an example of no tokens"
+                    continue
+                tokens = len(example["tokens"])
                 if len(example["values"]) != tokens:
                     yield f"{place} has {len(example['values'])} values for {tokens} tokens"
                 if not 0 <= example["peak"] < tokens:
                     yield f"{place} has its peak at {example['peak']} of {tokens} tokens"
+
+
+def _is_example(text: str, lengths: list[int]) -> bool:
+    """Whether a written example lies within its sequence. lengths: of all sequences."""
+    *places, values = [*text.split(" ", 4), ""][:5] if text.count(" ") >= 3 else [""] * 5
+    if not all(place.isdecimal() for place in places):
+        return False
+    sequence, start, size, peak = map(int, places)
+    within = sequence < len(lengths) and start + size <= lengths[sequence] and peak < size
+    return within and all(_is_entry(entry, size) for entry in values.split())
+
+
+def _is_entry(text: str, count: int) -> bool:
+    """Whether a text is "place:value" of a place below count."""
+    place, _, value = text.partition(":")
+    return place.isdecimal() and int(place) < count and NUMBER.fullmatch(value) is not None

@@ -78,7 +78,7 @@ def run(
     distributed.leader_goes_on()
 
     clock.stage("measure")
-    saes = finished_rows(prepared, candidates)
+    saes = finished_rows(prepared, candidates, shared.reader)
     measured = measure_rows(saes, candidates, shared, settings, probes, clock)
     clock.stop()
     return Upgrade(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 
+from rational_sae.data.activations import Reader
+from rational_sae.evaluation.logits import kept_tokens
 from rational_sae.sae.model import SAE
-from rational_sae.upgrading.labels import label_flags
+from rational_sae.upgrading.labels import label_flags, promoted
 from rational_sae.upgrading.prepare import Prepared
 from rational_sae.upgrading.settings import Settings
 from rational_sae.upgrading.start.closed_form import rescaled
@@ -20,8 +22,8 @@ def as_candidates(saes: dict[str, SAE], prepared: Prepared, settings: Settings) 
     }
 
 
-def finished_rows(prepared: Prepared, candidates: dict[str, Candidate]) -> dict[str, SAE]:
-    """Every row of the report as an SAE in the teacher's units."""
+def finished_rows(prepared: Prepared, candidates: dict[str, Candidate], reader: Reader) -> dict[str, SAE]:
+    """Every row of the report as an SAE in the teacher's units; trained ones with what became of their labels."""
     teacher, sae, units = prepared.teacher, prepared.sae, prepared.units
     rows = {"teacher": teacher, "teacher_rescaled": rescaled(teacher, units.back(prepared.x))}
     rows["init"] = units.undo_(sae.with_gate(copy.deepcopy(prepared.start.init)))
@@ -30,7 +32,10 @@ def finished_rows(prepared: Prepared, candidates: dict[str, Candidate]) -> dict[
     if prepared.looks is not None:
         start, looks = copy.deepcopy(prepared.hard.init), copy.deepcopy(prepared.looks.rational)
         rows["init_looks"] = units.undo_(sae.with_gate(start, looks))
+    before = promoted(reader, teacher)
     for name, candidate in candidates.items():
         rows[name] = units.undo_(candidate.finish_at_l0(prepared.validation))
-        rows[name].metadata.extra["labels"] = label_flags(rows[name], teacher)
+        after = None if before is None else promoted(reader, rows[name])
+        kept = None if before is None or after is None else kept_tokens(before, after)
+        rows[name].metadata.extra["labels"] = label_flags(rows[name], teacher, kept)
     return rows

@@ -20,7 +20,7 @@ TEMPLATE = """\
 {% endif %}
 {% if browser %}
 <form class="browser" id="browser" role="search">
-<label class="wide">Search <input type="search" name="words" placeholder="words in the examples, or #latent" \
+<label class="wide">Search <input type="search" name="words" placeholder="words, a promoted token, #latent" \
 autocomplete="off" spellcheck="false"></label>
 <label>Sort <select name="order">{% for value, words in orders.items() %}<option value="{{ value }}">{{ words }}\
 </option>{% endfor %}</select></label>
@@ -28,7 +28,9 @@ autocomplete="off" spellcheck="false"></label>
 {% for value, words in statuses %}<option value="{{ value }}">{{ words }}</option>{% endfor %}</select></label>
 </form>
 <p class="aside"><output id="found" form="browser"></output> Colour: the activation as a share of the largest in \
-that list; underlined: the peak for which the example was chosen. Point at a token for its value.</p>
+that list; underlined: the token for which the example was chosen. Point at a token for its value. Bars: how often \
+the latent has which value, from just above 0 to its largest. Promotes, suppresses: the tokens whose logits the \
+decoder row raises and lowers most by itself, through the last norm and the unembedding.</p>
 <ol class="latents" id="latents"></ol>
 <p><button type="button" class="more" id="more" hidden>Show more</button></p>
 {% endif %}
