@@ -21,9 +21,9 @@ KEYS = ("l0", "fvu", "fvu_at_l0", "delta_ce", "delta_ce_at_l0", "loss_recovered"
 
 HEAD = """# Results of the demo
 
-Measured by `rsae demo` on the three shipped teachers (SmolLM2-135M, output of block 11, width 2 304), and rebuilt by
-`make docs`. All rows of a table see the same test tokens; brackets hold 95 % bootstrap intervals over documents.
-`fvu_at_l0` and `delta_ce_at_l0` are measured with thresholds moved to the teacher's own L0 on these tokens.
+Measured by `rsae demo` on the three shipped teachers (SmolLM2-135M-Instruct, output of block 11, width 2 304), and
+rebuilt by `make docs`. All rows of a table see the same test tokens; brackets hold 95 % bootstrap intervals over
+documents. `fvu_at_l0` and `delta_ce_at_l0` are measured with thresholds moved to the teacher's own L0 on these tokens.
 These are development cells: design choices were made on them.
 """
 
