@@ -1,4 +1,4 @@
-"""Demo SAEs that come with the package: one of each family, of SmolLM2-135M's block 11 (demo/train_teachers.py)."""
+"""Demo SAEs that come with the package, one of each family: of SmolLM2-135M-Instruct's block 11 (train_teachers.py)."""
 
 from __future__ import annotations
 

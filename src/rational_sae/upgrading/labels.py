@@ -23,8 +23,8 @@ STALE_COSINE = 0.9
 """Cosine to the teacher's direction under which a label is called stale (heuristic)."""
 
 KEPT_TOKENS = 0.3
-"""Share of the teacher's ten most promoted tokens under which a label is called stale, too (heuristic; see
-docs/latents.md)."""
+"""Share of the teacher's ten most promoted tokens under which a latent is said to promote others (heuristic, and not
+yet compared with what people say of labels: so such latents are listed apart, not as stale)."""
 
 MOST_PRODUCTS = 10**12
 """Multiplications for the logits of one SAE's latents: some 20 seconds on two cores, 16 384 latents of width 1 000
@@ -39,20 +39,21 @@ def turned(sae: SAE, teacher: SAE) -> Tensor:
 
 
 def label_flags(sae: SAE, teacher: SAE, kept: Tensor | None = None) -> dict[str, Any]:
-    """What the SAE's metadata says of labels: the rule, and the latents that it flags.
+    """What the SAE's metadata says of labels: the rules, and the latents that each flags.
 
     kept: [d_sae] share of the teacher's most promoted tokens that each latent still promotes (`kept_tokens`); None
     where that was not looked at.
     """
-    stale = turned(sae, teacher) < STALE_COSINE
-    rule = f"stale: cosine to the teacher's W_enc column or W_dec row under {STALE_COSINE}"
+    stale = (turned(sae, teacher) < STALE_COSINE).nonzero()[:, 0]
+    found = {
+        "rule": f"stale: cosine to the teacher's W_enc column or W_dec row under {STALE_COSINE}",
+        "stale": stale.tolist(),
+    }
     if kept is None:
-        return {"rule": rule, "stale": stale.nonzero()[:, 0].tolist()}
-    others = (kept < KEPT_TOKENS).to(stale.device)
-    return {
-        "rule": f"{rule}, or under {KEPT_TOKENS} of the ten tokens that the teacher's latent promotes most",
-        "stale": (stale | others).nonzero()[:, 0].tolist(),
-        "other_tokens": others.nonzero()[:, 0].tolist(),
+        return found
+    return found | {
+        "rule_tokens": f"under {KEPT_TOKENS} of the ten tokens that the teacher's latent promotes most",
+        "other_tokens": (kept < KEPT_TOKENS).nonzero()[:, 0].tolist(),
     }
 
 
