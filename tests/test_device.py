@@ -490,6 +490,7 @@ READS_THE_CPU = {
     "kernels/selection.py": "after a look at the device",
     "sweep/engines/ray_engine.py": "what `activations_of` brought to the CPU",
     "rational/baselines.py": "a function of NumPy's own",
+    "data/vectors.py": "a file's, or brought to the CPU when given",
     "data/sequences.py": "token ids and what is kept of them, as the tokenizer gave them",
     "gates/transition.py": "a grid made there",
     "upgrading/start/calibrate.py": "a function of NumPy's least squares",

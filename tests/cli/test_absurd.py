@@ -54,6 +54,11 @@ UPGRADE = {
     "--kl-share": [*NUMBERS, "0", "1.5", "9" * 30],
     "--adapter-rank": COUNTS,
     "--least-effect": [*NUMBERS, "1", "9" * 30],
+    "--probe-tasks": COUNTS,
+    "--probe-texts": [*COUNTS, "1"],
+    "--also": [*WORDS, "FOLDER", "BINARY"],
+    "--chat-tokens": WORDS,
+    "--vectors": ["", LONG, CONTROL, "FOLDER", "BINARY", "LOOP", "missing.npy"],
     "--device": [*WORDS, "tpu", *MISSING],
     "--out": ["", LONG, "FILE", "FILE/out", "LOOP", "/proc/nothing/here"],
     "--settings": ["", LONG, "FOLDER", "BINARY", "LOOP", "missing.yaml"],
@@ -67,7 +72,10 @@ UPGRADE = {
 EVALUATE = {name: UPGRADE[name] for name in ("--text", "--model", "--hook", "--eval-tokens", "--context", "--bos")}
 EVALUATE |= {
     name: UPGRADE[name]
-    for name in ("--probe", "--probe-train", "--least-effect", "--cache", "--cache-gb", "--out", "--device")
+    for name in (
+        *("--probe", "--probe-train", "--probe-tasks", "--probe-texts", "--least-effect", "--also", "--chat-tokens"),
+        *("--cache", "--cache-gb", "--out", "--device"),
+    )
 }
 READ = {name: UPGRADE[name] for name in ("--text", "--model", "--hook", "--context", "--bos", "--device")}
 

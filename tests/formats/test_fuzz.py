@@ -111,8 +111,9 @@ BYTES: tuple[Damage, ...] = (truncated, flipped, overwritten, cut_out, doubled, 
 # Damage to what the file says: tensors of the wrong shape, type and name, and NaN.
 
 
-OPTIONAL = ("W_skip", "activation_function.threshold")
-"""Tensors of circuit-tracer's that nothing else says are there: without one it is another, sound transcoder."""
+OPTIONAL = ("W_skip", "activation_function.threshold", "dataset_average_activation_norm.blocks.8.hook_resid_post")
+"""Tensors of circuit-tracer's that nothing else says are there: without one it is another, sound transcoder. OpenMOSS'
+norm is published without, too: then x is read as it is, with a warning."""
 
 
 def wrong_tensor(named: dict[str, Any], choice: random.Random) -> dict[str, Any]:

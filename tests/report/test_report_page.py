@@ -74,6 +74,7 @@ def test_has_every_section_and_a_chart_in_every_box(everything: dict[str, Any]) 
         "forest",
         "results",
         "differences",
+        "also",
         "sparsity",
         "probing",
         "suite",

@@ -118,6 +118,11 @@ def read(contents: Contents, config: Config | None = None) -> SAE:
             f"{contents.path.parent / CONFIG}: no such file, and without it the formula is unknown",
             "put the config that SAELens saved beside the weights",
         )
+    if isinstance(trainer := config.numbers.get("trainer"), dict) and "dict_class" in trainer:
+        raise SourceError(
+            f"{config.path} is dictionary_learning's ({trainer['dict_class']!s:.80}), and tensors of it are missing",
+            "get the whole file",
+        )
     given = config
     config = _modern(given)
     _refuse_other_inputs(config)
