@@ -54,7 +54,7 @@ def test_500_features_load_small_quietly_and_from_nowhere_else(
     browser.open(html, tmp_path / "report.html")
     assert browser.complaints() == []
     assert browser.requests() == [(tmp_path / "report.html").as_uri()]
-    assert len(browser.run("[...document.querySelectorAll('svg.marks')].map(one => one.id)")) == 13
+    assert len(browser.run("[...document.querySelectorAll('svg.marks')].map(one => one.id)")) == 15
     assert browser.run("document.getElementById('found').textContent") == "500 of 500 latents, 10 shown."
 
 
