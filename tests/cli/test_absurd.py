@@ -249,7 +249,7 @@ WITHOUT_VALUES = {
     "--full",
     "--pilot",
 }
-WITHOUT_VALUES |= {"--trust-remote-code", "--json", "--overwrite", "--accept-implausible"}
+WITHOUT_VALUES |= {"--random", "--chat", "--trust-remote-code", "--json", "--overwrite", "--accept-implausible"}
 """Flags; and where JSON goes, which has tests of its own."""
 
 

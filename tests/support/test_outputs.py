@@ -276,6 +276,7 @@ JSON_COMMANDS = {
     "evaluate": ["nowhere", "--text", "nothing"],
     "headroom": ["nowhere", "--text", "nothing"],
     "export": ["nowhere", "--as", "safetensors", "--out", "nowhere-else"],
+    "latent": ["nowhere", "3"],
     "fit": ["relu"],
     "bench": [],
 }

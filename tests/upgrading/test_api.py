@@ -126,7 +126,7 @@ def test_a_job_in_a_folder_is_resumed_to_the_same_bits(
 
 
 def test_what_cannot_be_meant_is_one_line(inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="step is no option; there are: text, model"):
+    with pytest.raises(SettingsError, match="step is no option; there are: text, chat"):
         rational_sae.upgrade(*inputs, step=3)  # type: ignore[call-arg]
     with pytest.raises(SettingsError, match="steps: Input should be greater than or equal to 1"):
         rational_sae.upgrade(*inputs, steps=0)

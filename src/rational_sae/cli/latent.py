@@ -35,8 +35,10 @@ def latent(
     from rational_sae.data.reading import Reading
     from rational_sae.evaluation.latent import latent_card
     from rational_sae.report.latent_card import print_latent
+    from rational_sae.upgrading.settings import Settings
 
     tokens = options.pop("eval_tokens")
+    checked(Settings, teacher="any", eval_tokens=tokens)
     given = {name: value for name, value in options.items() if value is not None}
     with terminal.bars() as bars:
         found = latent_card(
@@ -45,7 +47,7 @@ def latent(
             checked(Reading, **given),
             with_text=options["text"] is not None,
             tokens=tokens,
-            teacher=teacher or _teacher_of(Path(sae)),
+            teacher=_teacher_of(Path(sae)) if teacher is None else teacher,
             progress=bars,
         )
     terminal.emit(found, json_file)

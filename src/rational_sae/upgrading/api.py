@@ -57,6 +57,9 @@ class Options(ReadingOptions, total=False):
     target_l0: float | None
     probes: tuple[str, ...]
     probe_train: int
+    probe_tasks: int | None
+    probe_texts: int
+    random: bool
     least_effect: float
     lr: float
     lr_threshold: float

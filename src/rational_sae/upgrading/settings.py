@@ -18,7 +18,7 @@ from rational_sae.data.reading import (
 )
 from rational_sae.errors import SettingsError
 from rational_sae.evaluation.probing import FEWEST_PROBE_TEXTS, MOST_PROBE_TEXTS
-from rational_sae.evaluation.suite.tasks import FEWEST_TEXTS, MOST_TEXTS, Size
+from rational_sae.evaluation.suite.tasks import FEWEST_TEXTS, MOST_TASKS, MOST_TEXTS, Size
 from rational_sae.gates.registry import TRAINED
 from rational_sae.rational.minimax import LARGEST_DEGREE
 from rational_sae.report.decision import LEAST_EFFECT
@@ -177,7 +177,7 @@ class Settings(Reading):
     """Most training texts of a probe; fewer are quicker.
 
     The test part is a quarter of it."""
-    probe_tasks: int | None = Field(default=None, ge=1)
+    probe_tasks: int | None = Field(default=None, ge=1, le=MOST_TASKS)
     """Tasks of sae-probes, by a fixed draw. [default: all 113]"""
     probe_texts: int = Field(default=Size().texts, ge=FEWEST_TEXTS, le=MOST_TEXTS)
     """Most texts of a class in a task of sae-probes; fewer are quicker."""

@@ -28,6 +28,9 @@ SUITE = "sae-probes"
 
 FOLDER, MASTER = "sae_probes/data/", "probing_datasets_MASTER.csv.zst"
 
+MOST_TASKS = 113
+"""As many as sae-probes 0.4.2 has."""
+
 FEWEST_TEXTS, MOST_TEXTS = 75, 2500
 """Texts of a class. Of fewer, under 50 are left to train on, for the package tests on 99 or more; no task has more."""
 
