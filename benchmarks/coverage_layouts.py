@@ -84,7 +84,7 @@ def _tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
     if path.suffix == ".npz":
-        np.savez(path, **{name: tensor.numpy() for name, tensor in plain.items()})
+        np.savez(path, **{name: tensor.numpy() for name, tensor in plain.items()})  # pyright: ignore[reportArgumentType]
     elif path.suffix == ".safetensors":
         save_file(plain, path)
     else:
