@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -17,6 +19,9 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import numpy as np
+from saebench_env import VARIABLES
 
 from rational_sae.data.embedded import Part, download_wheel
 from rational_sae.support.paths import cache_dir
@@ -84,3 +89,18 @@ def _package(name: str, path: Path) -> ModuleType:
     package = ModuleType(name)
     package.__path__ = [str(path)]
     return package
+
+
+def run_there(python: Path, code: str, arrays: dict[str, Any], folder: Path, *arguments: Any) -> Any:
+    """What a script of SAEBench's environment wrote to `theirs.json`, given `codes.npz` and its arguments as JSON."""
+    np.savez(folder / "codes.npz", **arrays)
+    run = subprocess.run(
+        [python, "-c", code, *map(json.dumps, arguments)],
+        cwd=folder,
+        env={**os.environ, **VARIABLES},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    return json.loads((folder / "theirs.json").read_text())

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from peers import run_there
 from saebench import run_saebench
-from saebench_env import VARIABLES, interpreter
+from saebench_env import interpreter
 from tiny import TINY_WORDS
 
 from rational_sae.data.activations import Reader
@@ -78,17 +77,7 @@ def test_accuracies_equal_those_of_saebenchs_own_probe_code(
         for part, members in (("train", train), ("test", test))
         for name, rows in members.items()
     }
-    np.savez(tmp_path / "codes.npz", **arrays)  # type: ignore[arg-type]
-    run = subprocess.run(
-        [saebench, "-c", THEIRS, json.dumps(KS), str(SEED)],
-        cwd=tmp_path,
-        env={**os.environ, **VARIABLES},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    theirs = json.loads((tmp_path / "theirs.json").read_text())
+    theirs = run_there(saebench, THEIRS, arrays, tmp_path, KS, SEED)
     generator = torch.Generator().manual_seed(SEED)
     differences: dict[int, list[float]] = {k: [] for k in KS}
     for name in texts:

@@ -35,7 +35,7 @@ def rows_at_once(host: Host) -> int:
     return max(1, LOGITS_AT_ONCE // host.model.get_input_embeddings().weight.shape[0])
 
 
-def require_written(host: Host, hook: Hook) -> None:
+def _require_written(host: Host, hook: Hook) -> None:
     """Raise HostError if what is at a hook is not added to the residual stream, straight or by attention's mixing."""
     place = hook.out or hook
     if place.spot is not None and not place.is_added and place.spot.kind != "hook_z":
@@ -50,7 +50,7 @@ def require_written(host: Host, hook: Hook) -> None:
 
 def _in_stream(host: Host, hook: Hook, directions: Tensor) -> Tensor:
     """[n, d_model]: what is added to the stream for what is at the hook, less what is added for zeros."""
-    require_written(host, hook)
+    _require_written(host, hook)
     directions = directions.to(host.device, host.model.dtype)
     if hook.spot is None or hook.spot.kind not in ("hook_z", "attn_raw", "mlp_raw"):
         return directions

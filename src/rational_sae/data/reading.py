@@ -141,7 +141,7 @@ class Reading(BaseModel):
         options = self.resolved(sae)
         assert options.context is not None
         text = open_text(options.text, chat=options.chat)
-        second = options.second_text()
+        second = options._second_text(text)
         host, hook = options.place(sae)
         require_positions(host, options.context)
         bos = wants_bos(host, options.bos)
@@ -185,19 +185,19 @@ class Reading(BaseModel):
         settle(sae, host, hook)
         return host, hook
 
-    def second_text(self) -> Text | None:
+    def _second_text(self, first: Text) -> Text | None:
         """What `also` names. Raises SettingsError if it is the first text, or if there are no dialogues for `chat`;
         TextError as `open_text` does."""
         if self.also == self.text:
             raise SettingsError(f"the second text is the first, {self.text}", "give another --also")
         second = None if self.also is None else open_text(self.also, chat=self.chat)
-        if self.chat and not (second is not None and second.chat) and not open_text(self.text, chat=True).chat:
+        if self.chat and not (second is not None and second.chat) and not first.chat:
             raise SettingsError("chat is set, but no text has rows of messages", "give a .jsonl[.gz], or no --chat")
         return second
 
     def elsewhere(self, reader: Reader) -> Reader | None:
         """The same reader of the second text; None without one."""
-        second = self.second_text()
+        second = self._second_text(reader.text)
         return None if second is None else replace(reader, text=second, digests={})
 
 

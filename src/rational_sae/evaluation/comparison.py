@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,31 @@ from rational_sae.errors import MissingExtraError, SettingsError
 
 JOIN = " - "
 """Between two rows, in the names of differences."""
+
+Figure = Mapping[str, Any]
+"""`value`, and `interval` where there is one."""
+
+
+def put_beside(
+    means: Mapping[str, Mapping[str, Figure]],
+    change: Callable[[str, str], Mapping[str, Figure]],
+    rows: dict[str, dict[str, float]],
+    intervals: dict[str, dict[str, list[float]]],
+    differences: dict[str, dict[str, dict[str, float | list[float]]]],
+) -> None:
+    """Put figures of probes beside the other metrics of a report. means: row → key → figure; change: of a row and its
+    base, key → figure of the paired difference, which is left out if it has no interval."""
+    for row in means.keys() & rows.keys():
+        for key, found in means[row].items():
+            rows[row][key] = found["value"]
+            if "interval" in found:
+                intervals[row][key] = found["interval"]
+    for name, figures in differences.items():
+        row, _, base = name.rpartition(JOIN)
+        if row in means and base in means:
+            for key, found in change(row, base).items():
+                if "interval" in found:
+                    figures[key] = {"value": found["value"], "interval": found["interval"]}
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from rational_sae.data.text import Split
 from rational_sae.errors import HostError
 from rational_sae.evaluation.examples import Example, Examples, token_text
 from rational_sae.evaluation.logits import effects, kept_tokens
+from rational_sae.report.schema import PUBLIC
 from rational_sae.sae.model import SAE
 
 SHOWN = {"revived or lost": 100, "most changed": 150, "least changed": 100, "others, at random": 2150}
@@ -210,7 +211,7 @@ def public_page(sae: SAE) -> str | None:
     named = sae.metadata.extra.get("neuronpedia_id")
     if not isinstance(named, str) or not NEURONPEDIA.fullmatch(named):
         return None
-    return f"https://www.neuronpedia.org/{named}/"
+    return f"{PUBLIC}{named}/"
 
 
 def _public_page(sae: SAE) -> dict[str, str]:

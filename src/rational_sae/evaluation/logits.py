@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rational_sae.data.language_model import Hook, Host
-from rational_sae.data.logits import direct_logits, require_written, rows_at_once
+from rational_sae.data.logits import direct_logits, rows_at_once
 
 TOP_TOKENS = 10
 """Of each latent, promoted and suppressed."""
@@ -29,7 +29,6 @@ class Effects:
 @torch.no_grad()
 def effects(host: Host, hook: Hook, directions: Tensor) -> Effects:
     """Of W_dec rows, [n, width]: see `direct_logits`. Bounded memory. Raises HostError where that says nothing."""
-    require_written(host, hook)
     parts: list[tuple[Tensor, ...]] = []
     for some in directions.split(rows_at_once(host)):
         logits = direct_logits(host, hook, some)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rational_sae.data.activations import Reader
 from rational_sae.data.tokens import require_words
 from rational_sae.errors import SettingsError, TextError
+from rational_sae.evaluation.comparison import put_beside
 from rational_sae.evaluation.pooling import Pooled, pooled
 from rational_sae.evaluation.probe import accuracy, balanced
 from rational_sae.evaluation.tasks import Task
@@ -116,15 +117,12 @@ class Probing:
     ) -> None:
         """Put the means over tasks beside the other metrics of a report; differences are paired by seed."""
         means = self.means()
-        for row in means.keys() & rows.keys():
-            for key, values in means[row].items():
-                rows[row][key], intervals[row][key] = float(values.mean()), interval(values, share=True)
-        for name, found in differences.items():
-            row, _, base = name.rpartition(" - ")
-            if row in means and base in means:
-                for key in LATENTS_OF:
-                    change = means[row][key] - means[base][key]
-                    found[key] = {"value": float(change.mean()), "interval": interval(change)}
+
+        def change(row: str, base: str) -> dict[str, dict[str, Any]]:
+            return {key: _figure(means[row][key] - means[base][key], share=False) for key in LATENTS_OF}
+
+        figures = {row: {key: _figure(values) for key, values in keys.items()} for row, keys in means.items()}
+        put_beside(figures, change, rows, intervals, differences)
 
 
 def probe(
@@ -212,8 +210,8 @@ def _scores(
     return TaskScores(task.classes, 2 * train, 2 * test, scores, dropped, not_converged)
 
 
-def _figure(values: NDArray[np.float64]) -> dict[str, float | list[float]]:
-    return {"value": float(values.mean()), "interval": interval(values, share=True)}
+def _figure(values: NDArray[np.float64], *, share: bool = True) -> dict[str, float | list[float]]:
+    return {"value": float(values.mean()), "interval": interval(values, share=share)}
 
 
 def interval(values: NDArray[np.float64], *, share: bool = False) -> list[float]:

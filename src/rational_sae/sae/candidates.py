@@ -30,10 +30,14 @@ NEAR_ZERO = 0.1
 """Of the gate's scale: the median threshold below which they begin near 0."""
 
 
+def begins_near_zero(sae: SAE) -> bool:
+    """Whether the thresholds that training starts from lie near 0."""
+    return float((sae.gate.threshold / sae.gate.scales()).detach().median()) < NEAR_ZERO
+
+
 def least_unit(sae: SAE) -> float:
     """What a threshold counts as at least while this SAE is trained, of the gate's scale."""
-    begins = float((sae.gate.threshold / sae.gate.scales()).detach().median())
-    return LOWEST_NEAR_ZERO if begins < NEAR_ZERO else LOWEST
+    return LOWEST_NEAR_ZERO if begins_near_zero(sae) else LOWEST
 
 
 @torch.no_grad()

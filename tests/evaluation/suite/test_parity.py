@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
-from saebench_env import VARIABLES, interpreter
+from peers import run_there
+from saebench_env import interpreter
 
 from rational_sae.data.activations import Reader
 from rational_sae.data.language_model import Host
@@ -72,17 +69,7 @@ def test_five_tasks_have_the_packages_own_figures_on_the_same_codes(host: Host, 
         arrays[f"{task.name}/z"] = codes.of("sae", kept.texts).toarray()
         arrays[f"{task.name}/x"] = codes.of("activations", kept.texts)
         arrays[f"{task.name}/y"] = kept.labels
-    np.savez(tmp_path / "codes.npz", **arrays)  # type: ignore[arg-type]
-    run = subprocess.run(
-        [python, "-c", THEIRS, json.dumps(TASKS), json.dumps(list(AUC_OF.values()))],
-        cwd=tmp_path,
-        env={**os.environ, **VARIABLES},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    theirs = json.loads((tmp_path / "theirs.json").read_text())
+    theirs = run_there(python, THEIRS, arrays, tmp_path, TASKS, list(AUC_OF.values()))
     apart: dict[str, list[float]] = {}
     for name in TASKS:
         scores = ours[name].scores["test"]

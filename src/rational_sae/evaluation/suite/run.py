@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rational_sae.data.activations import Reader
 from rational_sae.data.tokens import require_words
 from rational_sae.errors import TextError
-from rational_sae.evaluation.comparison import JOIN
+from rational_sae.evaluation.comparison import JOIN, put_beside
 from rational_sae.evaluation.suite.codes import LastCodes, last_codes
 from rational_sae.evaluation.suite.probe import SEED, Score, largest_differences, probe, split
 from rational_sae.evaluation.suite.tasks import SUITE, Labelled, Size, SuiteTask, require_texts
@@ -87,17 +87,7 @@ class Suite:
     ) -> None:
         """Put the means over tasks beside the other metrics of a report; differences are paired by task."""
         means = self._summary(TEST, [])["mean"]
-        for row in means.keys() & rows.keys():
-            for key, found in means[row].items():
-                rows[row][key] = found["value"]
-                if "interval" in found:
-                    intervals[row][key] = found["interval"]
-        for name, figures in differences.items():
-            row, _, base = name.rpartition(JOIN)
-            if row in means and base in means:
-                for key, found in self._difference(TEST, row, base).items():
-                    if "interval" in found:
-                        figures[key] = {"value": found["value"], "interval": found["interval"]}
+        put_beside(means, lambda row, base: self._difference(TEST, row, base), rows, intervals, differences)
 
     def _summary(self, which: str, pairs: Collection[tuple[str, str]]) -> dict[str, Any]:
         tasks = self._with(which)

@@ -18,7 +18,7 @@ from torch import Tensor
 from rational_sae.check.verify import reconstruction
 from rational_sae.gates.rational import LINE, RationalGate
 from rational_sae.rational import cached_fit, target
-from rational_sae.sae.candidates import EDGE, LOWEST, candidate_floor, least_unit, units
+from rational_sae.sae.candidates import EDGE, begins_near_zero, candidate_floor, least_unit, units
 from rational_sae.sae.looks import Look, Looks
 from rational_sae.sae.match_l0 import CHUNK, shifted, solve_shift
 from rational_sae.sae.model import SAE
@@ -59,7 +59,7 @@ def designed_looks(sae: SAE, x: Tensor, count: int, target_l0: float, degrees: t
 
 def hard_looks(sae: SAE, x: Tensor, count: int, target_l0: float) -> Found:
     """The best looks with r(t) = t behind a hard cut; only their α is trained. As `designed_looks`."""
-    cuts = CUTS if least_unit(sae) == LOWEST else CUTS_NEAR_ZERO
+    cuts = CUTS_NEAR_ZERO if begins_near_zero(sae) else CUTS
     found = best_of(sae, x[:TRIED_ON], count, target_l0, lambda: _lines(cuts))
     for look in found.looks:
         look.shape.requires_grad_(False)
